@@ -1,1 +1,1 @@
-"""How messages go out, come in, and are got again if they are missed."""
+"""How messages go out and come in, and how missing messages are asked for."""

@@ -1,9 +1,9 @@
-"""The messages to everybody: this puts the parts of this folder together.
+"""Messages to all nodes of the mesh: composes the parts of this room.
 
 Contract: batches come in through ``inbound`` and the history, and go out through ``push``.  ``frontier``
 finds which messages are missing, and ``repair`` gets them.  Methods return an :data:`Outcome` for all
-that goes to the application, since receipts depend on it.  A method that yields outcomes is done only
-when the caller has read all of them.
+that goes to the application, since receipts depend on it.  The work of a method that yields
+outcomes is done only when the caller has read all of them.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence
 
-_HELP_AFTER: Final = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
+_HELP_AFTER: Final = 1.0  # seconds for which only neighbours are asked to fill a hole (guess)
 
 
 class Broadcast:
-    """The messages to everybody, at one node; each attribute is a part, named like its module."""
+    """Sends, receives and repairs messages at one node; each attribute is a part, named like its module."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Broadcast:
             self.joining.send_snapshot(link, older, now)
 
     def begun(self, link: Link, now: float) -> None:
-        """Have the peer of a new link say when it has read the first frames."""
+        """Have the peer of a new link say (PONG) when it has read the first frames."""
         link.flow.measure(now, least=0)
         self._effects.send((link,), Ping(READ_SNAPSHOT))
         self._age_later(now)
@@ -122,7 +122,7 @@ class Broadcast:
         self._history.hinted((presence.origin, presence.epoch), presence.sequence, now)
 
     def evict(self, now: float) -> Iterator[Outcome]:
-        """Keep the history within its limits, also after a record: it can open a stream as a batch can."""
+        """Keep the history within its limits, after a batch or a record: both can open a stream."""
         yield from self.inbound.skipped(self._history.evict(self.outbox.run, self.outbox.accepted), now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
@@ -153,20 +153,19 @@ class Broadcast:
         self.patience.put_off(now)
         skips = list(self._history.give_up(now, self._config.gap_patience))
         yield from self.inbound.skipped(skips, now)
-        # Batches that wait at a neighbour may fill the next hole here; the neighbour does not claim
-        # them.
+        # A neighbour may have batches for the next hole that wait there; it does not claim them.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in skips)
         self.repair.pull_from_all([run for run in behind if self._history.has_hole(run)], now)
 
     def watch_holes(self) -> None:
-        """Set the timer that gives up holes, unless it is set: it looks at all holes when it fires."""
+        """Set the timer that gives up holes, unless it is set: when it fires, all holes are looked at."""
         if not self._effects.is_set(Timer.GAPS):
             since = self._history.oldest_hole
             if since is not None:
                 self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
 
     def missing(self, now: float) -> list[StreamId]:
-        """The runs with a hole for which no neighbour is asked, or one was asked in vain: any can claim."""
+        """The runs with a hole for which no neighbour is asked, or a neighbour was asked in vain."""
         repair = self.repair
         return [
             run
@@ -175,12 +174,12 @@ class Broadcast:
         ]
 
     def overdue(self, run: StreamId, now: float) -> None:
-        """Try another way to the author of *run*, whose next record is late."""
+        """Try another way to the author of *run*, whose next record of presence is late."""
         if self.repair.slow_parent(run[0], now) is None:
             self.repair.parent_lost(run, now)
 
     def last_pull(self, link: Link, now: float) -> None:
-        """Send the last WANTs to the peer, which is about to stop, before it is told that it may."""
+        """Send the last WANTs to the peer, which waits for this node's answer (PONG) and then stops."""
         self.repair.leaves(link, now)
         self.schedule(now)
 

@@ -1,11 +1,12 @@
 """Which link to ask for the missing messages of a run, and for which of them.
 
-Contract: claims are unsigned, so they decide who is asked and nothing else.  The rules, each with its
+Contract: this node asks with a WANT, and the peer's *answer* is batches, and a HAVE that ends it.  A peer's
+*claim* to hold messages is unsigned, so it decides only which link is asked.  The rules, each with its
 reason:
 
-* a link that left :data:`TRIES` WANTs for a range unanswered is not asked for it again: a false claim
-  would be asked for ever;
-* links that failed lately are asked last: a false claim is always the highest;
+* a link that left :data:`TRIES` WANTs for a range unanswered is not asked for that range again: otherwise
+  a link with a false claim would be asked for ever;
+* links that failed lately are asked last, since a false claim can always be the highest;
 * a link that was asked is not asked again while its answer may still come: a link loses nothing, so all
   messages would come twice;
 * messages that already come over a link in an unfinished frame are not asked for, unless that takes too
@@ -26,7 +27,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
-TRIES: Final = 3  # WANTs for one range to one link that has announced it
+TRIES: Final = 3  # WANTs to one link for one range
 
 Range = tuple[int, int]
 """The first and the last of some messages."""
@@ -51,7 +52,7 @@ class Candidates:
         return times if head == self._history.head(run) else 0
 
     def note_failure(self, link: Link, run: StreamId) -> None:
-        """Note that *link* has not sent the messages it was asked for."""
+        """Note that *link* has not sent messages of *run* for which it was asked."""
         times = self.failures(link, run) + 1
         failed = link.repair.failed
         failed[run] = self._history.head(run), times
@@ -61,9 +62,9 @@ class Candidates:
         link.repair.failures += 1
 
     def best(self, pull: Pull, now: float) -> tuple[Link, Want] | None:
-        """The link to ask for the lowest missing range, and the WANT; None if no link is to be asked now.
+        """The link to ask for the lowest missing range, and the WANT; None if no link can be asked.
 
-        Announcements that can lead to nothing are forgotten.
+        Announcements of links that cannot bring anything are forgotten.
         """
         run = pull.run
         # Computed once for all links: one HAVE makes this node look at a thousand runs.
@@ -92,9 +93,9 @@ class Candidates:
         return None if best is None else best[1:]
 
     def way_to(self, run: StreamId) -> Link | None:
-        """The link that is most probably a way to the author of *run*, now that the former one is lost."""
-        # The author has its own newest message.  A peer that is lazy by us had a way of its own to the
-        # author, and a peer that told a record of the author had some way.
+        """The link that most probably leads to the author of *run*, whose former parent is lost."""
+        # Best is a link to the author.  A peer that is lazy by us had its own way to the author, and a peer
+        # that sent a record of the author had some way.
         return max(
             (
                 link
@@ -113,7 +114,7 @@ class Candidates:
         )
 
     def _is_hopeless(self, pull: Pull, link: Link) -> bool:
-        """Whether *link* has failed too often; also at other runs, if only it says that this run exists."""
+        """Whether *link* failed too often: at this run, or at others too if no message of this one came."""
         if self.failures(link, pull.run) >= TRIES:
             return True
         failing = link.repair.failures >= TRIES and not pull.is_graft(link.number)
@@ -129,7 +130,7 @@ class Candidates:
         return False
 
     def _missing(self, link: Link, run: StreamId, due: int) -> Range | None:
-        """The lowest missing range up to *due* that *link* claims; a graft needs no claim."""
+        """The lowest missing range up to *due* that *link* claims; for a graft, with or without a claim."""
         if not due:
             return None
         stream, head = self._history.get(run), self._history.head(run)

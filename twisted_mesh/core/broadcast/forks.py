@@ -1,11 +1,10 @@
-"""Authors that sign two different batches under one number, and how that is found out.
+"""Finds authors that sign two different batches under one number.
 
 Contract: two headers of one run *contradict* each other if no honest author signs both.  If this node has
-two such headers, verified, the run has a fork: nothing more of it is held or pushed on here, the
-application is told once, and the neighbours get both headers.  Nobody is accused on a hash that a peer only
-told.
+two such headers, verified, the run has a *fork*: nothing more of it is held or pushed on here,
+the application is told once, and the neighbours get both headers.  A hash that a peer tells accuses nobody.
 
-Neighbours whose hashes at the same head differ send each other the header there.
+If two neighbours have the same head with different hashes, they send each other the header at the head.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ class Forks:
         self._network = codec.network_digest(self._local_node.network.id)
 
     def verify(self, header: SignedHeader) -> None:
-        """Pass a header that its author has signed.
+        """Verify a header's signature.
 
-        :raises RemoteError: another signed it, or nobody.
+        :raises RemoteError: its author has not signed it.
         """
         text = codec.batch_text(self._network, header.hash)
         if not self._local_node.verify(header.batch.origin, header.signature, text):
@@ -53,7 +52,7 @@ class Forks:
         return stream is not None and stream.equivocated
 
     def is_found(self, link: Link, header: SignedHeader) -> bool:
-        """Whether a verified *header*, which came over *link*, contradicts one that is held."""
+        """Whether a verified *header*, which came over *link*, contradicts a header that is held."""
         stream = self._history.get((header.batch.origin, header.batch.epoch))
         other = None if stream is None else stream.contradicting(header)
         if stream is None or other is None:
@@ -62,7 +61,8 @@ class Forks:
         return True
 
     def compare(self, link: Link, signed: SignedBatch) -> None:
-        """Look at a batch whose messages have all come: another batch may have brought them.
+        """Check a batch whose messages have all come: another batch with other content may have brought
+        them.
 
         :raises RemoteError: it differs from that batch, and its signature is false.
         """
@@ -74,14 +74,14 @@ class Forks:
             return
         held = stream.batches.get(batch.first)
         if held is None or (held.array == signed.array and held.body == signed.body):
-            return  # the same bytes: to hash them again would tell no more
+            return  # the bytes are the same, so the hashes are
         self.verify(signed.header)
         self._close(stream, link, held.header, signed.header)
 
     def send_header(self, link: Link, entry: HaveEntry) -> None:
-        """Send the header at this node's head, if the peer has come as far and does not tell its hash.
+        """Send the header at this node's head, if the peer has the same head and another hash, or none.
 
-        Of a run with a fork, send both headers.  Each goes over a link once.
+        If the run has a fork, send both headers.  A header goes over a link once.
         """
         run = (entry.origin, entry.epoch)
         stream = self._history.get(run)
@@ -99,7 +99,8 @@ class Forks:
     def on_headers(self, link: Link, frame: Headers) -> None:
         """Take in headers that the peer sent.
 
-        :raises RemoteError: one is no header; or one that matters here is not signed by its author.
+        :raises RemoteError: an entry is no header, or a header that matters here is not signed by its
+            author.
         """
         headers = [codec.unpack_header(packed) for packed in frame.headers]
         for header in headers:
@@ -120,9 +121,9 @@ class Forks:
                 stream.header = header
 
     def _is_of_own_key(self, header: SignedHeader) -> bool:
-        """Whether another node signed *header* in this node's run: then this node begins a new run.
+        """Whether *header* is of this node's run, but another node's: then this node begins a new run.
 
-        :raises RemoteError: nobody with this node's key signed it.
+        :raises RemoteError: it is of this run, and is not signed with this node's key.
         """
         batch = header.batch
         if (batch.origin, batch.epoch) != self._outbox.run or batch.last <= self._outbox.head:

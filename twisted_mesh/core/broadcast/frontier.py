@@ -27,7 +27,7 @@ from twisted_mesh.core.link import DIGEST_PAUSE, Link
 from twisted_mesh.wire.broadcast import Bucket, Digest, Have
 
 BUCKETS: Final = 64
-_CLAIM_AHEAD: Final = 2**20  # messages a claim may go beyond signed evidence; more is a lie (protocol)
+_CLAIM_AHEAD: Final = 2**20  # messages that a claim may exceed signed ones by; more is a lie (protocol)
 
 Heads = Iterable[tuple[StreamId, int, bytes]]  # the head of each run, and the hash of the header there
 
@@ -57,7 +57,7 @@ class Frontier:
     def on_digest(self, link: Link, frame: Digest, now: float) -> None:
         """Announce the streams of all buckets that differ from the peer's."""
         if link.frontier.compared_at + DIGEST_PAUSE > now:
-            return  # an honest peer sends one every compare_interval, and the next serves as well
+            return  # an honest peer's next DIGEST, after compare_interval, serves as well
         link.frontier.compared_at = now
         heads = list(self._heads())
         different = dict.fromkeys(differing(heads, frame))
@@ -66,12 +66,12 @@ class Frontier:
         for run, head, _ in heads:
             if run in different:
                 continue
-            if link.frontier.holds(run) < head:  # the peer has received as much
+            if link.frontier.holds(run) < head:  # the peer has received as many messages
                 link.frontier.claim(run, head + 1, head)
             self._held_there(run, head)
 
     def on_have(self, link: Link, frame: Have, now: float) -> None:
-        """Take in what the peer says of some streams."""
+        """Take in the peer's claims on some streams."""
         for entry in frame.streams:
             run = (entry.origin, entry.epoch)
             eager = entry.origin not in link.push.lazy_by_us

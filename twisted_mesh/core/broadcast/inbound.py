@@ -1,8 +1,8 @@
-"""What this node does with a batch that came over a link, up to its delivery.
+"""Takes in a batch that came over a link, up to its delivery.
 
 Contract: :meth:`Inbound.batch` looks at numbers first, so that a duplicate costs no verification.  Then
-it verifies the batch, holds it, pushes it on and delivers it.  If the author packed it wrongly, the
-application gets one Poisoned, and the link that brought it is not to blame.
+it verifies the batch, holds it, pushes it on and delivers it.  If the author packed a batch wrongly, the
+application gets one Poisoned for it, and the link is not to blame.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Inbound:
         if self._forks.is_found(link, signed.header):
             return None
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
-            # A batch that is not held is not pushed on: it would go round in circles, always new.
+            # A batch that is not held is not pushed on: it would go round in circles, new to each node.
             self.counts["no_room"] += 1
             self._repair.dropped(link.number, run)
             return None
@@ -88,25 +88,25 @@ class Inbound:
     def whisper(self, link: Link, frame: Whisper) -> None:
         """Deliver a whisper of the peer.
 
-        :raises RemoteError: it cannot be unpacked.  It is unsigned, so the link itself is to blame.
+        :raises RemoteError: it cannot be unpacked.  Since it is unsigned, the link is to blame.
         """
         try:
             entries = unpack_entries(frame.body)
         except PoisonedBody as error:
             raise RemoteError(error.detail, Reason.SHAPE) from None
         peer, size = link.peer, len(frame.body)
-        verified = self._local_node.network.encrypted  # into plain text a host between can write anything
+        verified = self._local_node.network.encrypted  # without TLS, a host on the way may have sent it
         self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))
 
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
-        """Whether the author is known here, or *link* may bring one more."""
+        """Whether the author of *run* is known here, or *link* may bring one more author."""
         return self._history.is_known(run) or self._admission.may_bring(link, run[0], now)
 
     def skipped(self, skips: Iterable[Skip], now: float) -> Iterator[Outcome]:
         """Report each gap, and deliver the batches that waited behind it."""
         for gap, behind in skips:
             outcomes: list[Outcome] = []
-            if gap.first <= gap.last and gap.origin != self._run[0]:  # own runs are for others
+            if gap.first <= gap.last and gap.origin != self._run[0]:  # own runs are never delivered here
                 self._effects.emit(gap)
                 outcomes.append(gap)
             outcomes += self._deliver(behind)
@@ -119,7 +119,7 @@ class Inbound:
             signed, first = item.signed, item.start
             batch = signed.batch
             if batch.origin == self._run[0]:
-                continue  # a run of this node is relayed, and never delivered to the node itself
+                continue  # an own run is relayed, and never delivered here
             run = (batch.origin, batch.epoch)
             outcome: Outcome
             try:

@@ -1,9 +1,9 @@
 """Where streams begin for a node: a neighbour's SNAPSHOT gives each stream a *base*.
 
 Contract: joining decides which messages are *delivered*, never which are *held*.  Messages up to the
-base are pulled, held and handed on like any others, but not delivered.  So a newcomer between two groups
-hides nothing from either.  A stream that this node meets later starts at message 1.  But a run that had
-ended before this node joined is not delivered, whoever sends it again.
+base are pulled, held and handed on like any others, but not delivered.  So a newcomer that links two
+groups keeps no message of one from the other.  A stream that this node meets later starts at message 1.
+But a run that had ended before this node joined is not delivered, whichever node sends it again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from twisted_mesh.wire.broadcast import SignedHeader, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Presence
 
-STREAMS_A_FRAME: Final = 150  # at most 425 bytes each, so under 64 KiB
+STREAMS_A_FRAME: Final = 150  # entries of at most 425 bytes: a frame is under 64 KiB
 
 
 def replay_number(replay: float | str | None) -> int:
-    """The *replay* of INTRO.
+    """The number that stands for *replay* in INTRO.
 
     :param replay: seconds of the past, ``"all"`` for all messages that are held, or None for none.
-    :raises LocalError: it is something else.
+    :raises LocalError: *replay* is something else.
     """
     if replay is None:
         return 0
@@ -50,8 +50,8 @@ def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Str
     """The base of each stream for a newcomer that joins now.
 
     The base is the head.  In a stream of this node it is the last message that a neighbour has accepted:
-    the newcomer is the first to get later ones.  With a replay the base is before the first held message
-    that came here within that time.
+    the newcomer may be the first to get the later ones.  With a replay, the base is the message before the
+    first one that came here within that time and is held.
 
     :param replay: seconds; 0 for none, MAX_NUMBER for all messages that are held.
     """
@@ -74,8 +74,8 @@ def snapshot(
     """The frontier of a node, in frames.
 
     :param starts: the base of each stream; a stream without one starts at its first message.
-    :param peer: the run of the peer.  Closed runs of its key that are not below this run are told, too:
-        the peer's messages could be taken for those of such a run.
+    :param peer: the run of the peer.  Closed runs of its key that are not older than this run are told,
+        too: its messages could be mistaken for those of such a run.
     """
     entries = [
         SnapshotEntry(
@@ -94,11 +94,11 @@ def snapshot(
 
 
 def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
-    """The highest epoch of this node's key that others know, if it is not below that of the own run.
+    """The highest epoch of this node's key that *entries* name, unless that is below its own run's.
 
-    Then the key's epochs were not kept, or the clock went back.  The own run would use numbers again for
-    other messages.  The claim is unsigned.  An epoch that no clock can have given is ignored: otherwise
-    a peer could use up the epochs of this key.
+    Then the epoch was not kept, or the clock went back: the own run would give numbers of earlier messages
+    to other ones.  The entries are unsigned.  An epoch that no clock can have given is ignored, since
+    otherwise a peer could use up the epochs of this key.
     """
     origin, epoch = outbox.run
     known = [
@@ -115,13 +115,14 @@ def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | No
 class Joining:
     """The beginnings of a node's streams.
 
-    A base is a neighbour's claim.  It counts as far as the author has signed that the messages exist: in
-    the header in the SNAPSHOT, or in the record in the roster behind it.  Until that roster has come, no
-    message is delivered of a stream whose base is not proven.
+    A base is a neighbour's claim.  It counts as far as it is *proven*: the author has signed that the
+    messages exist, in the header in the SNAPSHOT, or in the record in the roster behind the SNAPSHOT.
+    Until that roster has come, no message is delivered of a stream whose base is not proven.
 
     :ivar settled: whether a neighbour's SNAPSHOT has said where this node starts.
     :ivar settled_by: the link of that SNAPSHOT, until the peer's roster has come, too.
-    :ivar believes_claims: whether a peer that claims a run of the own key can make this node begin another.
+    :ivar believes_claims: whether a peer that claims a run of this node's key makes this node begin a new
+        run.
     :ivar is_void: whether this run must be replaced by a new one, so that no frame counts any more.
     """
 
@@ -148,7 +149,7 @@ class Joining:
         :param older: the link to the same node that was kept so far, if there is one.
         """
         # Messages sent over an older link to the same run may still be on their way.  A new base would
-        # count them.  If it came first, the newcomer would take these messages for old ones.
+        # include them.  If that base came first, the newcomer would not deliver these messages.
         same = older is not None and older.peer.epoch == link.peer.epoch
         frontier = link.frontier
         frontier.bases = older.frontier.bases if older is not None and same else None
@@ -169,9 +170,8 @@ class Joining:
             return False
         if self.settled:
             return True
-        # Claims are unsigned: they count once in the life of a process, and not if a peer could get the
-        # same messages in both runs.  If a true claim is ignored, the messages it names are pulled, and
-        # prove it.
+        # Claims are unsigned: this node begins a new run for them once in the life of a process, and only
+        # if it has published nothing.  Otherwise the messages of a true claim are pulled, and prove it.
         may_begin_anew = self.believes_claims and not self._effects.has_published
         conflict = epoch_conflict(frontier.snapshot, self._outbox) if may_begin_anew else None
         if conflict is not None:
@@ -209,16 +209,15 @@ class Joining:
             return
         base = entry.base if entry.base <= proven else None
         self._told[run] = entry.base, proven, entry.base < entry.high
-        # Messages above the base that are not held there may be held elsewhere; if not, they are a gap.
+        # Messages above the base that the peer lacks may be held elsewhere; if not, they are a gap.
         self._history.start_at(run, min(entry.low - 1, entry.base), base, now, header)
 
     def start(self, records: Sequence[Presence], now: float) -> Iterator[tuple[StreamId, Skip]]:
         """Let all streams begin: the first neighbour has told its roster, or will tell nothing more.
 
-        If the neighbour knew no stream of an author, the author's record is the base.  If it told a base
-        that its header did not prove, the author's record may: the base is the greater of both.  A run
-        below that of the record, or of a later header, had ended before, so that all of it was said before
-        this node joined.
+        If the neighbour named no stream of an author, the base is the number in the author's record.  If it
+        told a base that the header did not prove, it counts up to the greater of the numbers in header and
+        record.  A run older than the record's, or than a later header's, had ended before this node joined.
 
         :param records: the newest record of each author on the roster.
         :return: the runs whose base is known now, and what can be delivered of them.

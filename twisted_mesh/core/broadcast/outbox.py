@@ -2,9 +2,9 @@
 
 Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  Own messages up to
 :attr:`Outbox.accepted` were announced by a neighbour, or their bytes accepted by the transport of a
-link.  Such bytes can be lost with the link: :attr:`Outbox.confirmed` is the last message that a
-neighbour is known to have.  Messages that are not accepted are never given up.  The caller keeps them
-within ``unsent_bytes``.
+link.  Bytes that a transport accepted can be lost with the link: :attr:`Outbox.confirmed` is the last
+message that a neighbour is known to have.  Messages that are not accepted are never given up.  The caller
+limits them to ``unsent_bytes``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Outbox:
     """The messages of this run; ``len()`` counts the batches that are not accepted.
 
     :ivar head: the last number given to a message.
-    :ivar accepted: the last message that is accepted; :ivar confirmed: that a neighbour is known to
-        have.
-    :ivar unsent_bytes: of the batches that are not accepted.
+    :ivar accepted: the last message that is accepted; :ivar confirmed: the last message that
+        a neighbour is known to have.
+    :ivar unsent_bytes: the bytes of the batches that are not accepted.
     """
 
     def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
@@ -80,7 +80,7 @@ class Outbox:
             self.confirmed = max(self.confirmed, min(high, self.head))
 
     def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        sizes = list(accumulate(map(len, entries)))  # up to and with each
+        sizes = list(accumulate(map(len, entries)))  # of the entries up to and with each
         bounds = [(sizes, self._batch_bytes)]
         if sizes and sizes[-1] > MAX_CONTAINERS and NestedEntry in set(map(type, entries)):
             bounds.append((list(accumulate(map(containers_in, entries))), MAX_CONTAINERS))

@@ -1,9 +1,9 @@
-"""How far own messages have come: accepted by a transport, held by a neighbour, or read by one.
+"""How far own messages have come: accepted by a transport, held by a neighbour, or read by a neighbour.
 
 Contract: an own message is *accepted* once a neighbour announced it, or once the transport of a link
-accepted its bytes, if the peer is not about to stop.  Such bytes can still be lost with the link.
+accepted its bytes, unless the peer is about to stop.  Bytes that a transport accepted can still be lost.
 :attr:`Outflow.unread` counts the messages that no neighbour is known to have.  If more than
-``unsent_bytes`` are not accepted, the application is refused room, and gets Drained when there is some
+``unsent_bytes`` are not accepted, the application is refused room, and gets Drained when there is room
 again.
 """
 
@@ -76,7 +76,7 @@ class Outflow:
         """Answer a PING with that *token*."""
         link.flow.peer_leaves |= token == READ_ALL
         if not link.closing:
-            if link.flow.peer_leaves:  # ask before the answer, with which the peer may go
+            if link.flow.peer_leaves:  # ask before the answer: the peer may go when it has that
                 self._check((link,))
             self._effects.send((link,), Pong(token))
 
@@ -105,13 +105,13 @@ class Outflow:
         self._effects.send(links, Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
-        """Note that *link* is fed no more: if its peer said goodbye, the peer need not answer."""
+        """Note that *link* is fed no more: if the peer left, it need not answer."""
         if link.flow.farewell_due and reason in NO_FAULT:
             del self._farewells[link]
 
     @property
     def unanswered(self) -> int:
-        """The number of neighbours that :meth:`leave` told, and that have neither answered nor gone."""
+        """The number of neighbours that :meth:`leave` told and that have neither answered nor gone."""
         return sum(link.flow.farewell_due for link in self._farewells)
 
     @property
@@ -126,7 +126,7 @@ class Outflow:
     def is_given_to_all(self) -> bool:
         """Whether all own messages are accepted, and sent to each neighbour that gets them from here.
 
-        Neighbours that leave do not count.  If no other is there, there is none to wait for.
+        Neighbours that leave do not count.
         """
         staying = [link for link in self._links.fed if link.up and not link.flow.peer_leaves]
         all_accepted = self._outbox.accepted >= self._outbox.head
@@ -135,7 +135,7 @@ class Outflow:
     def _is_owed(self, link: Link) -> bool:
         """Whether own messages are on their way to the peer, or about to be.
 
-        A peer that seems to lack some, and asks for nothing, may have got them another way.
+        If a peer seems to lack messages, but asks for none, it may have got them over another link.
         """
         run = self._outbox.run
         if run[0] in link.push.lazy_by_peer or link.flow.own_marks:

@@ -1,15 +1,16 @@
-"""How fast links bring the messages they were asked for, and how long this node waits for each.
+"""How fast links bring the messages that they were asked for, and how long this node waits for a link.
 
-Contract: this only looks: at the links' paces, at frames that come in parts, and at holes.  All that
-peers do is unsigned.  So it decides which link is asked and which is waited for, and both for a bounded
-time.  The rules, each with its reason:
+Contract: a peer answers a WANT with batches, and ends the *answer* with a HAVE.  This module changes
+nothing but paces.  A pace is unsigned, so it decides only which link is asked and for how long, at most,
+this node waits for a link.  The rules, each with its reason:
 
-* a link that is silent is given up by progress and not by a fixed time: over a slow line every link
-  would be asked, and all would send the same;
-* a link in the middle of a frame has a slow line, or drips on purpose: another link is asked beside it
-  if that one is known to be much faster;
-* an answer that comes too slowly is given up, too: a peer could hold up a run for as long as it likes;
-* a hole that is old is *urgent*: nobody is waited for in particular any more.
+* how long a link may be silent depends on its progress: after a fixed time, every link would be asked over
+  a slow line, and all would send the same messages;
+* a link that is in the middle of a frame for long has a slow line, or its peer sends slowly on purpose
+  (*drips*): a second link is asked for the same messages if it is known to be much faster;
+* an answer that comes too slowly is given up, too: otherwise a peer could hold up a run for as long as it
+  likes;
+* for an old hole, which is *urgent*, no link is waited for any more.
 """
 
 from __future__ import annotations
@@ -27,16 +28,15 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR
 
 LOOK_AGAIN: Final = 1.0  # seconds between two looks at messages that are coming (guess)
-_STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than (guess)
-_STALLED_RATE: Final = 4096  # this many missing bytes a second (guess: a modem's)
-#: Bytes that may be queued before an answer, in either direction (guess: as many as are pushed at
-#: first).
+_STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer the more bytes it brings (guess)
+_STALLED_RATE: Final = 4096  # missing bytes that an answer must bring a second by then (guess: a modem's)
+#: Bytes that may be queued before an answer, in either direction (guess: as in push._PUSH_FIRST).
 _QUEUE: Final = 64 * 1024
-_SECONDS: Final = 4.0  # slow lines are asked for as much as they bring in this time (guess)
-_MUCH: Final = 4  # times as fast: then another link is asked beside a slow one (guess)
-_ROUND_TRIPS: Final = 4  # without progress, before another link is asked (guess)
-_PATIENT: Final = 5  # times as long, if the link brings other batches meanwhile (guess)
-_URGENT: Final = 1 / 2  # of gap_longest: the age at which a hole is urgent (guess)
+_SECONDS: Final = 4.0  # over slow lines, bytes are asked for that come in this time (guess)
+_MUCH: Final = 4  # if another link is so many times as fast as a slow one, both are asked (guess)
+_ROUND_TRIPS: Final = 4  # round trips without progress before another link is asked (guess)
+_PATIENT: Final = 5  # the factor for links that bring other batches meanwhile (guess)
+_URGENT: Final = 1 / 2  # the part of gap_longest after which a hole is urgent (guess)
 
 
 class Pace:
@@ -48,7 +48,7 @@ class Pace:
         self._config = config
 
     def of(self, link: Link) -> float:
-        """Bytes a second that *link* may bring: as it did, or as the fastest link does; 0 if unknown."""
+        """The pace of *link* in bytes a second; if unknown, that of the fastest link, or 0."""
         return link.repair.pace or self._fastest
 
     def is_much_slower(self, link: Link) -> bool:
@@ -56,21 +56,21 @@ class Pace:
         return 0 < _MUCH * link.repair.pace < self._fastest
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
-        """Note that *link*, asked at *since*, has answered with *size* bytes: it is that fast at least."""
-        if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else its frames have told
+        """Note that *link*, asked at *since*, has answered with *size* bytes: its pace is at least that."""
+        if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else its frames showed it
             link.repair.pace = max(link.repair.pace, size / (now - since))
 
     def is_outrun(self, link: Link, rival: Link, since: float, got: int, now: float) -> bool:
-        """Whether *rival* would bring the missing messages much sooner than *link*, which is sending them.
+        """Whether *rival* would bring the missing messages much sooner than *link*, which was asked.
 
         :param since: when *link* was asked; *got*: bytes that it has brought since then.
         """
-        # A peer answers in turn, so it begins when it has ended another answer.  But that is bounded:
-        # else it could answer about its own runs for ever.
+        # A peer sends one answer after the other, so this answer's time begins when the one before has
+        # ended, but not later than gap_longest / 4: the peer could answer about its own runs for ever.
         seconds = max(
             now - max(since, link.repair.answered_at), now - since - self._config.gap_longest / _MUCH
         )
-        if not link.repair.is_slowed(now):  # stalls_at judges a silent link
+        if not link.repair.is_slowed(now):  # a silent link is up to stalls_at()
             return got > 0 and seconds >= _STALLED_SECONDS + got / _STALLED_RATE
         if seconds < _STALLED_SECONDS:
             return False
@@ -88,23 +88,21 @@ class Pace:
     def is_patient(self, since: float, now: float) -> bool:
         """Whether to wait for a link that has been silent since *since*, though another could be asked.
 
-        If any line is slow, it may be this node's own.  Then all are slow, and each would bring the
-        same.
+        The slow line may be this node's own: then all links are slow, and a second one is no help.
         """
         return self._is_any_slowed(now) and now < since + self._config.gap_patience
 
     def silence(self, link: Link) -> float:
-        """Seconds for which *link* may bring nothing because other bytes are queued before the answer."""
+        """Seconds for which *link* may bring nothing since other bytes are queued before the answer."""
         known = [pace for pace in (link.repair.pace, link.flow.meter.rate) if pace]
         return min(_QUEUE / min(known), self._config.gap_patience) if known else 0.0
 
     def stalls_at(self, link: Link, progress: float, moved: float, now: float) -> float:
-        """Until when *link*, which was asked, may be silent.
+        """When *link*, which was asked, has been silent for too long.
 
-        A link is first in, first out: while it brings other batches, it comes nearer to the answer.  All
-        links share this node's line: while answers come over others, that line may be at fault.  But a
-        peer could keep a run from being repaired by sending other batches, so this is bounded.  Only if
-        its line is slow does its pace decide.
+        Bytes keep their order on a link: while it brings other batches, the answer comes nearer.  All links
+        share this node's line: while other links bring answers, that line may be the slow one.  But a peer
+        could prevent a repair by sending other batches, so the time is bounded unless its line is slow.
 
         :param progress: when *link* last sent a message that was missing; *moved*: when any link did.
         """
@@ -113,30 +111,30 @@ class Pace:
         return stalls if link.repair.is_slowed(now) else min(stalls, progress + _PATIENT * patience)
 
     def owes_until(self, link: Link, since: float, now: float) -> float:
-        """Until when *link*, given up at *since*, is not asked again: its answer may still come."""
+        """When *link*, given up at *since*, may be asked again: until then its answer may still come."""
         patience = self._config.gap_longest if self.is_slow(link, now) else self._config.gap_patience
         return max(since, link.repair.last_batch_at) + patience
 
     def is_urgent(self, run: StreamId, now: float) -> bool:
         """Whether *run* has a hole so old that slow lines have had their time.
 
-        A peer that drips, and ends other answers meanwhile, seems to be sending.  So in the time that is
-        left each link that claims the missing messages is asked in turn.
+        A peer that drips, and ends other answers meanwhile, seems to be sending.  So from then on each link
+        that claims the missing messages is asked in turn.
         """
         stream = self._history.get(run)
         since = None if stream is None else stream.hole_since
         return since is not None and now >= since + _URGENT * self._config.gap_longest
 
     def is_slow(self, link: Link, now: float) -> bool:
-        """Whether *link* has a slow line, or any line is slow now, which may be this node's own."""
+        """Whether *link* has a slow line, or any line is slow now: the slow line may be this node's own."""
         return self._is_known_slow(link, now) or self._is_any_slowed(now)
 
     def sign(self, link: Link, since: float, now: float) -> float:
         """When *link*, which is slow, last gave reason to wait for it.
 
-        :param since: when it was asked, or given up.
+        :param since: when the link was asked, or given up.
         """
-        # If the peer has not read all it was sent, the WANT may be among that.
+        # The WANT may be among the bytes that the peer has not read yet.
         is_late = link.flow.meter.is_waiting and self._is_known_slow(link, now)
         return now if is_late else max(since, link.repair.last_batch_at)
 
@@ -146,7 +144,7 @@ class Pace:
         return waits or self.silence(link) > self._config.graft_retry
 
     def bytes_in_time(self, now: float) -> float:
-        """The most bytes to ask for at a time: if lines are slow, those they bring in a few seconds."""
+        """The most bytes to ask for at a time: if lines are slow, what these bring in a few seconds."""
         slowed = [link for link in self._links.all if link.repair.is_slowed(now)]
         return _SECONDS * sum(link.repair.pace for link in slowed) if slowed else inf
 
@@ -169,7 +167,7 @@ class Pace:
         )
 
     def _is_overtaken(self, partial: Partial, rival: Link, now: float) -> bool:
-        """Whether to ask *rival* for a BATCH that is coming: the other peer may drip it for ever."""
+        """Whether to ask *rival* for a BATCH that comes over another link: its peer may drip for ever."""
         age, left, patience = now - partial.began, partial.seconds_left, self._config.gap_patience
         if age < patience or left < patience:
             return False

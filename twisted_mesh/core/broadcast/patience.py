@@ -1,8 +1,8 @@
-"""Which holes are kept beyond their time, because the messages are on their way here or to a neighbour.
+"""Which holes are kept open longer, because their messages are on their way here or to a neighbour.
 
 Contract: a node that is being sent some messages of a hole says so in its HAVE, as *coming* 1.  A
 neighbour with the same hole waits longer, and says so in turn, with *coming* one higher.  These claims
-are unsigned.  They put off a gap, by ``gap_longest`` at most, and decide nothing else.
+are unsigned.  They delay only the time when a hole is given up, by ``gap_longest`` at most.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 
-_HOPS_MOST: Final = 8  # nodes over which such a claim is passed on (guess: trees are less deep)
-_PART: Final = 3  # claims are sent this often in gap_patience, and are fresh for one such part (guess)
+_HOPS_MOST: Final = 8  # hops of such a claim (guess: trees are less deep)
+_PART: Final = 3  # claims are sent so often in gap_patience, and count for a part of it (guess)
 
 
 class Patience:
@@ -25,7 +25,7 @@ class Patience:
     def __init__(self, config: MeshConfig, history: History, repair: Repair, push: Push) -> None:
         self._patience, self._longest = config.gap_patience, config.gap_longest
         self._history, self._repair, self._push = history, repair, push
-        self._heard: dict[StreamId, tuple[float, int]] = {}  # of runs with a hole: when, and *coming*
+        self._heard: dict[StreamId, tuple[float, int]] = {}  # when a claim on a run came, and its *coming*
         self._told_at = 0.0
 
     def footprint(self) -> dict[str, int]:
@@ -48,7 +48,7 @@ class Patience:
                 self._history.wait_on(run, min(sign, since + self._longest - self._patience))
 
     def tick(self, now: float) -> None:
-        """Tell the neighbours which missing messages are on their way, if it is time to."""
+        """Tell the neighbours which missing messages are on their way, if that is due."""
         if now < self._told_at + self._patience / _PART:
             return
         self._told_at = now

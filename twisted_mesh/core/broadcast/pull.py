@@ -1,6 +1,6 @@
 """The repair of one run: which links have announced it, which were asked, and for which messages.
 
-Contract: :class:`Pull` only keeps the books.  :mod:`~twisted_mesh.core.broadcast.candidates` says which
+Contract: :class:`Pull` only notes what happens.  :mod:`~twisted_mesh.core.broadcast.candidates` says which
 link is best to ask, and :mod:`~twisted_mesh.core.broadcast.repair` when.
 """
 
@@ -13,37 +13,37 @@ from typing import Final
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire.fields import MAX_NUMBER
 
-STEPS_MOST: Final = 8  # announcements of a link on a run that become due one after the other (guess)
+STEPS_MOST: Final = 8  # announcements that are kept of one link on one run (guess)
 
 
 @dataclass(slots=True, eq=False)
 class Pull:
     """The repair of *run*.
 
-    A *graft* is an announcement of MAX_NUMBER.  It mends the tree, and asks for all that the peer has.
+    A *graft* is an announcement of MAX_NUMBER.  Its WANT asks for all that the peer has, and to push again.
     """
 
     run: StreamId
     #: For each link its announcements, the soonest first: (when to ask, highest message).
     announced: dict[int, deque[tuple[float, int]]] = field(default_factory=dict)
-    asked: int | None = None  # the link that was asked
-    since: float = 0.0  # when it was asked
-    progress: float = 0.0  # when it last sent a message that was missing, or was asked
-    got: int = 0  # bytes that it has sent since it was asked
-    window: bool | None = None  # where its answer counts: True for verified runs, None for nowhere
-    dropped: bool = False  # whether a batch that it sent was not kept
+    asked: int | None = None  # the link that was asked and has not ended its answer
+    since: float = 0.0  # when that link was asked
+    progress: float = 0.0  # when it was asked, or last sent a missing message
+    got: int = 0  # bytes that the link has sent since it was asked
+    window: bool | None = None  # in which window its answer counts: True: verified; None: in none
+    dropped: bool = False  # whether a batch that the link sent was not kept
     in_vain: bool = False  # whether a link has not sent what it was asked for, and no message came since
     not_before: float = 0.0  # when to ask again after that
-    owing: dict[int, float] = field(default_factory=dict)  # links that were given up, and when
+    owing: dict[int, float] = field(default_factory=dict)  # links that were given up, each with the time
     #: The messages that each link was asked for and has not sent.
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     revised: float = 0.0  # when the ranges were last compared with the messages that came
-    revise_at: float = 0.0  # when they will be
-    put_off: float | None = None  # since when the parent is expected to send the messages
-    look_at: float = 0.0  # when Repair looks at this next, as far as Repair set that itself
+    revise_at: float = 0.0  # when to compare them next
+    put_off: float | None = None  # since when the parent is expected to push the messages
+    look_at: float = 0.0  # when Repair looks at this next
 
     def announce(self, link: int, high: int, due: float, *, eager: bool) -> bool:
-        """Note that *link* has messages up to *high*, to be asked for at the time *due*.
+        """Note that *link* has messages up to *high*; it is to be asked for them at the time *due*.
 
         :param eager: whether this takes the place of earlier announcements of the link.
         :return: whether there is a new time at which to ask.
@@ -54,13 +54,13 @@ class Pull:
         elif known and known[-1][1] >= high:
             return False
         if len(known) == STEPS_MOST:
-            known[-1] = (known[-1][0], high)  # it is asked for a little early, but the table stays small
+            known[-1] = (known[-1][0], high)  # this may ask a little early, but bounds the table
             return False
         known.append((due, high))
         return True
 
     def graft(self, link: int, now: float) -> None:
-        """Have *link* asked for all that it has, and to push from then on."""
+        """Let *link* be asked for all that it has, and to push from then on."""
         self.announced[link] = deque([(now, MAX_NUMBER)])
 
     def is_graft(self, link: int) -> bool:

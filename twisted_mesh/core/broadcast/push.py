@@ -1,9 +1,9 @@
-"""Which batches are pushed, announced or sent as an answer over each link.
+"""Which batches are pushed over each link, announced (in a HAVE), or sent as the answer to a WANT.
 
 Contract: a new batch is pushed to a peer if the peer has all earlier messages of the stream that this
-node still holds.  It is announced instead, after ``have_delay``, to a peer that asked for that (*lazy by
-peer*), that lacks earlier messages and pulls them, or whose line is slow.  Answers to WANTs go out as
-fast as the peer reads them.
+node still holds.  It is announced instead, after ``have_delay``, to a peer that asked for
+announcements (*lazy by peer*), that lacks earlier messages and pulls them, or whose line is slow.  Answers
+to WANTs go out as fast as the peer reads them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Wan
 from twisted_mesh.wire.link import Ping
 
 _HAVE_STREAMS = 650  # entries in a frame: at most 98 bytes each, so under 64 KiB
-#: Bytes that a line carries in this time, and a round trip, may be unread; more is announced (guess).
+#: A peer is pushed as many bytes as it reads in these seconds and a round trip; the rest is announced
+#: (guess).
 _PUSH_SECONDS: Final = 1.0
-_PUSH_FIRST: Final = 64 * 1024  # bytes that may be unread on a line that was not measured yet (guess)
-#: An answer has the bytes that a line carries in this time, and a round trip, so that the line is never
+_PUSH_FIRST: Final = 64 * 1024  # bytes pushed over a line that was not measured yet (guess)
+#: An answer has as many bytes as the peer reads in these seconds and a round trip: so the line is never
 #: idle (guess).
 _ANSWER_SECONDS: Final = 1.0
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
@@ -55,9 +56,9 @@ class Push:
 
     def __post_init__(self) -> None:
         self._answer_limit = AnswerLimit(self._config.answer_bytes)
-        # The key of a batch has its first sequence, that of a record minus its counter.
+        # The number in the key is the first message of a batch, or minus the counter of a record.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
-        self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() told the peers of a run
+        self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
 
     def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
         """Push on a new batch that came over *link*."""
@@ -77,9 +78,9 @@ class Push:
             self.parents.note(run, sequence, link.number, counter)
 
     def duplicate(self, link: Link, run: StreamId, first: int, own: bool) -> None:
-        """Prune *link* for a frame that came again and unasked, if another link brought it first.
+        """Prune *link*, which brought a frame again without being asked, if another link brought it first.
 
-        :param first: the first number of a batch; minus the counter of a record.
+        :param first: the first message of a batch, or minus the counter of a record.
         :param own: whether the origin is this node.
         """
         if run[0] in link.push.lazy_by_us or link.closing:
@@ -93,7 +94,7 @@ class Push:
         self._effects.send((link,), Prune([run[0]]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
-        """Tell the other peers, which need not push it, that a batch is coming over *link*, a slow line."""
+        """Tell the other peers that a batch is coming over *link*, a slow line: they need not push it."""
         if self._said.get(run, -inf) + COMING_SECONDS / 2 > now:
             return
         self._said[run] = now
@@ -109,17 +110,17 @@ class Push:
             self._effects.send(others, Have([replace(self._have(run), coming=1)], False))
 
     def wanted(self, link: Link, want: Want) -> bool:
-        """Note that the peer asks for messages; return whether that is to be answered."""
+        """Note that the peer asks for messages; return whether to answer the WANT."""
         run = (want.origin, want.epoch)
         if want.graft:
             link.push.lazy_by_peer.pop(want.origin, None)
         elif run not in link.push.wants:
-            return False  # the WANT in whose place it comes is answered
+            return False  # it corrects a WANT that is answered already
         link.push.want(run, want)
         return True
 
     def next_wanted(self, link: Link, now: float) -> Want | None:
-        """The next WANT of the peer to answer; None if there is none, or the peer must read first."""
+        """The next WANT of the peer to answer; None if there is none, or if it must wait."""
         if link.push.owed and not self._is_queue_full(link):
             self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
         if not link.push.wants or link.closing or link.flow.queued >= self._config.answer_bytes:
@@ -132,7 +133,7 @@ class Push:
         return link.push.wants.popitem(last=False)[1]
 
     def answer(self, link: Link, want: Want, now: float) -> None:
-        """Send the messages that the peer asked for, or as many as one answer has."""
+        """Send the messages that the peer asked for, as many as one answer may have."""
         run = (want.origin, want.epoch)
         stream = self._history.get(run)
         low = 0
@@ -140,12 +141,12 @@ class Push:
             most = min(self._config.answer_bytes, self._answer_bytes(link))
             for signed in stream.serve(want.first, want.last, most):
                 if isinstance(signed, Missing):
-                    low = signed.last + 1  # the peer can get only later messages here
+                    low = signed.last + 1  # this node has only later messages
                     continue
                 first_hand = run[0] == self._own and not signed.hops
                 self._effects.send((link,), signed if first_hand else signed.relayed())
                 self._answer_limit.sent(link.peer.origin, run, signed.batch.last, signed.size, now)
-                if signed.batch.last <= stream.head:  # a waiting batch leaves the hole open there, too
+                if signed.batch.last <= stream.head:  # a waiting batch does not fill the peer's hole either
                     link.frontier.served(run, want.first, signed.batch.last)
         self._effects.send((link,), Have([self._have(run, low)], True))
         self.measure(link, now)
@@ -168,7 +169,7 @@ class Push:
         self._announce((link,), [self._have(run) for run in runs])
 
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
-        """Tell every peer that missing messages of runs are on their way; each run has its *coming*."""
+        """Tell every peer that missing messages of runs are on their way; *coming* is by run."""
         entries = [replace(self._have(run), coming=hops) for run, hops in sorted(coming.items())]
         self._announce([link for link in self._links.fed if link.frontier_received], entries)
 
@@ -177,7 +178,7 @@ class Push:
             self._effects.send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
     def announce_owed(self) -> None:
-        """Announce to every peer the runs it is owed, unless it has announced as much itself."""
+        """Announce to every peer the runs that are owed to it, unless it has announced as much itself."""
         for link in self._links.fed:
             if link.push.owed and not self._is_queue_full(link):
                 owed, link.push.owed = link.push.owed, OrderedDict()
@@ -202,18 +203,19 @@ class Push:
         """Push a new batch, or announce it, over each link but its *source*.
 
         :param source: the link that it came over; None for an own batch.
-        :param follows: whether neighbours have accepted all messages before it.  If not, it is not pushed
-            to newcomers: they pull it with the earlier ones, which would seem to be accepted otherwise.
+        :param follows: whether neighbours have accepted all messages before *signed*.  If not, it is not
+            pushed to newcomers, but pulled with the earlier ones: these would seem to be accepted
+            otherwise.
         """
         batch = signed.batch
         first, last, size = batch.first, batch.last, signed.size
         run = (batch.origin, batch.epoch)
-        # A peer must have the messages up to *before*.  These end at the head: a peer with the same hole
-        # as this node is pushed batches behind it, since no claim tells the peer of them.
+        # Peers that have the messages up to *before* get the batch.  It is not above the head: a peer with
+        # the same hole gets batches behind the hole, too, since no claim tells the peer of them.
         stream = self._history.get(run)
         before = min(first - 1, self._history.head(run))
         if stream is not None and stream.low > before:
-            before = 0  # these messages are held no more: a peer that lacks them cannot pull them here
+            before = 0  # a peer that lacks the earlier messages cannot pull them here
         pushed = []
         for link in self._links.fed:
             if link is source:
@@ -247,7 +249,7 @@ class Push:
         return link.flow.queued > self._config.link_queue_bytes
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
-        """Whether the peer would not read *size* bytes more in time."""
+        """Whether the peer would take too long to read *size* bytes more."""
         flow = link.flow
         if flow.queued > self._config.link_queue_bytes:
             return True
@@ -257,7 +259,7 @@ class Push:
         return not self._is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
     def _is_read(self, link: Link, most: int, now: float) -> bool:
-        """Whether at most *most* bytes are unread; if not, the peer is asked to say when they are read."""
+        """Whether at most *most* bytes are unread; if not, a PING asks when the peer has read them."""
         if link.flow.unread <= most:
             return True
         self.measure(link, now, least=1)

@@ -1,18 +1,19 @@
-"""Repair: getting the messages that neighbours have and this node lacks, once and from one link at a time.
+"""Repair: asks neighbours for the messages that this node lacks, each message once, one link at a time.
 
-Contract: :meth:`Repair.announced` is called for every claim that goes beyond the messages held here.
-:meth:`Repair.due` gives the WANTs to send now, and :attr:`Repair.wake` the time to call it again.  Whom
-to ask is decided in :mod:`~twisted_mesh.core.broadcast.candidates`, how long to wait for a link in
+Contract: a peer *claims* messages, unsigned, and answers a WANT with them.  :meth:`Repair.announced` is
+called for every claim that goes beyond the messages held here.
+:meth:`Repair.due` gives the WANTs to send now, and :attr:`Repair.wake` the time to call it again.  Which
+link to ask is decided in :mod:`~twisted_mesh.core.broadcast.candidates`, how long to wait for it in
 :mod:`~twisted_mesh.core.broadcast.pace`.  The rules, each with its reason:
 
 * an announcement on a link that is lazy by us waits for ``graft_timeout``, since the push is probably on
-  its way over the tree; on an eager link the peer could not push, so it is asked at once;
-* one link at a time is asked for a stream, and the next after the HAVE that ends the answer, or if the
-  link stalls or is outrun;
-* runs of which no signed batch came are *unverified* and wait in a window of their own, and not behind a
-  link that leaves its WANTs unanswered: made-up runs would hold up the real ones;
-* if a link is lost, every origin whose parent it was is grafted at once: to wait for an announcement
-  costs ``have_delay`` and ``graft_timeout`` on top.
+  its way over the tree; over an eager link the peer would have pushed, so it is asked at once;
+* one link at a time is asked for a stream.  The next is asked after the HAVE that ends the answer, or if
+  the link stalls or is outrun;
+* runs of which no signed batch came are *unverified*: they have a window of their own, and no place behind
+  a link that leaves WANTs unanswered.  Otherwise made-up runs would hold up the real ones;
+* if a link is lost, another is grafted at once for every origin whose parent it was: to wait for an
+  announcement would cost ``have_delay`` and ``graft_timeout``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
-#: Runs looked at in one event: thousands that stalled together took two seconds (measured).
+#: Runs looked at in one event: to look at thousands took two seconds (measured).
 LOOKS_MOST: Final = 512
 #: Runs that all neighbours are asked for at a time: one author can begin thousands (guess).
 PULLED_MOST: Final = 64
@@ -56,7 +57,7 @@ class Repair:
         self._pulls: dict[StreamId, Pull] = {}
         self._moved = 0.0  # when any link that was asked last sent a message that was missing
         self._unverified: set[StreamId] = set()  # runs that were unverified when their pull began
-        self._wakes: list[tuple[float, StreamId]] = []  # a heap; some may be out of date
+        self._wakes: list[tuple[float, StreamId]] = []  # a heap; entries may be out of date
 
     def footprint(self) -> dict[str, int]:
         """The number of entries in every table."""
@@ -82,7 +83,7 @@ class Repair:
         return pull is not None and (pull.asked == link or link in pull.owing)
 
     def is_pulled(self, run: StreamId, now: float) -> bool:
-        """Whether a link sends messages that *run* lacks, was asked for them, or will be in time."""
+        """Whether a link sends messages that *run* lacks, was asked for them, or is about to be asked."""
         if self._pace.is_urgent(run, now):
             return False
         pull = self._pulls.get(run)
@@ -95,7 +96,7 @@ class Repair:
         return run in self._pulls and self._pulls[run].in_vain
 
     def slow_parent(self, origin: bytes, now: float) -> Link | None:
-        """The parent of *origin*, if it pushes over a slow line, on which new messages may be queued."""
+        """The parent of *origin*, if it pushes over a slow line, where new messages may still be queued."""
         number = self._parents.of(origin)
         parent = None if number is None else self._links.get(number)
         if parent is None or not parent.repair.is_slowed(now) or origin in parent.push.lazy_by_us:
@@ -112,18 +113,18 @@ class Repair:
             return max(signs, default=None)
         missing = self._history.head(run) + 1
         waited_for = pull.owing
-        if pull.asked is not None:  # slow links that claim the messages have their turn after this one
+        if pull.asked is not None:  # slow links with a claim have their turn after this one
             waited_for = dict.fromkeys(pull.announced, pull.since) | pull.owing | {pull.asked: pull.since}
         for number, since in waited_for.items():
             link = self._link(number)
             if self._pace.is_slow(link, now):
                 low, high = link.frontier.claims.get(run, (1, 0))
-                # If a link does not claim the messages, only the batches that come over it are a reason.
+                # A link without a claim on the messages gives reason to wait only by batches that come.
                 claims = low <= missing <= high
                 signs.append(self._pace.sign(link, since, now) if claims else link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
-        if self._window.is_waiting(run):  # for answers that come over these links
+        if self._window.is_waiting(run):  # until answers over these links have come
             asked = [
                 link for link in self._links.all if link.repair.pulls and self._pace.is_slow(link, now)
             ]
@@ -140,7 +141,7 @@ class Repair:
         if (pull := self._pulls.get(run)) is None:
             if not self._history.is_known(run):
                 if len(self._unverified) >= UNVERIFIED_MOST or link.repair.failures >= TRIES:
-                    return  # the next comparison tells it again
+                    return  # the next comparison announces it again
                 self._unverified.add(run)
             pull = self._pulls[run] = Pull(run)
         due = now if eager else now + max(self._config.graft_timeout, 2 * link.flow.rtt)
@@ -148,7 +149,7 @@ class Repair:
             self._wake(due, run)
 
     def ask_again(self, run: StreamId, now: float) -> None:
-        """Ask the links that claim more of *run* than is held here, now that this node holds less."""
+        """Ask the links that claim more of *run* than is held, since this node has lost some of it."""
         for link in self._links.fed:
             self._ask_at_once(link, run, now)
 
@@ -164,11 +165,11 @@ class Repair:
     def parent_lost(self, run: StreamId, now: float) -> int | None:
         """Graft the best way to the author of *run*, whose parent is gone.
 
-        :return: the link that is asked.  It counts as the parent until a message comes over another.
+        :return: the link that is asked.  It counts as the parent until another link brings a message.
         """
         if (best := self._candidates.way_to(run)) is None:
             return None
-        best.repair.failed.pop(run, None)  # there is no better link
+        best.repair.failed.pop(run, None)  # no other link is better
         self._pulls.setdefault(run, Pull(run)).graft(best.number, now)
         self._wake(now, run)
         return best.number
@@ -185,7 +186,7 @@ class Repair:
             stream = self._history.get(run)
             for link in self._links.fed:
                 low, high = link.frontier.claims.get(run, (1, 0))
-                gave_up = stream is not None and low > high >= stream.high  # and holds none of them
+                gave_up = stream is not None and low > high >= stream.high  # and no message of it waits
                 if link.frontier_received and not gave_up and link.number != pull.asked:
                     pull.graft(link.number, now)
             self._wake(now, run)
@@ -195,12 +196,12 @@ class Repair:
     def arriving(self, link: Link, now: float) -> StreamId | None:
         """Note that *link* is in the middle of a frame.
 
-        :return: the frame's run, if its messages are missing here and *link* is the one to bring them.
+        :return: the frame's run, if its messages are missing here, and *link* is expected to bring them.
         """
         partial = link.repair.partial
         if partial is None:
             return None
-        # Links are first in, first out: this frame comes before the missing messages, or holds them.
+        # Bytes keep their order on a link: this frame has the missing messages, or comes before them.
         link.repair.last_batch_at = now
         run = partial.run
         missing = self._history.next_missing(run, partial.first, partial.last)
@@ -213,13 +214,13 @@ class Repair:
         return run if (is_asked or is_parent) and not link.repair.stalled_answers else None
 
     def arrived(self, link: int, run: StreamId, last: int, now: float) -> None:
-        """Note that *link* has brought *run* up to *last*: other links need not send that."""
+        """Note that *link* has brought *run* up to *last*: other links need not send these messages."""
         if (pull := self._pulls.get(run)) is None:
             return
         pull.arrived(link, last)
         at = max(now, pull.since + LOOK_AGAIN, pull.revised + LOOK_AGAIN)
         if at != pull.revise_at and any(number != link for number in pull.ranges):
-            pull.revise_at = at  # once, however many batches come until then
+            pull.revise_at = at  # all batches until then are revised together
             self._wake(at, run)
 
     def progressed(self, link: Link, run: StreamId, now: float, size: int) -> None:
@@ -231,7 +232,7 @@ class Repair:
 
     def _progressed(self, link: int, run: StreamId, now: float) -> Pull:
         pull = self._pulls[run]
-        if pull.asked is None and pull.owing.pop(link, None) is not None:  # it was given up too soon
+        if pull.asked is None and pull.owing.pop(link, None) is not None:  # the link was given up too soon
             pull.window = None
             self._ask(pull, self._link(link), now)
         pull.in_vain = False
@@ -246,7 +247,7 @@ class Repair:
         pull.ranges.pop(link.number, None)
         is_asked = pull.owing.pop(link.number, None) is None
         if pull.is_graft(link.number):
-            del pull.announced[link.number]  # the tree is mended, whatever else the answer brought
+            del pull.announced[link.number]  # whatever it brought, the peer pushes again
         elif is_asked:
             self._window.answered(pull.got)
             self._judge(pull, link, now)
@@ -260,7 +261,7 @@ class Repair:
         if pull.got:
             self._pace.answered(link, pull.got, pull.since, now)
         elif pull.dropped:
-            link.repair.stalled_answers += 1  # it has not failed, but others are asked first
+            link.repair.stalled_answers += 1  # this is no failure, but others are asked first
             pull.not_before = now + self._config.graft_retry
         else:
             self._note_failure(pull, link)
@@ -270,7 +271,7 @@ class Repair:
         pull.in_vain = True
 
     def dropped(self, link: int, run: StreamId) -> None:
-        """Note that a batch from *link* was not kept, so that it is not asked for again at once."""
+        """Note that a batch from *link* was not kept: it is not asked for again at once."""
         if (pull := self._pulls.get(run)) is not None and pull.asked == link:
             pull.dropped = True
 
@@ -324,7 +325,7 @@ class Repair:
         if self._is_pushed(pull, link, want.first, now):
             self._look_at(pull, now + LOOK_AGAIN, now)
             return
-        counts = want.last < MAX_NUMBER  # a graft does not: there may be few messages behind the head
+        counts = want.last < MAX_NUMBER  # a graft may bring only few messages, so its size does not count
         verified = self._history.is_known(run)
         if counts and not (may_ask and self._window.is_open(verified)):
             self._window.wait(run, verified, link.number)
@@ -340,7 +341,7 @@ class Repair:
         wants.append(best)
 
     def _revised(self, pull: Pull, now: float) -> Iterator[tuple[Link, Want]]:
-        """WANTs in place of earlier ones of which the first messages came another way."""
+        """WANTs that replace earlier ones, since their first messages have come over other links."""
         if now < pull.revised + LOOK_AGAIN:
             return
         pull.revised = now
@@ -355,7 +356,7 @@ class Repair:
                     yield self._link(number), Want(*pull.run, begin, last, graft=False)
 
     def _wait(self, pull: Pull, now: float) -> None:
-        """Look again when a link can be asked, or forget the run if there is no such time."""
+        """Look again when a link can be asked, or forget the run if none can be."""
         later = [due for known in pull.announced.values() for due, _ in known]
         if pull.announced and self._pace.under_way(pull.run):
             later.append(now + LOOK_AGAIN)
@@ -374,7 +375,7 @@ class Repair:
         link = self._link(pull.asked)
         patient_until = pull.since + self._config.gap_patience
         if pull.window is not None and now >= patient_until:
-            self._window.released(pull.window)  # other runs need not wait for it
+            self._window.released(pull.window)  # other runs need not wait for this answer
             pull.window = None
         stalls_at = self._pace.stalls_at(link, pull.progress, self._moved, now)
         if self._pace.is_urgent(pull.run, now):
@@ -397,9 +398,9 @@ class Repair:
         return True
 
     def _is_pushed(self, pull: Pull, link: Link, first: int, now: float) -> bool:
-        """Whether the parent has a slow line, and is about to push *first*, which *link* claims.
+        """Whether the parent, over a slow line, is about to push message *first*, which *link* claims.
 
-        A parent that claims the message, too, is not about to push it: it would have.
+        A parent that claims the message itself is not about to push it: it would have done so.
         """
         run = pull.run
         if (parent := self.slow_parent(run[0], now)) is None or self._pace.is_urgent(run, now):
@@ -435,7 +436,7 @@ class Repair:
         return link
 
     def _look_at(self, pull: Pull, at: float, now: float) -> None:
-        """Look at *pull* again at the time *at*, unless a look is due before: looks would multiply."""
+        """Look at *pull* again at the time *at*, unless a look is due before: looks must not multiply."""
         if not now < pull.look_at <= at:
             pull.look_at = at
             self._wake(at, pull.run)

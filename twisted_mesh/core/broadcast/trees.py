@@ -1,10 +1,11 @@
 """The trees: over which links new frames of an origin are pushed, one tree for each origin.
 
-Contract: each link has two flags for each origin, and one side sets each.  *Lazy by us*: this node told
+Contract: each link has two flags for each origin, one set by each end.  *Lazy by us*: this node told
 the peer to stop pushing (a PRUNE), until it grafts (a WANT with *graft*).  *Lazy by peer*: the peer told
-this node so.  A new link has neither flag, so the first frame of an origin goes over all links.  Each
-duplicate prunes the link it came over, and the rest is a tree along the fastest links.  Over a lazy link
-frames are announced instead, so that a broken tree heals (:mod:`~twisted_mesh.core.broadcast.repair`).
+this node to stop.  A new link has neither flag, so the first frame of an origin goes over all links.  Each
+duplicate prunes the link it came over.  The links that are left form a tree of the fastest ones.  Over a
+lazy link frames are announced instead, so that a broken tree heals
+(:mod:`~twisted_mesh.core.broadcast.repair`).
 
 A tree for each origin is stable after its first frame.  One tree for all would be pruned for one sender
 and grafted for the next for ever (measured: up to 1.9 needless copies a message with many senders).
@@ -19,7 +20,7 @@ from typing import Final, Generic, TypeVar
 
 from twisted_mesh.core.events import StreamId
 
-REMEMBERED: Final = 10.0  # seconds a first arrival is known for: duplicates and answers come sooner (guess)
+REMEMBERED: Final = 10.0  # seconds for which a first arrival is known: duplicates come sooner (guess)
 REMEMBERED_MOST: Final = 65_536  # first arrivals that are known; the oldest is forgotten (guess)
 PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
 
@@ -54,12 +55,12 @@ class FirstArrivals(Generic[_Key]):
 class Parents:
     """For each origin the link over which its newest frame came first: the way back to the author.
 
-    Along these links numbers only grow, so they form no cycle.  The links of the latest frames in time
-    could.
+    Towards the author, frames along these links are ever newer, so the links form no circle.  Links that
+    were chosen by time of arrival could.
     """
 
     def __init__(self) -> None:
-        # origin -> epoch, sequence, counter, link; the longest idle first
+        # By origin: epoch, sequence, counter, link; the longest idle first.
         self._best: OrderedDict[bytes, tuple[int, int, int, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -84,12 +85,12 @@ class Parents:
         return None if best is None else best[3]
 
     def sure_of(self, origin: bytes) -> int | None:
-        """The link towards *origin*; None if no frame came over it, since it only replaces a lost one."""
+        """The link towards *origin*; None if it only replaces a lost link: no frame came over it."""
         best = self._best.get(origin)
         return None if best is None or not (best[1] or best[2]) else best[3]
 
     def lost_with(self, link: int) -> list[StreamId]:
-        """Forget *link* as a parent, since it is gone; return the newest run of each origin concerned."""
+        """Forget *link*, which is gone, as a parent; return the newest run of each origin that had it."""
         lost = [(origin, best[0]) for origin, best in self._best.items() if best[3] == link]
         for origin, _ in lost:
             del self._best[origin]

@@ -1,8 +1,8 @@
-"""How many answers may be expected at a time, over all links, and the runs that wait for their turn.
+"""How many answers to WANTs may be expected at a time, over all links, and the runs that wait.
 
 Contract: runs of which a signed batch has come, or a base was told, are *verified*.  They have a window
-of their own, so that runs made up by a claim never keep them waiting.  Waiting runs take turns by the
-link that would be asked for them, since one link can claim thousands of runs.
+of their own, so that they never wait for runs that a claim has made up.  The links that would be asked
+take turns, since one link can claim thousands of runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted_mesh.core.events import StreamId
 
 Turns = OrderedDict[int, OrderedDict[StreamId, None]]
 
-_AT_ONCE: Final = 2  # runs that may always be asked for, so that one silent link holds up none
+_AT_ONCE: Final = 2  # runs that may always be asked for, so that one silent link does not stop all
 
 
 class Window:
@@ -24,7 +24,7 @@ class Window:
     """
 
     def __init__(self, answer_bytes: int) -> None:
-        """:param answer_bytes: *bytes*, unless lines are slow."""
+        """:param answer_bytes: the value of *bytes* as long as no line is slow."""
         self._answer_bytes = answer_bytes
         self.bytes: float = answer_bytes
         self._weight = float(answer_bytes)  # bytes of an answer: a moving average
@@ -40,13 +40,13 @@ class Window:
         """Whether one more run may be asked for.
 
         All answers share this node's line.  If more is asked for than the line brings in time, links
-        seem silent that are not, and others are asked for the same messages.
+        seem silent, and others are asked for the same messages.
         """
         asked = self._asked[verified]
         return asked < _AT_ONCE or asked * self._weight < self.bytes
 
     def narrow(self, size: float) -> None:
-        """Expect at most *size* bytes at a time, which are those that lines bring in time."""
+        """Expect at most *size* bytes at a time: so many come in time."""
         self.bytes = min(size, self._answer_bytes)
 
     def asked(self, verified: bool) -> None:
