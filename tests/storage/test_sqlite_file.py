@@ -42,6 +42,7 @@ from twisted_mesh.storage import sqlite_file
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.storage.sqlite_file import VERSION
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import SignedBatch
 
 RUNS: list[StreamId] = [ANNA, BERT, ME]
@@ -608,6 +609,21 @@ class TestDamage(FileCase):
             held = [[signed.batch.first for signed in batches_in(read)] for read in reads]
         self.assertEqual(held, [[], [2], [2, 5], [2, 5, 6, 7, 8, 9]])
         self.assertEqual(len(texts), 1)
+
+    def test_a_damaged_header_is_not_known(self) -> None:
+        store = self.open()
+        header = codec.pack_header(batch_of(ANNA, 3).header)
+        marks = marks_of(ANNA, 3)._replace(header=header)
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 4)), marks=[marks]))
+        self.close()
+        (kept,) = self.open().restored.marks
+        self.assertEqual(kept.header, header)
+        self.close()
+        for damaged in (b"", header, bytes(4) + header, bytes(3)):
+            self.change(f"UPDATE stream SET header = x'{damaged.hex()}'")
+            (kept,) = self.open().restored.marks
+            self.assertEqual(kept.header, b"")
+            self.close()
 
     def test_one_damaged_page_costs_what_is_in_it_and_says_so(self) -> None:
         store = self.open()

@@ -195,6 +195,7 @@ class Links:
             "snapshot_entries": sum(len(link.frontier.snapshot) for link in self._all.values()),
             "claims": sum(len(link.frontier.claims) for link in self._all.values()),
             "claims_in_all": self._weight,
+            "shown_headers": sum(len(link.frontier.shown) for link in self._all.values()),
             "known_records": sum(len(link.presence) for link in self._all.values()),
         }
 

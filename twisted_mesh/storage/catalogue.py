@@ -154,7 +154,7 @@ class Catalogue:
         marks = [
             Marks(
                 *(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole),
-                e.header,
+                _checked(e.header),
                 e.introducer,
             )
             for e in self._entries.values()
@@ -234,7 +234,7 @@ class Catalogue:
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
-        entry.header, entry.introducer = marks.header, marks.introducer
+        entry.header, entry.introducer = _with_checksum(marks.header), marks.introducer
         self._known_lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
@@ -357,3 +357,14 @@ class Catalogue:
             "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
         return lows
+
+
+def _with_checksum(header: bytes) -> bytes:
+    """*header* behind its checksum, 4 bytes; an empty one stays empty."""
+    return crc32(header).to_bytes(4, "big") + header if header else b""
+
+
+def _checked(stored: bytes) -> bytes:
+    """The header in *stored*; empty if it is damaged: peers would close the link for a false one."""
+    header = stored[4:]
+    return header if _with_checksum(header) == stored else b""

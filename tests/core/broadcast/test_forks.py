@@ -171,6 +171,16 @@ class TestClosedRun(ForksTestCase):
         self.node.history.hinted((ANNA, 1), 9, self.now)
         self.assertFalse(self.node.history.has_hole((ANNA, 1)))
 
+    def test_it_makes_no_bucket_of_a_digest_different(self) -> None:
+        # The nodes that know of it hold different parts of it.
+        self.receive(1, batch("anna", 1), batch("emil", 1))
+        before = self.node._broadcast.frontier.digest()
+        self.receive(2, other(1))
+        after = self.node._broadcast.frontier.digest()
+        self.assertEqual(len(before.buckets), 2)
+        self.assertEqual(after.buckets, [one for one in before.buckets if one in after.buckets])
+        self.assertEqual(len(after.buckets), 1)
+
     def test_a_later_run_of_the_author_goes_on(self) -> None:
         self.receive(1, batch("anna", 1))
         self.receive(2, other(1))

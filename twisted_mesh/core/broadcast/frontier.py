@@ -104,7 +104,9 @@ class Frontier:
             self._history.accepted_of_earlier(run, high)
 
     def _heads(self) -> list[tuple[StreamId, int, bytes]]:
-        return [(stream.run, stream.head, stream.hash) for stream in self._history if stream.head]
+        # Nodes hold different parts of a run with a fork, and would find its bucket different for ever.
+        streams = (stream for stream in self._history if stream.head and not stream.equivocated)
+        return [(stream.run, stream.head, stream.hash) for stream in streams]
 
 
 def digest(heads: Heads) -> Digest:
