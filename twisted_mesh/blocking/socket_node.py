@@ -122,8 +122,7 @@ class SocketNode(MeshService):
     def stopService(self) -> Deferred[None]:
         """Stop.
 
-        If messages wait and there is no neighbour yet, first wait until one has read them, for
-        ``handover_timeout`` at most.
+        If messages wait and there is no neighbour, wait until one has read them (``handover_timeout``).
         """
         self.closed = True
         if self._run is not None:

@@ -66,12 +66,9 @@ class LineSplitter:
 
 
 class LineInput(Terminal):
-    """A terminal that broadcasts the lines typed; with receipts, it follows which members have them.
+    """A terminal that broadcasts the lines typed; with receipts, it follows which members have them."""
 
-    :cvar ends_with_input: whether the process ends when the input does.
-    """
-
-    ends_with_input = False
+    ends_with_input = False  # whether the process ends when its input ends
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
         """:param receipts: whether each line is sent with a receipt."""

@@ -160,10 +160,7 @@ class _Transport(StandardIO):
 
 
 class Terminal(Service):
-    """Standard input and output of one node; a subclass says how a message is shown.
-
-    Subclasses override the methods that do nothing here.
-    """
+    """Standard input and output of one node; a subclass overrides the methods that do nothing here."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
         self._reactor = reactor

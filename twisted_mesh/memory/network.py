@@ -104,8 +104,7 @@ class MemoryClientEndpoint:
 class MemoryNetwork:
     """All hosts, and the time that they share.
 
-    :ivar clock: the time of all hosts.
-    :ivar random: draws steps and sizes.
+    :ivar clock: the time of all hosts; :ivar random: draws steps and sizes.
     :ivar ports: the listening ports, by host and port.
     :ivar ends: both ends of every open connection.
     :ivar dials: (source, target, when) of every dial.

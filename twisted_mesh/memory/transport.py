@@ -38,13 +38,11 @@ class Medium(Shape):
 class MemoryTransport:
     """One end of a connection.
 
-    :ivar far: the other end.
-    :ivar hosts: the hosts of both ends.
+    :ivar far: the other end; :ivar hosts: the hosts of both ends.
     :ivar protocol: the protocol at this end.
     :ivar reads: whether the process reads; False for a process that hangs.
     :ivar swallows: whether bytes sent here vanish; if both ends do so, the cable is unplugged.
-    :ivar chunk: the most bytes that arrive at once.
-    :ivar closed: whether this end is closed.
+    :ivar chunk: the most bytes that arrive at once; :ivar closed: whether this end is closed.
     """
 
     disconnecting = False

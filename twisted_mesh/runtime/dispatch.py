@@ -26,7 +26,6 @@ class Dispatch:
         self._subscribers.setdefault(event_type, []).extend(subscribers)
 
     def publish(self, event: object) -> None:
-        """Call the subscribers of the class of *event*."""
         for subscriber in self._subscribers.get(type(event), ()):
             try:
                 subscriber(event)

@@ -16,13 +16,11 @@ from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.runtime.driver import Driver
 
-#: Seconds until a neighbour is asked again whether it has read the messages it got (guess).
-CHECK: Final = 1.0
+CHECK: Final = 1.0  # seconds until a neighbour is asked again which messages it has read (guess)
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 line`` or ``2 lines``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def were(count: int, noun: str) -> str:
