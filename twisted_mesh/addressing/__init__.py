@@ -1,1 +1,1 @@
-"""Addresses: those of this host, those of peers, and the look-up of names."""
+"""The addresses of this host and of peers, and the look-up of names."""

@@ -1,9 +1,9 @@
 """The address book: the nodes that this node was linked with, and their addresses.
 
-Contract: the book is a file beside the identity.  It has a line ``ID@host:port`` for each node, the newest
-first, up to a limit.  A thread writes the file, so that the reactor does not wait for the disk; changes
-during a write are written together after it.  If the file cannot be read or written, that is logged once,
-and the node goes on without it.  :func:`dialled_at` checks the addresses that peers tell.
+Contract: the book is a file beside the identity's file.  It has a line ``ID@host:port`` for each node, the
+newest first, up to a limit.  A thread writes the file, so that the reactor does not wait for the disk; if
+addresses change meanwhile, the file is written once more.  If it cannot be read or written, that is logged
+once, and the node goes on without a file.  :func:`dialled_at` checks the addresses that peers tell.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.identity import replace_synced
 from twisted_mesh.wire.membership import MAX_HOST
 
-#: Calls a function in another thread; the Deferred has its result.
+#: Calls a function in another thread; the Deferred fires when the function has returned.
 InThread = Callable[[Callable[[], None]], Deferred[None]]
 
 _log = Logger()
@@ -40,8 +40,8 @@ class AddressBook:
     def __init__(self, identity: Path, limit: int, in_thread: InThread = execute) -> None:
         """
         :param identity: the file of the key; the book is ``IDENTITY.peers``.
-        :param limit: of addresses; if there are more, the node that was linked longest ago is forgotten.
-        :param in_thread: calls the function that writes the file.
+        :param limit: addresses kept; for one more, the node that was linked longest ago is forgotten.
+        :param in_thread: calls, in a thread, the function that writes the file.
         """
         self._path = identity.with_name(identity.name + ".peers")
         self._limit = limit
@@ -66,7 +66,7 @@ class AddressBook:
         self._known.move_to_end(node_id)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
-        if known != address:  # if only the order is new, it is not written
+        if known != address:  # a new order alone is not written
             self._has_changed = True
             self._write()
 
@@ -119,18 +119,18 @@ class AddressBook:
 
 
 def in_thread(reactor: Any) -> InThread:
-    """Return a caller of functions in a thread of *reactor*; a Clock has none, and calls them at once."""
+    """Return a caller of functions in a thread of *reactor*, or, for a Clock, a caller in this thread."""
     if not IReactorThreads.providedBy(reactor):
         return execute
     return partial(deferToThreadPool, reactor, reactor.getThreadPool())
 
 
 def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
-    """The address of a node that came from the host *source* and *told* an address; None if unusable.
+    """The address to dial for a node whose connection came from *source*, and which *told* an address.
 
-    Some addresses mean another host for each host, such as those of loopback.  If a peer tells such an
-    address, it is not believed (:func:`~twisted_mesh.core.reachability.believed`), and *source* replaces
-    its host: otherwise the peer could make this node dial other services near it.
+    Some addresses mean a different host on each host, for example those of loopback.  If a peer tells such
+    an address, *source* replaces its host (:func:`~twisted_mesh.core.reachability.believed`): otherwise the
+    peer could make this node dial services on its own host.  The result is None if no address is usable.
     """
     host, port = told
     if not 0 < port < 65536 or len(host) > MAX_HOST or not host.isascii() or not host.isprintable():

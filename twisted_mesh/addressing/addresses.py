@@ -1,4 +1,4 @@
-"""Addresses as users write them, and the address at which other hosts reach this host.
+"""Addresses as users write them; and the choice of the address that this node tells others.
 
 Contract: :func:`parse_peer` turns an entry of ``peers=`` or ``--peer`` into a :class:`PeerAddress`.  If an
 entry is wrong, it raises :class:`~twisted_mesh.errors.LocalError`, which says how to write the entry.
@@ -49,7 +49,7 @@ class PeerAddress:
 
 
 def show(address: tuple[str, int] | None) -> str:
-    """*address* as people write it."""
+    """*address* as text for people."""
     if address is None:
         return "an unknown address"
     host, port = address
@@ -103,7 +103,7 @@ def refuse_tls(description: str) -> str:
 
 
 def check_address(address: object) -> tuple[str, int]:
-    """Return *address*, which other nodes are to be told; raise LocalError if it is no host and port."""
+    """Return *address*, which other nodes will be told; raise LocalError if it is no host and port."""
     if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
         raise LocalError(f"an address is (host, port), not {address!r}")
     if len(address[0]) > MAX_HOST or not address[0].isprintable():
@@ -117,7 +117,7 @@ def is_numeric(host: str) -> bool:
 
 
 def this_host(host: str) -> str:
-    """Return the host to dial for *host*, 127.0.0.1 for a wildcard; raise LocalError if it is no str."""
+    """Return *host*, or 127.0.0.1 if it is a wildcard; raise LocalError if it is no str."""
     if not isinstance(host, str):
         raise LocalError(f"a host is a str, not {host!r}")
     return LOOPBACK if host in WILDCARDS else host
@@ -126,11 +126,11 @@ def this_host(host: str) -> str:
 def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
     """The address at which other hosts of the network reach this host.
 
-    It is the address at which the default route begins; if there is none, that of an interface.  If no
-    other host reaches any of the interfaces, it is 127.0.0.1.
+    It is the address at which the default route begins, or else the address of an interface.  If other
+    hosts reach no interface, it is 127.0.0.1.
 
-    :param families: of the addresses on which the node listens.
-    :return: None if other hosts reach this host, but at no address of *families*.
+    :param families: the families of the addresses on which the node listens.
+    :return: None if other hosts reach this host, but only at addresses of other families.
     """
     routed = [routed_address(family) for family in _BOTH if family in families]
     interfaces = interface_addresses()
@@ -140,7 +140,7 @@ def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
 def choose_address(
     routed: Sequence[str], interfaces: Sequence[str], families: Collection[AddressFamily]
 ) -> str | None:
-    """Choose for :func:`lan_address`: among the addresses where routes begin, and the interfaces'."""
+    """Choose the result of :func:`lan_address` from *routed*, where routes begin, and *interfaces*."""
     by_family = [
         host
         for family in _BOTH
@@ -161,10 +161,10 @@ def told_address(
 ) -> tuple[str, int] | None:
     """The address that other nodes are told to dial; None if there is none.
 
-    It is the first of those that most hosts reach, and one of loopback only if there is no other.
+    If this node has several addresses, the one that most hosts reach is told; loopback is the last choice.
 
     :param bound: the hosts and ports on which this node listens.
-    :param given: the host and port that were configured instead; a wildcard stands for this host.
+    :param given: the configured host and port to tell instead; a wildcard stands for this host.
     """
     if given is not None:
         host: str | None = lan_address() if given[0] in WILDCARDS else given[0]

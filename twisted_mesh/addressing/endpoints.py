@@ -1,8 +1,8 @@
 """Makes the client endpoint that dials an address.
 
-Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  For all others
-:mod:`~twisted_mesh.addressing.names` looks up the names.  Names that peers told have threads of their own:
-if the servers of such names do not answer, that delays no name that the application gave.
+Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  For every other
+address, :mod:`~twisted_mesh.addressing.names` looks up the name.  Names that peers told are looked up in
+threads of their own: if those look-ups hang, that delays no name that the application gave.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twisted_mesh.addressing.addresses import PeerAddress, is_numeric
 from twisted_mesh.addressing.names import Lookup, Names
 from twisted_mesh.config import MeshConfig
 
-#: Descriptions of Twisted's ``tcp:`` client endpoint; its ``timeout`` is ``connect_timeout`` here.
+#: Matches a description of Twisted's ``tcp:`` client endpoint; ``connect_timeout`` replaces its timeout.
 _TCP: Final = re.compile(
     r"tcp:(?:host=)?(?P<host>[^:=\\]+):(?:port=)?(?P<port>\d+)"
     r"(?::timeout=\d+|:bindAddress=(?P<source>[^:=\\]+))*",
@@ -53,11 +53,11 @@ class ClientEndpoints:
         self._told = Names(reactor, config.lookups_at_once)  # by peers
 
     def lookup(self, told: bool) -> Lookup:
-        """The look-up of one attempt to dial; *told* is whether a peer told the address."""
+        """Make the look-up for one attempt to dial; *told*: whether a peer told the address."""
         return Lookup(self._told if told else self._given)
 
     def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
-        """The endpoint that dials *address*, at the IP addresses that *lookup* has not tried."""
+        """The endpoint that dials *address*; of a name, it dials the IP addresses that *lookup* gives."""
         endpoint = self._plain(address, lookup)
         return endpoint if self._encrypt is None else self._encrypt(endpoint)
 

@@ -1,4 +1,4 @@
-"""The addresses of this host's interfaces, and those at which its default routes begin.
+"""The addresses of this host's interfaces, and the addresses at which its default routes begin.
 
 Contract: no packet is sent, and no call waits.  If the system has no getifaddrs(), as on Windows, no
 interface is found.
@@ -13,14 +13,14 @@ from ctypes import POINTER, Structure, byref, c_char_p, c_uint, c_void_p
 from typing import Any, Final
 
 _UP: Final = 1  # IFF_UP, the same on every system that has getifaddrs()
-#: Where the address begins in a sockaddr_in and a sockaddr_in6, and its length.
+#: By family: at which byte of a sockaddr the address begins, and how many bytes it has.
 _PLACES: Final = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
-#: Addresses for documentation (RFC 5737, RFC 3849): to such addresses the default route leads.
+#: Addresses of no real host (RFC 5737, RFC 3849), so that the default route leads there.
 _FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 class _Interface(Structure):
-    """``struct ifaddrs`` up to the address; the rest differs from system to system."""
+    """The fields of ``struct ifaddrs`` up to the address; later fields differ between systems."""
 
 
 _Interface._fields_ = [

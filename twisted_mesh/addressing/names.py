@@ -1,9 +1,9 @@
-"""Looks names up: in a bounded number of threads of its own, each name once at a time.
+"""Looks up names, in a bounded number of threads of its own.
 
 Contract: if no name server answers, the system takes half a minute for a look-up.  So a Deferred that waits
-can be cancelled, the reactor's own threads stay free for the application, and the end of the process waits
-for no look-up.  If all threads are busy, names wait for their turn.  If the application gave its reactor a
-name resolver, that is asked instead.
+can be cancelled, the look-ups use none of the reactor's threads, and the end of the process waits for no
+look-up.  A name is looked up once for all that wait for it.  If all threads are busy, names wait for their
+turn.  If the application gave its reactor a name resolver, the resolver is asked instead.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from zope.interface import implementer
 
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Addresses of one name that an attempt tries (guess).  If there are more, each attempt draws others at
-#: random.  Twisted dials one more every 0.3 s, so all are dialled in half of ``connect_timeout``.
+#: Addresses of one name that an attempt tries (guess); if the name has more, they are drawn at random.
+#: Twisted dials one more every 0.3 s, so an attempt dials all in half of ``connect_timeout``.
 ADDRESSES_MOST: Final = 16
-#: Up to this number, addresses are tried in the system's order, the most promising first (guess).  More are
-#: tried in random order: if silent addresses took all time of an attempt, the next begins with others.
+#: If a name has up to this number of addresses, they are tried in the system's order (guess).  More are
+#: tried in random order, so that silent addresses do not take the time of every attempt.
 IN_ORDER: Final = 4
 
 _log = Logger()
@@ -37,18 +37,18 @@ _random = Random()
 
 
 class Names:
-    """The look-ups of one node: of names given by the application, or of names told by peers."""
+    """Look-ups of one node, either of names that the application gave, or of names that peers told."""
 
     def __init__(self, reactor: Any, most: int) -> None:
         """:param most: look-ups that run at a time, each in a thread of its own."""
         self._reactor = reactor
         self._most = most
-        # By name: the look-ups that run, and those that wait for their turn.
+        # By name: the Deferreds that wait for look-ups that run, or that have not begun.
         self._asked: dict[str, WaitingDeferreds[list[str]]] = {}
         self._running: set[str] = set()
 
     def look_up(self, name: str) -> Deferred[list[str]]:
-        """The IP addresses of *name*, perhaps none; the Deferred never fails, and can be cancelled."""
+        """Fires with the IP addresses of *name*, or an empty list; never fails, and can be cancelled."""
         resolver = getattr(self._reactor, "nameResolver", None)
         if resolver is not None and type(resolver).__name__ != "GAIResolver":  # the application's own
             answered: Deferred[list[str]] = Deferred()
@@ -103,9 +103,9 @@ class Names:
 
 @implementer(IHostnameResolver)
 class Lookup:
-    """The look-up of one attempt to dial: each name is looked up once, and each address tried once.
+    """The look-up of one attempt to dial: each name is looked up once, and each address is given once.
 
-    It takes the place of the reactor's name resolver, so that Twisted's endpoints ask it.
+    Twisted's endpoints ask a Lookup in place of the reactor's name resolver.
     """
 
     def __init__(self, names: Names) -> None:

@@ -2,15 +2,15 @@
 
 Contract: :func:`monotonic` gives the clock of a node.  A Twisted reactor counts by ``time.time``: if the
 machine's clock is set back by an hour, no timer fires for an hour; if it is set forwards, all fire at once.
-A :class:`MonotonicClock` schedules its calls by ``time.monotonic``, and has the reactor wake it for the
-next call.  Whenever the clock is asked for the time, for example when a link receives bytes, it compares
-the two clocks.  If the wall clock was set, it has the reactor wake it anew.
+A :class:`MonotonicClock` schedules its calls by ``time.monotonic``, and sets a timer of the reactor for its
+next call.  Whenever it is asked for the time, for example when a link receives bytes, it compares the two
+clocks.  If the wall clock was set, it sets the reactor's timer again.
 
 If the wall clock is set back while a reactor sleeps, and no event wakes the reactor, a call comes too late.
-So a reactor that only this package uses is made monotonic itself (:func:`make_monotonic`).
+So if only this package uses a reactor, the reactor itself is made monotonic (:func:`make_monotonic`).
 
 The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended.  So
-no peer counts as silent for a time in which this node could not receive.
+the time in which this node could not receive does not count as silence of a peer.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from zope.interface import implementer
 
 from twisted_mesh.errors import LocalError
 
-#: If the difference of the clocks has changed by so many seconds, the wall clock was set (guess).  A call
-#: can be late by this time.
+#: If the difference of the clocks has changed by this many seconds, the wall clock was set (guess).  A
+#: smaller change goes unnoticed, and can make a call late by as much.
 _DRIFT: Final = 0.5
-_CANCELLED: Final = 64  # cancelled calls that the heap may keep, or half of a larger heap (guess)
+_CANCELLED: Final = 64  # a heap of over twice this is rebuilt if half is cancelled (guess)
 _log = Logger()
 
 
 def monotonic(reactor: Any) -> IReactorTime:
-    """A monotonic clock: *reactor* itself if it is monotonic or a Clock of a test, else a new one on it.
+    """A monotonic clock for *reactor*: the reactor itself if it is monotonic or a test's Clock.
 
     :raises LocalError: *reactor* provides no IReactorTime.
     """
@@ -58,7 +58,7 @@ def make_monotonic(reactor: Any) -> None:
 
 @implementer(IReactorTime)
 class MonotonicClock:
-    """Timers by another clock than the reactor's."""
+    """Timers that count by a monotonic clock, on a reactor that does not."""
 
     def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._reactor = reactor
@@ -66,7 +66,7 @@ class MonotonicClock:
         self._offset = reactor.seconds() - monotonic()
         self._calls: list[DelayedCall] = []  # a heap; some of the calls are cancelled
         self._active = 0  # calls that are not cancelled
-        self._wakes: list[tuple[float, IDelayedCall]] = []  # the next one is the last
+        self._wakes: list[tuple[float, IDelayedCall]] = []  # timers of the reactor, the next one last
 
     def seconds(self) -> float:
         now = self._monotonic()
@@ -113,7 +113,7 @@ class MonotonicClock:
         return due
 
     def _is_due(self, call: DelayedCall) -> bool:
-        """Whether *call*, taken off the heap, is to be made; if it was put off, push it back."""
+        """Whether to make *call*, which was taken off the heap; if it was put off, push it back."""
         if call.delayed_time > 0 and not call.cancelled:
             call.activate_delay()
             heappush(self._calls, call)
@@ -124,7 +124,7 @@ class MonotonicClock:
 
     def _wake_in_time(self, now: float) -> None:
         if self._calls and (not self._wakes or self._calls[0].time < self._wakes[-1][0]):
-            # Later wakes stay: cancelling and setting them in every turn would take more time.
+            # Later timers stay: to cancel and set them in every turn would take more time.
             at = self._calls[0].time
             self._wakes.append((at, self._reactor.callLater(max(0.0, at - now), self._woken, at)))
 
@@ -136,9 +136,9 @@ class MonotonicClock:
 
     def _woken(self, at: float) -> None:
         self._wakes = [wake for wake in self._wakes if wake[0] != at]
-        # Take all due calls first: if they schedule calls for now, the reactor's other calls come before.
+        # Take all due calls first: calls that they schedule for now come after the reactor's other calls.
         for call in self._take_due(self.seconds()):
-            if not self._is_due(call):  # a call before it has cancelled it or put it off
+            if not self._is_due(call):  # an earlier call of this loop has cancelled it or put it off
                 continue
             self._active -= 1
             call.called = 1

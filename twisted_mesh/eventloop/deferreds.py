@@ -1,7 +1,7 @@
-"""Deferreds that wait: all for the same event, or each for a condition of its own.
+"""Groups of Deferreds that wait, for one event or for conditions, and other helpers for Deferreds.
 
-Contract: if a Deferred is cancelled, the others still wait.  When they fire, all of them fire, even if a
-callback of the first waits anew, or cancels a Deferred that has not fired yet.
+Contract: if a Deferred is cancelled, the others still wait.  When an event happens, all Deferreds that wait
+fire, even if a callback of the first adds a Deferred, or cancels one that has not fired yet.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError, Unreachable
 
-_FOR_EVER: Final = 1e9  # seconds: for a longer time no timer is set, since no process lives so long (guess)
+_FOR_EVER: Final = 1e9  # seconds (31 years): for a longer time no timer is set (guess)
 T = TypeVar("T")
 _log = Logger()
 
 
 def seconds_of(timeout: object) -> float:
-    """The *timeout* of an application in seconds: at least 0.0, and infinite for None.
+    """The seconds of a *timeout* that an application gave: at least 0.0, and infinite for None.
 
-    :raises LocalError: it is neither a number of seconds nor None.
+    :raises LocalError: *timeout* is neither a number of seconds nor None.
     """
     if timeout is None:
         return inf
@@ -36,7 +36,7 @@ def seconds_of(timeout: object) -> float:
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
-    """Whether *waiting* fires within *seconds*, or has fired if they are 0; if not, it is cancelled."""
+    """Whether *waiting* fires within *seconds* (0: whether it has fired); if not, cancel it."""
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)
     try:
@@ -47,7 +47,7 @@ async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) 
 
 
 def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Fires when *work* is done; if it is cancelled, the work goes on, and a failure is logged."""
+    """Fires when *work* is done; if it is cancelled, *work* goes on, and a failure of it is logged."""
     waiting: Deferred[T] = Deferred()
 
     def failed(failure: Failure) -> None:
@@ -84,22 +84,22 @@ class WaitingDeferreds(Generic[T]):
             deferred.errback(failure)
 
     def _all(self) -> Iterator[Deferred[T]]:
-        """All Deferreds that wait now, each taken off first."""
+        """Take off all Deferreds that wait now, and yield those that are not cancelled meanwhile."""
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
-            if deferred in waiting:  # if not, a callback before has cancelled it
+            if deferred in waiting:  # if not, an earlier callback has cancelled it
                 yield deferred
 
 
 class Conditions:
-    """Deferreds that each wait for a condition to be true."""
+    """Deferreds that wait, each until its own condition is true."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
         self._over: Failure | None = None
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
-        """Fires when *is_so* returns True, which may be now; fails when :meth:`stop` is called."""
+        """Fires when *is_so* returns True, perhaps at once; fails when :meth:`stop` is called."""
         if self._over is not None:
             return fail(self._over)
         waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
@@ -122,9 +122,9 @@ class Conditions:
 
 
 class Handover(Deferred[None]):
-    """A message on its way to one peer: fires when the transport has accepted it.
+    """The Deferred of a message to one peer: fires when the transport has accepted the message.
 
-    If no errback handles its failure, that is one log line; Twisted would log a traceback.
+    If no errback handles its failure, it logs one line, while other Deferreds log a traceback.
     """
 
     def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:

@@ -1,9 +1,9 @@
 """Forks of a process in which nodes run: a child must not keep a node's ports, links and locks open.
 
-Contract: a method registered with :func:`close_in_forks` is called in each child, right after the fork and
-before any other code.  It closes descriptors, and changes nothing for the parent.  Otherwise a port, a link
-or a locked file would stay in use while the child lives, even after the node has stopped.  The child has no
-use for the node, since no reactor runs there.
+Contract: methods registered with :func:`close_in_forks` are called in each child, right after the fork and
+before any other code.  They close the child's descriptors, and change nothing for the parent.  Otherwise a
+port, a link or a locked file would stay in use while the child lives, even after the node has stopped.  The
+child has no use for the node, since no reactor runs there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from weakref import WeakMethod
 
-_open: set[WeakMethod[Callable[[], None]]] = set()  # weak: an object that is freed has nothing open
+_open: set[WeakMethod[Callable[[], None]]] = set()  # weak, as a freed object has nothing open
 
 
 def close_in_forks(close: Callable[[], None]) -> None:
     """Call the method *close* in each child that is forked from now on, until :func:`closed`.
 
-    *close* must use no reactor and no lock: a thread that does not exist in the child may hold it.
+    *close* must use no reactor and no lock: a lock may be held by a thread that the child does not have.
     """
     _open.add(WeakMethod(close, _open.discard))
 
@@ -36,9 +36,9 @@ def close_socket(transport: object) -> None:
     A transport without a socket, such as one in memory, stays as it is.
     """
     while (socket := getattr(transport, "socket", None)) is None:
-        if (transport := getattr(transport, "transport", None)) is None:  # TLS is around another transport
+        if (transport := getattr(transport, "transport", None)) is None:  # TLS has another transport inside
             return
-    socket.close()  # after os.close(), the socket's number could become another file's
+    socket.close()  # not os.close(): freeing the socket would close its number again
 
 
 def never_free(thing: object) -> None:

@@ -127,7 +127,7 @@ class QuotaFilter:
 
 
 class DropLog:
-    """Writes one line in each ``log_interval`` about all that limits made this node drop."""
+    """Writes one line in each ``log_interval``: how much this node dropped because of its limits."""
 
     def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
         """:param counts: returns how much was dropped so far, by kind (``MeshService.dropped``)."""
@@ -138,7 +138,7 @@ class DropLog:
         self._next = clock.callLater(interval, self._look)
 
     def stop(self) -> None:
-        """Write the last line."""
+        """Stop, and write a line about what was dropped since the last one."""
         self._next.cancel()
         self._write()
 
@@ -148,7 +148,7 @@ class DropLog:
 
     def _write(self) -> None:
         counts = self._counts()
-        news = counts - self._written  # subtraction leaves the counts above 0
+        news = counts - self._written  # a difference of Counters has no count below 1
         if what := ", ".join(f"{news[kind]} {kind}" for kind in sorted(DROPPED & news.keys())):
             _log.warn("dropped for want of room: {what}", what=what)
         self._written = counts
