@@ -83,11 +83,11 @@ def measured(options: argparse.Namespace) -> Results:
     scenarios = [SCENARIOS[name] for name in SCENARIOS if name in (options.scenario or SCENARIOS)]
     machine = {
         "cores": str(os.cpu_count()),
-        "load before": f"{os.getloadavg()[0]:.1f}",
+        "load before the run": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
         "Linux": platform.release().partition("-")[0],
         "rounds": str(options.rounds),
-        "part of the messages": f"{options.part:g}",
+        "share of all messages sent": f"{options.part:g}",
     }
     ready, skipped = prepared(systems, options.environments)
     records = [

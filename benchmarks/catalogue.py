@@ -92,7 +92,7 @@ SYSTEMS: Final = {
             "py2p",
             Wiring.FIRST,
             "py2p's MeshSocket as it is by default, without TLS; given a hundredth of the messages, since "
-            "each costs more the more there were in the last minute",
+            "it takes longer for a message if it had more messages in the last minute",
             packages=("py2p==0.7.878", "base58==2.1.1", "pyee==13.0.1", "u-msgpack-python==2.8.0"),
             share=0.01,
             knows_all=False,
