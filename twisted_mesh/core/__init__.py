@@ -1,5 +1,5 @@
-"""The core floor: what a node decides, computed from events and a passed-in time.
+"""The core: all decisions of a node, computed from events and the time that the caller gives.
 
-Contract: nothing here does I/O, reads a clock, draws randomness or runs user code.  All of it is a
-function of the events it was given, so a seed replays a whole network.
+Contract: nothing here does I/O, reads a clock, draws randomness or runs user code.  The
+result depends on the events alone, so the simulator can replay a whole network from a seed.
 """

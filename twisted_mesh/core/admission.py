@@ -1,7 +1,8 @@
 """What a link may bring: frames before the peer's frontier, and frames of new authors.
 
-Contract: a link may always bring frames of its own peer and of known authors.  It may bring only so many
-new authors a minute, so that a peer that makes up authors cannot fill this node's tables with them.
+Contract: a link may always bring frames of its own peer and of authors that are known here.  It may bring
+only so many new authors a minute, so that a peer that makes up authors cannot fill this node's tables with
+them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class Admission:
-    """Decides which new authors a link may bring; *waiting* counts those that were refused."""
+    """Decides which new authors a link may bring; *waiting* counts the refused frames."""
 
     def __init__(self, known: Container[bytes], authors: Authors) -> None:
         """:param known: the authors that every link may bring; *authors*: all that this node has met."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from twisted_mesh.core.events import Arriving, StreamId
 
-#: Seconds until the first report; less than graft_timeout, so that no other link is asked first (guess).
+#: Seconds until the first report; below graft_timeout, so that no other link is asked before (guess).
 REPORTED_AFTER: Final = 0.1
 REPORTED_EVERY: Final = 0.5  # seconds from one report of a frame to the next (guess)
 
@@ -30,7 +30,7 @@ class Arrival:
         self._began = inf
 
     def grew(self, now: float) -> bool:
-        """Note that more of the frame has come; whether to report it to the core."""
+        """Note that more of the frame has come; return whether to report that to the core."""
         if self._began == inf:
             self._began, self._reported = now, -inf
         if now < self._began + REPORTED_AFTER or now < self._reported + REPORTED_EVERY:
@@ -40,9 +40,9 @@ class Arrival:
 
 
 class Partial:
-    """A BATCH that has come in part.  It is unverified: a reason to wait for a while, and no more.
+    """A BATCH that has come in part.  It is unverified, so it is only a reason to wait for a while.
 
-    :ivar run: the run of its messages, which are those from *first* to *last*.
+    :ivar run: the run of its messages, *first* to *last*.
     :ivar began: when the core first heard of it.
     :ivar size: the bytes that have come; :ivar length: the bytes of the whole frame.
     :ivar pace: the bytes that come in a second; 0 until that is known.
@@ -78,5 +78,5 @@ class Partial:
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the rest has come, at its pace; inf if that is unknown."""
+        """The seconds until the rest of it has come; inf if its pace is unknown."""
         return (self.length - self.size) / self.pace if self.pace else inf

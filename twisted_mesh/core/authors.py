@@ -1,10 +1,11 @@
 """The authors that this node has met: since when, and through which site.
 
-Contract: an author is *known* if its first verified record or batch came ``known_after`` ago or earlier;
-else it is *new*.  An attacker can make up new authors at once, and known ones only in that time.  A new
-author counts for its *introducer*: the site at the far end of the link that first brought a record or a
-batch of it.  There are at most ``authors_limit`` authors.  If there are more, a new one is forgotten, the
-latest of the site that introduced most; if none is new, the author whose last record came longest ago.
+Contract: an author is *known* ``known_after`` seconds after its first verified record or batch came; until
+then it is *new*.  An attacker can make up new authors at once, and known ones only in that time.  A new
+author is counted at its *introducer*: the site (host, or network of IPv6 hosts) at the far end of the link
+that first brought a record or a batch of it.  There are at most ``authors_limit`` authors.  If there are
+more, a new one is forgotten, the latest of the site that introduced most; if none is new, the author whose
+last record came longest ago.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ class Authors:
         self._known_after = config.known_after
         self._limit = config.authors_limit
         self._known: OrderedDict[bytes, None] = OrderedDict()  # the longest idle first
-        self._introducers: dict[bytes, str] = {}  # of the new ones
+        self._introducers: dict[bytes, str] = {}  # of the new authors
         self._new: dict[
             str, dict[bytes, float]
-        ] = {}  # by introducer: when each was met, the earliest first
+        ] = {}  # by introducer: when each new author was met, the earliest first
 
     def met(self, origin: bytes, host: str | None, now: float) -> str | None:
-        """Note that a verified record or batch of *origin* has come; return its introducer as below.
+        """Note that a verified record or batch of *origin* has come; return its introducer as
+        :meth:`introducer`.
 
-        :param host: at the far end of the link; None if *origin* is known without that.
+        :param host: the host at the far end of the link; None if no link brought it, so that it is known.
         """
         if origin in self._known:
             self._known.move_to_end(origin)

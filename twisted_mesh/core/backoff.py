@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_DOUBLINGS: Final = 64  # more could overflow a float; every configured wait is at its longest by then
+_DOUBLINGS: Final = 64  # more could overflow a float, and every wait is at its longest by then
 
 
 def backoff(first: float, tries: int, longest: float) -> float:

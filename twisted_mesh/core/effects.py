@@ -1,7 +1,7 @@
 """The effects of one event, collected from the parts of a node.
 
-Contract: a node has one :class:`Effects`, and gives it to each part that sends, delivers, emits events for
-the driver or sets a timer.  The driver carries out the effects in the order in which they were added.
+Contract: a node has one :class:`Effects`, and gives it to each part that sends or delivers frames, reports
+to the driver, or sets a timer.  The driver carries out the effects in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Effects:
     """Collects the effects of the event that a node handles, and knows the timers that run."""
 
     _run: StreamId
-    has_published: bool = False  # whether a message of the own run was given to a link
+    has_published: bool = False  # whether a message of this run was given to a link
     _effects: list[Effect] = field(default_factory=list)
     _ending: list[tuple[Link, Reason, str]] = field(default_factory=list)
     _timers: dict[Timer, float] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Effects:
             self._effects.append(events.SetTimer(timer, at))
 
     def fired(self, timer: Timer, now: float) -> float:
-        """Note that *timer* has fired; the seconds by which it was late."""
+        """Note that *timer* has fired; return the seconds by which it was late."""
         late = self.late(timer, now)
         self._timers.pop(timer, None)
         return late
@@ -92,5 +92,5 @@ class Effects:
         return timer in self._timers
 
     def late(self, timer: Timer, now: float) -> float:
-        """The seconds since *timer* should have fired: for so long this node was held up."""
+        """The seconds since *timer* should have fired, for which this node was held up."""
         return max(0.0, now - self._timers.get(timer, now))

@@ -13,14 +13,14 @@ The order of frames::
     PROOF               ------>
 
 The dialler waits for the greeting, so that it sends only a BYE to a node of another network.  It proves
-its key first, so that a scanner gets nothing signed.  A PROOF signs the side it comes from, all bytes that
-either side sent up to its INTRO and with it, and under TLS the exporter of the session (RFC 9266).  So a
-replayed PROOF meets other nonces, a reflected one the other side, and a relayed one another session.  Its
-MAC covers the same with the network's key: anybody can repeat the greeting's hash of the network's name.
+its key first, so that a scanner gets nothing signed.  A PROOF signs its sender's side, all bytes that both
+sides sent up to the end of their INTROs, and under TLS the exporter of the session (RFC 9266).  So a PROOF
+is false if it is replayed (other nonces), reflected (other side) or relayed (other session).  Its MAC, of
+the same text, shows the network's key: anybody can repeat the greeting's hash of the network's name.
 
-A greeting with this node's own id comes from this node itself, or from another node with its key.  INTRO
-tells which: if this node made the nonce in it, the node has dialled itself.  Another node goes on to its
-PROOF.  That does not make it a peer, but shows that it has the key.
+A greeting with this node's id comes from this node itself, or from another node with its key.  The nonce in
+INTRO tells which: if this node made it, the node has dialled itself.  Another node goes on to its PROOF,
+which shows that it has the key, but it does not become a peer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from twisted_mesh.wire.membership import Purpose, Role
 NONCE_BYTES: Final = 32
 #: The random bytes of a nonce: enough that no two nonces are ever the same.
 FRESH_BYTES: Final = NONCE_BYTES // 2
-_PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # in front of what PROOF signs, and of nothing else
+_PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # before the text that PROOF signs, and before no other text
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
 _Word = TypeVar("_Word", Role, Purpose)
@@ -63,7 +63,7 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 
 
 class Side(Enum):
-    """The end of a connection; PROOF signs the value."""
+    """An end of a connection; a PROOF signs the value of its sender's side."""
 
     DIALLER = b"dialler"
     ACCEPTOR = b"acceptor"
@@ -90,7 +90,7 @@ class Profile(msgspec.Struct, frozen=True):
     label: str | None = None  # a text that is shown to people; *label* and *tags* are sent in PRESENCE
     tags: dict[str, str] = {}
     overlay: bool = False  # whether the node looks for neighbours by itself
-    replay: int = 0  # the past messages that the node wants delivered, in seconds as in INTRO
+    replay: int = 0  # seconds: the past messages that the node wants delivered, as in INTRO
 
 
 class LocalNode(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class LocalNode(msgspec.Struct, frozen=True):
     epoch: int
     network: Protocol
     address: Address | None  # the address at which others can dial it; None for none
-    settled: bool  # whether it has taken a base (docs/protocol.rst, Joining)
+    settled: bool  # whether it has a base (docs/protocol.rst, Joining)
     sign: Sign  # makes the signature of a text; *verify* checks one
     verify: Verify
     profile: Profile = Profile()
@@ -123,7 +123,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Nonces:
-    """Makes the nonces of one node; it recognises them later without a table."""
+    """Makes the nonces of one node, and recognises them later without a table."""
 
     def __init__(self, secret: bytes) -> None:
         """:param secret: 32 random bytes that never leave the node."""
@@ -145,10 +145,10 @@ class Nonces:
 class Handshake:
     """The handshake of one connection.
 
-    :ivar purpose: the purpose of the link that this end sends; only the dialler's counts.
+    :ivar purpose: the purpose of the link that this end sends; only the dialler's purpose counts.
     :ivar is_own: tells whether this node has made a nonce (:meth:`Nonces.is_own`).
-    :ivar refusal: with which a peer of this network is refused; None if it is not.
-    :ivar peer: the node at the far end, once it has proven its key, which can be this node's key, too.
+    :ivar refusal: the error to refuse any peer of this network with; None to accept peers.
+    :ivar peer: the node at the far end, once it has proven its key, which can also be this node's.
     """
 
     side: Side
@@ -173,7 +173,7 @@ class Handshake:
         return self.local_node.settled
 
     def start(self) -> bytes:
-        """The bytes to send first: the acceptor's greeting, none for a dialler."""
+        """The first bytes to send: an acceptor's greeting; none for a dialler."""
         return self._greet() if self.side is Side.ACCEPTOR else b""
 
     def receive(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
@@ -197,10 +197,10 @@ class Handshake:
     def farewell(self, reason: Reason, detail: str) -> bytes:
         """The last bytes for a peer that is refused: a BYE with the reason.
 
-        It has no detail if the peer has not shown yet that it is of the same subnet.
+        The BYE has no detail unless the peer has shown that it is of the same subnet.
         """
         if self.greeting is not None and not self.greeting.native:
-            return b""  # such a peer would take a BYE for damaged bytes
+            return b""  # a peer of another network would take a BYE for damaged bytes
         if self.stage is Stage.GREETING and reason is not Reason.SUBNET:
             detail = ""
         return codec.encode(Bye(reason.value, detail))
@@ -233,11 +233,11 @@ class Handshake:
         me = self.local_node
         if greeting.protocol_id != me.network.id:
             raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
-        if not greeting.native:  # an older protocol on the same port would be chosen here: there is none
+        if not greeting.native:  # a peer of an older protocol would be served here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
         if self.refusal is not None:
             raise self.refusal
-        # A greeting with this node's own id is for INTRO to explain, whatever id is expected.
+        # If the greeting has this node's own id, INTRO explains it, whatever id is expected.
         if greeting.id != me.id and self.expected not in (None, greeting.id):
             found, expected = (id.decode(errors="replace") for id in (greeting.id, self.expected or b""))
             raise IdentityMismatch(f"the node there is {found}, not {expected}")

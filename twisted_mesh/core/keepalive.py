@@ -2,9 +2,9 @@
 
 Contract: :meth:`Keepalive.look` is called several times per ``ping_after``.  It sends PINGs and signs of
 life, and ends dead links.  A link lives while bytes come over it, or while its transport accepts more bytes
-after a pause: a peer that is busy reading 64 MiB is not dead.  On a slow line neither may happen for long,
-if a large frame goes one way.  So a node that receives sends a sign of life at least every ``ping_after``.
-If this node itself was held up, all its deadlines move by that time (Lifeguard).
+after a pause: a peer that is busy reading 64 MiB is not dead.  While a large frame goes one way over a slow
+line, neither may happen for long.  So a node that receives bytes sends a *sign of life* (a PONG) at least
+every ``ping_after``.  If this node itself was held up, all its deadlines move by that time (Lifeguard).
 
 Only links in the routing table are sent PINGs and given up; other timers end other links.  Signs of life go
 over every open link, also over exchanges and over links that are not up yet.
@@ -25,8 +25,8 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Ping, Pong
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that is a sign of life and answers no PING
-#: The part of ping_after or close_timeout after which a sign of life is due (guess: looks and the line add
-#: to it).
+#: The part of ping_after or close_timeout after which a sign of life is due (guess: looks and the line take
+#: time, too).
 _LATELY: Final = 0.5
 _LOOKS: Final = 5  # calls of look() per ping_after
 
@@ -47,7 +47,7 @@ class Keepalive:
         self._effects.set_timer(Timer.KEEPALIVE, now + self._config.ping_after / _LOOKS)
 
     def handle(self, event: Flowing | Resumed, now: float) -> None:
-        """Note a sign of life of a peer that is not a frame."""
+        """Note that a peer lives, though no whole frame has come."""
         if (link := self._links.get(event.link)) is None:
             return
         if isinstance(event, Flowing):
@@ -56,7 +56,7 @@ class Keepalive:
             link.life.resumed_at = now
 
     def look(self, late: float, now: float) -> None:
-        """Send PINGs and signs of life, and end dead links; this call comes *late* seconds too late."""
+        """Send PINGs and signs of life, and end dead links; this call is *late* seconds late."""
         for link in self._links.fed:
             if not link.up:
                 continue
@@ -73,6 +73,6 @@ class Keepalive:
             self.begin(now)
 
     def _owes_a_sign(self, link: Link, now: float) -> bool:
-        """Whether to send the peer a sign of life, since no queued frame is one."""
+        """Whether to send the peer a sign of life; a queued frame is one already."""
         link.life.wrote(link.flow.accepted, now)
         return link.life.owes_a_sign(self._lately, now) and not link.flow.queued

@@ -1,8 +1,8 @@
-"""A link: everything this node knows of one peer over one connection, with one struct for each rule.
+"""A link: all that this node knows of a peer by one connection, with one struct for each concern.
 
-Contract: nothing here outlives the connection, and every table is bounded.  The peer's claims are unsigned:
-a reason to ask the peer for messages, and no more.  :mod:`~twisted_mesh.core.links` knows which
-links there are, and which of two links to one node is kept.
+Contract: nothing here outlives the connection, and every table is bounded.  The peer's *claims* to
+hold messages are unsigned: they are only a reason to ask the peer for messages.
+:mod:`~twisted_mesh.core.links` knows which links there are, and which of two links to one node is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 
-#: Seconds of a round trip that count: else the peer could choose how long this node waits for it (guess).
+#: The longest round trip that counts, in seconds: the peer must not choose how long it is waited for
+#: (guess).
 RTT_MOST: Final = 1.0
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # the token of the last PING from a node that leaves
@@ -29,11 +30,11 @@ READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING that asks whether the pe
 READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fast the peer reads
 #: Seconds from the last event about a slow frame until the line counts as fast again (guess).
 SLOWED_SECONDS: Final = 5.0
-#: Seconds for which a peer is pushed no more of a run that is on its way to it over another link (guess).
+#: Seconds for which a peer is not pushed a run that is on its way to the peer over another link (guess).
 COMING_SECONDS: Final = 10.0
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each answer looks at all streams (guess)
 
-Claim = tuple[int, int]  # low, high: the messages of a run that a peer holds, as it says
+Claim = tuple[int, int]  # low, high: messages of a run that a peer says it holds
 
 
 class Link:
@@ -108,7 +109,7 @@ class PushState:
     :ivar lazy_by_us: the origins of which this node told the peer to push no more messages.
     :ivar lazy_by_peer: the origins of which the peer told this node to push no more messages.
     :ivar owed: the runs to announce to the peer when ``have_delay`` is over.
-    :ivar coming: the runs that are on their way to the peer over another link, and when it said so.
+    :ivar coming: the runs that are on their way to the peer over another link, and when the peer said so.
     :ivar wants: the WANTs of the peer that are not answered yet.
     """
 
@@ -125,7 +126,7 @@ class PushState:
         _cut(self.lazy_by_us, self._limit)
 
     def pruned(self, origins: list[bytes]) -> None:
-        """Note that the peer wants *origins* pushed no more; a forgotten origin is pushed again."""
+        """Note that the peer wants no more pushes of *origins*; a forgotten origin is pushed again."""
         self.lazy_by_peer.update(dict.fromkeys(origins))
         _cut(self.lazy_by_peer, self._limit)
 
@@ -154,10 +155,11 @@ class PushState:
 class FlowState:
     """How many bytes were sent to the peer, and how many of them it has read.
 
-    :ivar own_marks: (*sent*, sequence) behind each own batch whose bytes the transport has not accepted.
+    :ivar own_marks: for each own batch not accepted by the transport: *sent* behind it, and its last
+        message.
     :ivar checked: the last own message before the PING READ_OWN that waits for its answer; 0 if none waits.
-    :ivar peer_leaves: whether the peer has said that it stops; it may not relay what it is sent now.
-    :ivar farewell_due: whether this node, which leaves, waits for the peer's answer that it has read all.
+    :ivar peer_leaves: whether the peer has said that it stops; frames sent now may not be relayed.
+    :ivar farewell_due: whether this node leaves, and waits until the peer has read all frames.
     """
 
     sent: int = 0  # the bytes that the core has sent over the link so far
@@ -170,7 +172,7 @@ class FlowState:
     farewell_due: bool = False
 
     def measure(self, now: float, least: int = MEASURED) -> bool:
-        """Whether to send a PING now, since *least* bytes or more are unread."""
+        """Whether to send a PING now, as *least* bytes or more are unread."""
         return self.meter.sent(self.sent, now, least)
 
     @property
@@ -185,10 +187,10 @@ class FlowState:
 
 
 class LifeState:
-    """The signs of life that the peer gave, and those that it was given.
+    """The signs of life that the peer gave, and that it was sent.
 
     :ivar last_bytes_at: when bytes last came.
-    :ivar answered_at: when a PONG last came; this node answers it with nothing, not even a sign of life.
+    :ivar answered_at: when a PONG last came; a PONG is not answered, not even with a sign of life.
     :ivar resumed_at: when the transport last accepted more bytes, after it had paused.
     """
 
@@ -206,11 +208,11 @@ class LifeState:
         self._asked_at += late
 
     def is_silent(self, seconds: float, now: float) -> bool:
-        """Whether for *seconds* no bytes came, and a transport that had paused accepted none."""
+        """Whether for *seconds* no bytes came, and no paused transport accepted bytes again."""
         return now - max(self.last_bytes_at, self.resumed_at) >= seconds
 
     def is_to_be_asked(self, seconds: float, now: float) -> bool:
-        """Whether no bytes came for *seconds*, and no PING was sent since; True counts as a PING."""
+        """Whether a PING is due: no bytes came for *seconds*, and no PING was due since."""
         if now - self.last_bytes_at < seconds or self._asked_at > self.last_bytes_at:
             return False
         self._asked_at = now
@@ -231,7 +233,7 @@ class LifeState:
 class RepairState:
     """How well the peer answers WANTs.
 
-    :ivar pace: bytes a second that the peer brought lately while it sent without a pause; 0: unknown.
+    :ivar pace: bytes a second that came while the peer sent without a pause; 0 if unknown.
     """
 
     last_batch_at: float  # when a batch last came
@@ -239,9 +241,9 @@ class RepairState:
     partial: Partial | None = None  # the batch that is coming in part, if it takes long
     pace: float = 0.0
     failures: int = 0  # WANTs that the peer left unanswered since it last answered one
-    stalled_answers: int = 0  # WANTs that the peer began to answer, and did not go on with
+    stalled_answers: int = 0  # WANTs that the peer began to answer, and did not end
     pulls: int = 0  # runs for which this node waits for the peer's answer
-    #: For each run at which the peer failed: (the head behind which it sent nothing, how often)
+    #: By run: the head behind which the peer was asked for messages and sent none, and how often.
     failed: OrderedDict[StreamId, tuple[int, int]] = field(default_factory=OrderedDict)
     _slowed_at: float = -inf
 
@@ -278,10 +280,10 @@ class FrontierState:
     compared_at: float = -inf  # when a DIGEST of the peer was last answered
     bases: dict[StreamId, int] | None = None
     claims: OrderedDict[StreamId, Claim] = field(default_factory=OrderedDict)
-    shown: OrderedDict[StreamId, int] = field(default_factory=OrderedDict)  # heads whose header was sent
+    shown: OrderedDict[StreamId, int] = field(default_factory=OrderedDict)  # heads whose headers were sent
 
     def shows(self, run: StreamId, head: int) -> bool:
-        """Note that the header at *head* goes over the link; whether it had not gone before."""
+        """Note that the header at *head* goes over the link; return whether that is the first time."""
         if self.shown.get(run) == head:
             return False
         self.shown[run] = head
@@ -344,7 +346,7 @@ class PresenceState:
             _cut(self._ranks, self._limit)
 
     def note_from_peer(self, origin: bytes, rank: tuple[int, int]) -> None:
-        """Note that the peer sent a record of *origin*: it has a route to that author, or had."""
+        """Note that the peer sent a record of *origin*, to which it has or had a route."""
         self.note(origin, rank)
         self._from_peer[origin] = None
         _cut(self._from_peer, self._limit)

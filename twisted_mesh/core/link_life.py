@@ -31,7 +31,7 @@ class LinkLife:
     _effects: Effects
 
     def opened(self, event: events.LinkOpened, now: float) -> None:
-        """Keep a link whose peer has proven its key and send it all this node knows, or refuse the link."""
+        """Keep a new link and send the peer all that this node knows, or refuse the link."""
         link, older = self._links.open(event, now)
         self._neighbourhood.proven(link, now)
         if not self._links.is_wanted(link):
@@ -47,7 +47,7 @@ class LinkLife:
         self._broadcast.begun(link, now)
 
     def closing(self, number: int, reason: Reason, now: float) -> None:
-        """Stop sending over a link; frames that still come count."""
+        """Stop sending over a link; frames that still come are handled."""
         if (link := self._stop_feeding(number, reason, now)) is not None:
             self._close_doubles(link.peer.origin, now)
 

@@ -1,4 +1,4 @@
-"""One connection as a machine without I/O: bytes in, events out, a deadline, and the last bytes.
+"""One connection as a machine without I/O: it takes bytes, and gives events, a deadline and bytes to send.
 
 Contract: the caller gives the bytes that come to :meth:`LinkMachine.receive`, and calls
 :meth:`LinkMachine.expired` at :attr:`LinkMachine.deadline`.  It writes the bytes that the methods return,
@@ -7,9 +7,9 @@ The machine begins with a handshake and is open from the peer's PROOF on.  It de
 messages.
 
 If neither end is at fault and the peer has proven its key, closing is patient.  The queue is sent to its
-end, and frames that the peer had sent before still count.  The connection ends when the peer ends it, or
-when no bytes move for ``close_timeout``.  Cutting it at once would reset it, and lose the bytes that the
-peer's system had not yet given to the peer.  A node that leaves waits at most ``close_timeout``.
+end, and frames that the peer had sent before are handled.  The connection ends when the peer ends it, or
+when no bytes move for ``close_timeout``.  To cut the connection at once would reset it, and lose bytes that
+the peer's system had not yet given to the peer.  A node that leaves waits at most ``close_timeout``.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from twisted_mesh.wire.framing import (
 )
 from twisted_mesh.wire.link import Bye
 
-_OPENING: Final = 4  # first bytes of a connection, which distinguish TLS from plain text
+_OPENING: Final = 4  # the first bytes of a connection, which tell TLS from plain text
 _DETAIL: Final = 512  # characters of the text in a BYE
-_FRONTIER_WAITS: Final = 30  # handshake_timeouts to wait for a frontier on a slow line (guess: 600 kB)
-_FRONTIER_LEAST: Final = 1024  # bytes that must come in each (guess: signs of life are a tenth of that)
-_END_WAITS: Final = 150  # close_timeouts to wait for the end of a link on a slow line (guess: 600 kB)
+_FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: 600 kB)
+_FRONTIER_LEAST: Final = 1024  # bytes that must come per handshake_timeout (guess: signs of life: 100)
+_END_WAITS: Final = 150  # how many close_timeouts a slow link's end may take (guess: 600 kB)
 _END_LOOKS: Final = 2  # checks per close_timeout, or dead_after, whether bytes still move (guess)
 
 
@@ -66,7 +66,7 @@ class Left(msgspec.Struct, frozen=True):
     error: RemoteError
 
 
-#: Bytes to write now; the peer that has proven its key; its frames; a frame that comes slowly; its BYE.
+#: Bytes to write now, the peer with its key proven, its frames, a frame that comes slowly, or its BYE.
 LinkEvent = bytes | Peer | list[codec.Frame] | Arriving | Left
 
 
@@ -83,7 +83,7 @@ class LinkMachine:
     _config: MeshConfig
     _exporter: Callable[[], bytes]
     phase: Phase = Phase.HANDSHAKE
-    error: RemoteError | None = None  # the reason why it closes; None while it does not
+    error: RemoteError | None = None  # the reason why it closes; None as long as it is open
     peer: Peer | None = None  # the node at the far end, once that has proven its key
     deadline: float = inf  # when :meth:`expired` must be called, by the clock of ``now``; inf: never
     read: int = 0  # the bytes that had come at the last call, as the connection counts them
@@ -108,7 +108,7 @@ class LinkMachine:
     def is_patient(self) -> bool:
         """Whether the connection is closing, and may take long to send and receive its last frames.
 
-        A peer that has not proven its key is given no such time, since its BYE can name any reason.
+        A peer that has not proven its key gets no such time.
         """
         if self.peer is None or self.error is None:
             return False
@@ -125,7 +125,8 @@ class LinkMachine:
         The iterator must run to its end, unless the connection is cut.
 
         :param read: the bytes that have come so far, those of an unfinished TLS record included.
-        :raises RemoteError: the connection must close with it; the events of earlier bytes were yielded.
+        :raises RemoteError: the connection must be closed with it; events of earlier bytes were yielded
+            before.
         """
         self.read = read
         if self.phase not in _READS:
@@ -171,7 +172,7 @@ class LinkMachine:
         return self.phase is Phase.OPEN and read > before
 
     def put_off(self, seconds: float) -> None:
-        """Move the deadline, since this node was held up for *seconds*."""
+        """Move the deadline by the *seconds* for which this node was held up."""
         self.deadline += seconds
 
     @property
@@ -180,7 +181,7 @@ class LinkMachine:
         return self._frames.kept
 
     def established(self, read: int, now: float) -> None:
-        """End the deadline, since the peer's frontier has come; from now on the core ends dead links.
+        """Drop the deadline: the peer's frontier has come, and from now on the core ends dead links.
 
         It ends none over which half a frame came and nothing more, while the peer reads.
         """
@@ -192,8 +193,8 @@ class LinkMachine:
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
         """Close because of *error*; return the last bytes for the peer.
 
-        If the phase then is DRAINING, they follow the queued frames.  If it is CLOSING, they replace the
-        queued frames, and the caller ends the connection behind them.
+        If :attr:`phase` is DRAINING then, the bytes follow the queued frames.  If it is CLOSING, they
+        replace the queued frames, and the caller ends the connection behind them.
         """
         if self.phase is Phase.OPEN and error.reason in NO_FAULT:
             self._leave(Phase.DRAINING, error, read, now)
@@ -204,7 +205,7 @@ class LinkMachine:
             return last
         if error.reason is Reason.LEAVING and self.is_patient and self.phase is not Phase.CLOSED:
             self._looks = 0
-            self.deadline = now + self._config.close_timeout  # and no longer
+            self.deadline = now + self._config.close_timeout  # a leaving node waits no longer
         return b""
 
     def read_no_more(self) -> None:
@@ -217,7 +218,7 @@ class LinkMachine:
 
         None means to wait for the next deadline, or to cut the connection if :attr:`phase` is CLOSED.
 
-        :param in_transit: the bytes that were written and have not reached the far end's system.
+        :param in_transit: the bytes that were written and have not reached the peer's system.
         """
         late, self.deadline = now - self.deadline, inf
         if self.phase is Phase.OPEN and self._is_established:
@@ -242,7 +243,7 @@ class LinkMachine:
         self.phase = Phase.CLOSED
 
     def lost(self, error: RemoteError) -> None:
-        """Take in that the connection is lost, because of *error* unless it was closing."""
+        """Take in that the connection is lost; the reason is *error*, unless it was closing already."""
         if self.error is None:
             self.error = error
         self.cut()
@@ -292,7 +293,7 @@ class LinkMachine:
         return None
 
     def _still_moves(self, read: int, in_transit: int) -> bool:
-        """Whether to go on with a patient end: bytes have moved lately, and it has not taken too long."""
+        """Whether a patient end may go on: bytes have moved lately, and it has not taken too long."""
         moves = read != self._seen or self._in_transit not in (None, in_transit)
         self._seen, self._in_transit = read, in_transit
         self._still = 0 if moves else self._still + 1

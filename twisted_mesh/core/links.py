@@ -1,9 +1,9 @@
-"""The links of a node, and which of two to the same node is kept.
+"""The links of a node, and which of two links to the same node (*doubles*) is kept.
 
 Contract: a link is *fed* (new frames are sent over it) from the peer's PROOF to this node's BYE.  It is
 *up* (in the routing table) from the peer's frontier to this node's BYE.  It is *draining* from that BYE
-until the connection ends: frames that the peer had sent before still count, so that closing a double loses
-nothing.  A node leaves the routing table when its last link has ended.
+until the connection ends: frames that the peer had sent before are handled, so that nothing is lost with
+a double.  A node leaves the routing table when its last link has ended.
 
 An exchange is a link between two nodes that are not neighbours.  Its requests are answered like those of
 any link, but it is never fed, never in the routing table, and never the double of another link.
@@ -34,8 +34,8 @@ class Links:
     _all: dict[int, Link] = field(default_factory=dict)
     _fed: dict[int, Link] = field(default_factory=dict)
     _exchanges: dict[int, Link] = field(default_factory=dict)
-    _ways: dict[bytes, Link] = field(default_factory=dict)  # the link that is up, by the origin of its node
-    # Closed links in the routing table until another is up
+    _ways: dict[bytes, Link] = field(default_factory=dict)  # by origin, the link that is up
+    # By origin, a closed link that stays in the routing table until another is up
     _lingering: dict[bytes, int] = field(default_factory=dict)
     _weight: int = 0  # the weights of all links
 
@@ -59,7 +59,7 @@ class Links:
         return self._all.get(number)
 
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
-        """Add a link; return it, and the link to the same node that was kept so far."""
+        """Add a link; return it, and the link to the same node that was kept before, if any."""
         link = Link(opened, now, self._config)
         if link.is_exchange:
             self._all[link.number] = self._exchanges[link.number] = link
@@ -88,7 +88,7 @@ class Links:
         return [link for link in self._fed.values() if link.peer.origin == origin]
 
     def is_kept(self, link: Link) -> bool:
-        """Whether *link* is the link that is kept, of all links to its node."""
+        """Whether *link* is kept, of all links to its node."""
         return self._kept(self.to(link.peer.origin)) is link
 
     def is_wanted(self, link: Link) -> bool:
@@ -113,7 +113,7 @@ class Links:
     def replaced(self, origin: bytes) -> list[Link]:
         """The links to one node that must close, because the link that is kept is up.
 
-        Before it is up, an older link serves on, so that there always is one.
+        Before it is up, an older link stays, so that there always is a link.
         """
         links = self.to(origin)
         if (kept := self._kept(links)) is None or not kept.up:
@@ -129,8 +129,8 @@ class Links:
     def gone(self, closed: Link) -> list[int]:
         """The links that leave the routing table because *closed* is no longer fed.
 
-        The last link that was up stays there while another to its node is fed.  If two links crossed, the
-        BYE on one can overtake the frontier on the other, and the node is not gone.
+        The last link that was up stays there while another link to its node is fed: that link's frontier
+        can come later than this link's BYE, and the node is not gone.
         """
         origin = closed.peer.origin
         others = self.to(origin)
@@ -145,7 +145,7 @@ class Links:
     def close(self, number: int) -> tuple[Link | None, Link | None]:
         """Stop feeding a link; return it, or None if it was not fed.
 
-        The second value is the link that replaces it in the routing table, if there is one.
+        The second value is the link that takes its place in the routing table, or None.
         """
         link = self._fed.pop(number, None) or self._exchanges.pop(number, None)
         if link is None:
@@ -200,7 +200,7 @@ class Links:
         }
 
     def _kept(self, links: list[Link]) -> Link | None:
-        """The link that is kept of *links*, which lead to one node, the oldest first."""
+        """The link to keep of *links*, which all lead to one node, the oldest first."""
         kept: Link | None = None
         for link in links:
             if kept is None or not self._outranks(kept, link):
@@ -208,21 +208,21 @@ class Links:
         return kept
 
     def _outranks(self, old: Link, new: Link) -> bool:
-        """Whether *old* is kept; otherwise *new* is, unless the end that decides closes it."""
+        """Whether *old* is kept and not *new*, as far as this end decides."""
         if new.peer.epoch != old.peer.epoch:
             return old.peer.epoch > new.peer.epoch
-        # Of two nodes that dial each other at once, the dial of the greater id is kept, unless it was
-        # silent.
+        # If two nodes dial each other at once, the link that the greater id dialled is kept, unless that
+        # link was silent.
         return not new.overrides and old.outgoing and self._decides(old, new)
 
     def _decides(self, link: Link, other: Link) -> bool:
         """Whether this end decides which of two links to one node to close.
 
-        Only one end decides.  The two ends can disagree about which link is newer or was silent, and each
-        would close the link that the other one keeps.
+        Only one end decides: the two ends can disagree about which link is newer or was silent, and would
+        each close the link that the other end keeps.
         """
         if link.peer.epoch != other.peer.epoch:
-            return True  # one of them is of an earlier run, which is over
+            return True  # one link is to an earlier run, which is over
         if link.outgoing == other.outgoing:
             return not link.outgoing
         return self._local_node.id > link.peer.id

@@ -1,9 +1,9 @@
-"""How fast a peer reads, measured by PINGs behind the frames that it is sent.
+"""Measures how fast a peer reads, by PINGs behind the frames that the peer is sent.
 
 Contract: the bytes that a transport accepts say little about a slow line, since operating systems buffer
 megabytes.  So a PING follows the frames, one at a time.  Its PONG says that the peer has read all frames
-before the PING.  A peer that answers too soon or too late changes only how much it is pushed itself, which
-is at most ``link_queue_bytes``.
+before the PING.  A peer that answers too soon or too late changes only how much that peer is pushed, at
+most ``link_queue_bytes``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-MEASURED: Final = 4096  # bytes from one PING to the next (guess: PINGs are then a thousandth of all bytes)
+MEASURED: Final = 4096  # bytes from one PING to the next (guess: a thousandth of all bytes are PINGs)
 _PER_SECOND: Final = 4  # PINGs a second on a fast line (guess)
 FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: a PING is sent before there are more
-_QUEUED: Final = 0.05  # seconds above the shortest round trip from which on bytes wait on the way (guess)
-_QUICKEST: Final = 0.001  # seconds: a shorter time would measure the reactor's turns (guess)
+_QUEUED: Final = 0.05  # a round trip so many seconds above the shortest means a queue (guess)
+_QUICKEST: Final = 0.001  # seconds; shorter times would measure the reactor's turns (guess)
 
 
 class Meter:
@@ -34,8 +34,8 @@ class Meter:
         self.rtt = inf
         self.read = self._sent = 0
         self._read_at = -inf
-        self._began = -inf  # when the first byte was sent that the peer is not known to have read
-        self._marked = 0  # bytes sent before the PING that is not answered; 0: there is none
+        self._began = -inf  # when the first byte was sent that may be unread
+        self._marked = 0  # bytes sent before the PING that is not answered; 0 if there is none
         self.waiting_since = 0.0
 
     @property
@@ -44,7 +44,7 @@ class Meter:
         return self._marked > 0
 
     def sent(self, size: int, now: float, least: int = MEASURED) -> bool:
-        """Note that *size* bytes were sent in all; whether to send a PING, as *least* are unread."""
+        """Note that *size* bytes were sent in all; return whether a PING is due, as *least* are unread."""
         if self._sent - self.read < MEASURED:
             self._began = now
         self._sent = size
@@ -60,8 +60,8 @@ class Meter:
             return  # there was no PING
         took = now - self.waiting_since
         # If the line was idle before, the first bytes and the PONG each took half a round trip, which is
-        # not the peer's reading time.  The trip took at least the shortest time so far, and at most half of
-        # this.
+        # not the peer's reading time.  Half a round trip is at least half of the shortest one, and at
+        # most half of this one.
         rested = self._began > self._read_at
         seconds = max(now - self._began - self.rtt, took / 2) if rested else now - self._read_at
         size = self._marked - self.read

@@ -4,7 +4,7 @@ Contract: ``handle(event, now) -> effects``; ``now`` is in seconds of any monoto
 changed before the effects are returned.  A frame that breaks the protocol causes a Close effect and no
 other change.  Any other exception from :meth:`Node.handle` is a bug of this package.
 
-No room calls a room above it: it returns the values that concern another room, and the node passes them on.
+No room calls a room above it.  It returns the values that concern other rooms, and the node passes them on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _TOO_MANY: Final = "the most claims of all links, of which there are too many"
-#: The names in :attr:`Node.counts` of frames that were dropped for lack of room; all others were of no use.
+#: The names in :attr:`Node.counts` of frames dropped for lack of room; the other frames were of no use.
 DROPPED: Final = frozenset(
     {"no_room", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
 )
@@ -98,7 +98,7 @@ class Node:
                 self._on_received(event, now)
             case events.Arriving():
                 self._on_arriving(event, now)
-            case events.Accepted():  # every second event is one, and it makes nothing else due
+            case events.Accepted():  # every second event is this one, and it makes nothing else due
                 self._on_accepted(event, now)
                 return effects
             case events.Flowing() | events.Resumed():
@@ -162,7 +162,7 @@ class Node:
         )
 
     def room_for(self, size: int) -> bool:
-        """Whether there is room for *size* bytes of own messages; if not, Drained follows when there is."""
+        """Whether there is room for *size* bytes of own messages; if not, Drained follows later."""
         return self.outflow.room_for(size)
 
     def head(self, run: StreamId) -> int:
@@ -180,19 +180,17 @@ class Node:
     def next_run(self, local_node: LocalNode, randomness: Randomness) -> tuple[Node, list[bytes]]:
         """The core of a new run, and the messages to publish in it again.
 
-        If this run is not settled, hardly any node has its messages: those that no transport has accepted
-        are published in the new run.  Otherwise all stay in this run and are held for others, as after a
-        restart.
+        If this run is not settled, hardly any node has its messages: the messages that no transport has
+        accepted are published in the new run.  Otherwise all stay in this run, held for others.
         """
         outbox, history, settled = self.outbox, self.history, self.settled
         unsent = [] if settled else outbox.unsent(history)
         if settled:
             history.accepted_of_earlier(outbox.run, outbox.accepted)
         else:
-            history.discard(outbox.run)  # its messages are published in the new run
+            history.discard(outbox.run)  # its unsent messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
-        # The application still waits for Drained
-        node.outflow.congested = self.outflow.congested and not settled
+        node.outflow.congested = self.outflow.congested and not settled  # so that Drained still follows
         node.membership.conflict.follow(self.membership.conflict)
         node._broadcast.joining.believes_claims = False
         return node, unsent
@@ -223,7 +221,7 @@ class Node:
 
     def _on_received(self, event: events.Received, now: float) -> None:
         link = self._links.get(event.link)
-        if link is None:  # closed by an earlier event of the same turn
+        if link is None:  # an earlier event of the same turn has closed it
             return
         link.received(now)
         try:
@@ -290,7 +288,7 @@ class Node:
             case Whisper():
                 self._broadcast.inbound.whisper(link, frame)
             case Ping():
-                # The peer leaves after the answer
+                # The peer, which leaves, ends the link when it has the answer.
                 if frame.token == READ_ALL and not link.flow.peer_leaves:
                     self._broadcast.last_pull(link, now)
                 self.outflow.pinged(link, frame.token)
@@ -359,7 +357,7 @@ class Node:
     def _forget(self, number: int, now: float) -> None:
         """Forget a link over which nothing more comes."""
         self._links.forget(number)
-        if self._broadcast.joining.settled_by == number:  # it sends no more of its roster
+        if self._broadcast.joining.settled_by == number:  # it will send no more of its roster
             self._start(now)
 
     # ── from one part to others ─────────────────────────────────────────────────────
@@ -386,7 +384,7 @@ class Node:
 
     def _evident(self, author: Author, now: float) -> None:
         """Take in the newest record of an author, which says how far its stream has come."""
-        if self._broadcast.joining.settled_by is None:  # otherwise _start does it
+        if self._broadcast.joining.settled_by is None:  # otherwise _start() does this later
             self._broadcast.recorded(author.presence, now)
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
@@ -400,7 +398,7 @@ class Node:
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.SendDirect):
-            self.membership.announcing.announce_first(now)  # a node without a record of the author drops it
+            self.membership.announcing.announce_first(now)  # without a record of its author it is dropped
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks
 
@@ -410,7 +408,7 @@ class Node:
             self._answer(link, now)
 
     def _answer(self, link: Link, now: float) -> None:
-        """Answer the peer's WANTs as far as the link accepts bytes, each after its author's record."""
+        """Answer the peer's WANTs as far as the link accepts bytes; each author's record goes before."""
         while (want := self._broadcast.push.next_wanted(link, now)) is not None:
             self.membership.records.introduce(link, want.origin)
             self._broadcast.push.answer(link, want, now)
@@ -429,7 +427,7 @@ class Node:
                 for link in (*self._links.fed, *self._links.exchanges):
                     self._answer(link, now)
             case Timer.REPAIR:
-                pass  # WANTs that are due are sent after every event
+                pass  # the WANTs that are due are sent after every event
             case Timer.COMPARE:
                 self._broadcast.compare(now)
             case Timer.AGE:

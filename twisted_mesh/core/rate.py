@@ -1,8 +1,8 @@
 """How often something may happen: so many times in a row, and so many times a second on average.
 
 Contract: :class:`RateLimit` is the limit of one thing.  :class:`LinkRates` is the table of the limits that
-each link has; the dials of ``overlay.dial_limit`` share one limit.  :class:`AnswerLimit` is that of the
-answers to each peer.  A limit for each author belongs to the author's place in the roster, and counts only
+each link has; the dials of ``overlay.dial_limit`` share one limit.  :class:`AnswerLimit` limits the
+answers to each peer.  A limit for each author belongs to the author's entry in the roster, and counts only
 signed frames.
 """
 
@@ -16,14 +16,11 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import StreamId
 
-#: FORWARD_JOINs and SHUFFLEs of one link in a row, and a second (guess: many newcomers bring some twenty).
-WALK_BURST: Final = 64
-WALK_RATE: Final = 8.0
-#: Seconds for which it is remembered what a peer was sent (docs/protocol.rst).
-REMEMBERED_SECONDS: Final = 600.0
-#: Bytes a second that a peer is sent again at least (docs/protocol.rst).
-AGAIN_RATE: Final = 2**20
-#: Runs remembered, those of all peers together; the peer that was remembered first is forgotten (guess).
+WALK_BURST: Final = 64  # FORWARD_JOINs and SHUFFLEs of one link in a row (guess: many newcomers bring 20)
+WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on average (guess)
+REMEMBERED_SECONDS: Final = 600.0  # for which the bytes sent to a peer are counted (docs/protocol.rst)
+AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
+#: Runs remembered, of all peers together; beyond it, the peer counted longest is forgotten (guess).
 RUNS_REMEMBERED: Final = 65_536
 
 
@@ -38,7 +35,7 @@ class RateLimit:
         self._filled = -inf
 
     def has(self, now: float) -> bool:
-        """Whether it may happen at the time *now*."""
+        """Whether there is a token at the time *now*."""
         if self._filled < now:
             if self._filled > -inf:
                 self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
@@ -46,7 +43,7 @@ class RateLimit:
         return self._tokens >= 1
 
     def take(self, now: float) -> bool:
-        """Whether it may happen at the time *now*; if it may, it is counted."""
+        """Take a token at the time *now*; False if there is none."""
         if not self.has(now):
             return False
         self._tokens -= 1
@@ -54,7 +51,7 @@ class RateLimit:
 
 
 class LinkRates:
-    """The limits of one link; the handler of a frame takes from its limit before any costly work.
+    """The limits of one link; the handler of a frame takes from the frame's limit before any costly work.
 
     A limit for one more kind of frame is one line here, with its values in MeshConfig and docs/limits.rst.
 
@@ -73,26 +70,26 @@ class LinkRates:
 
 @dataclass(eq=False, slots=True)
 class _Peer:
-    """What one peer was sent since *since*."""
+    """The bytes that one peer was sent since the time *since*."""
 
     since: float
     first: int = 0  # bytes that were sent for the first time
     again: int = 0  # bytes that were sent before
     next_at: float = -inf  # the time before which no WANT is answered
-    runs: dict[StreamId, int] = field(default_factory=dict)  # the last message that was sent of each
+    runs: dict[StreamId, int] = field(default_factory=dict)  # the last message of each run that was sent
 
 
 class AnswerLimit:
     """How often each peer is sent the same messages; ``len()`` counts the runs that are remembered.
 
-    A WANT of 60 bytes is answered with up to 1 MiB.  In ten minutes a peer is sent again as many bytes as
-    it was sent for the first time, and one answer more.  Beyond that it is sent again 1 MiB a second.  A
+    A WANT of 60 bytes is answered with up to 1 MiB.  In ten minutes a peer may be sent as many bytes again
+    as for the first time, and one answer more.  Beyond that, it is sent 1 MiB a second again.  A
     link loses nothing, so an honest peer needs no message twice unless it is restarted.  Peers are told
     apart by their keys, so a new link changes nothing.
     """
 
     def __init__(self, most: int) -> None:
-        """:param most: bytes that a peer is sent again at once, however little it was sent before."""
+        """:param most: bytes that may be sent again at once to a peer that was sent little before."""
         self._most = most
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
         self._runs = 0

@@ -1,7 +1,7 @@
-"""Which addresses this node believes when a peer tells them.
+"""Decides which of the addresses that peers tell may be dialled (*believed*).
 
 Contract: a peer that tells an address can make this node dial any host it likes, so few are believed.
-Never believed are strings that are no host, and the place where this node listens itself.  A loopback
+Strings that are no host, and the place where this node listens, are never believed.  A loopback
 address, or an address of the local link, is believed only if the peer itself connects from such an address.
 Names are not resolved here: a name that leads to such an address is dialled.
 """
@@ -25,18 +25,18 @@ _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _OWN_NAMES: Final = frozenset(
     ("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback")
 )
-#: Hosts whose kind is cached, the longest unused is forgotten (measured: without the cache a simulated
-#: network of overlays spends two thirds of its time on that).
+#: Hosts in the caches of these functions, the longest unused is forgotten (measured: a simulated network of
+#: overlays without them spends two thirds of its time here).
 HOSTS_KNOWN: Final = 4096
-_THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")  # a connection to 0.0.0.0 goes to the own host
+_THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")  # connecting to 0.0.0.0 reaches the own host
 
 
 class Reach(Enum):
     """The places from which a host can be reached."""
 
-    NOWHERE = "nowhere"  #: it is no host that can be connected to
-    OWN = "own"  #: from the host itself alone: loopback
-    LINK = "link"  #: from its local link alone, without a router
+    NOWHERE = "nowhere"  #: from nowhere: nothing can connect to it
+    OWN = "own"  #: from the host itself only: loopback
+    LINK = "link"  #: from its local link only, without a router
     ANY = "any"  #: from any place that has a route
 
 
@@ -80,7 +80,7 @@ def believed(host: str, teller: str) -> bool:
 
 
 def believed_contact(id: bytes, address: Place | None, teller: str) -> Contact | None:
-    """The contact with *id* and *address*; None if that may not be dialled on the word of *teller*."""
+    """The contact with *id* and *address*; None if *address* may not be dialled on the word of *teller*."""
     if address is None or not believed(address[0], teller):
         return None
     return Contact(id, *address)
@@ -88,9 +88,9 @@ def believed_contact(id: bytes, address: Place | None, teller: str) -> Contact |
 
 @lru_cache(HOSTS_KNOWN)
 def site_of(host: str) -> str:
-    """The part of *host* that is counted: the network of 64 bits of an IPv6 address, else all of it.
+    """The site of *host*: for an IPv6 address its network of 64 bits, else *host* itself.
 
-    Ids, ports and addresses in one network cost an attacker nothing; more machines or networks do.
+    Sites are counted since ids, ports and addresses at one site cost an attacker nothing.
     """
     try:
         address = ip_address(host)
@@ -105,7 +105,7 @@ def site_of(host: str) -> str:
 def counted_site(host: str) -> str | None:
     """The site of *host* if the nodes there are counted; None for loopback and private addresses.
 
-    There a whole mesh can be on one machine, or the host is one that strangers cannot have.
+    A whole mesh can be at such a site, or strangers cannot be there.
     """
     try:
         address = ip_address(host)

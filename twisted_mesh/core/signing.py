@@ -31,11 +31,11 @@ class Signer:
         return SignedReceipt(self._signature(receipt, array), array)
 
     def require(self, signed: SignedRecord) -> None:
-        """Raise RemoteError unless the node that *signed* names as its author has signed it."""
+        """Raise RemoteError unless *signed* is signed by the author that it names."""
         self._require(signed.record, signed.signature, signed.array)
 
     def require_receipt(self, receipt: Receipt, signed: SignedReceipt) -> None:
-        """Raise RemoteError unless the member that *receipt* names has signed *signed*, its packed form."""
+        """Raise RemoteError unless *signed*, the packed *receipt*, is signed by the member named in it."""
         self._require(receipt, signed.signature, signed.array)
 
     def _signature(self, record: Record | Receipt, array: bytes) -> bytes:

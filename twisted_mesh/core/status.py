@@ -23,8 +23,8 @@ class Status(msgspec.Struct, frozen=True):
     confirmed: int  # the last own message that some neighbour is known to have
     congested: bool  # whether a message was refused for lack of room, so that Drained will follow
     given_to_all: bool  # whether every neighbour that stays was sent all own messages
-    has_left: bool  # whether every neighbour knows that this node leaves, and this node owes no receipt
-    silent: int  # the number of neighbours that did not answer that this node leaves
+    has_left: bool  # whether all neighbours know that this node leaves, and no receipt waits here
+    silent: int  # the neighbours that have not answered yet that this node leaves
     unread: int
     settled: bool  # whether the node has a base: a snapshot or a store said where each stream begins
     joined: bool  # whether a neighbour has sent its roster

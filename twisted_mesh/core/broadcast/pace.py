@@ -29,7 +29,7 @@ from twisted_mesh.core.meter import FLOOR
 
 LOOK_AGAIN: Final = 1.0  # seconds between two looks at messages that are coming (guess)
 _STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer the more bytes it brings (guess)
-_STALLED_RATE: Final = 4096  # missing bytes that an answer must bring a second by then (guess: a modem's)
+_STALLED_RATE: Final = 4096  # bytes that extend _STALLED_SECONDS by a second (guess: a modem's)
 #: Bytes that may be queued before an answer, in either direction (guess: as in push._PUSH_FIRST).
 _QUEUE: Final = 64 * 1024
 _SECONDS: Final = 4.0  # over slow lines, bytes are asked for that come in this time (guess)
