@@ -19,30 +19,30 @@ MIB = 2**20
 class MeshConfig:
     """The limits and intervals of a node, each given by name.
 
-    :raises LocalError: a value that is not a positive number (``batch_delay`` may be 0), or two that
+    :raises LocalError: a value is not a positive number (only ``batch_delay`` may be 0), or two values
         contradict each other.
     """
 
     # Links.
-    #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  That frame, the
-    #: frontier, may take up to thirty times as long over a slow line.
+    #: From the connection to the first frame behind PROOF, the frontier (guess; py2p waits for ever).  The
+    #: frontier itself may take up to thirty times this long over a slow line.
     handshake_timeout: float = 10.0
-    #: Accepted connections whose peer has proven nothing.  Of more, the host with most loses one;
+    #: Accepted connections whose peer has proven nothing.  If there are more, the host with most loses one;
     #: from three quarters on it gets no further ones (guess).
     handshakes_limit: int = 512
-    #: Connections that one host may make in a row, and in a second on average; faster ones wait (guess: 300
-    #: clients of one machine, or behind one address, that come back together need not).
+    #: Connections that one host may make in a row (guess: 300 clients behind one address that come back
+    #: together need not wait).
     accept_burst: int = 300
-    accept_rate: float = 20.0
-    #: Connections of all hosts that may begin in a row, and in a second on average; others wait (guess: a
-    #: TLS session and the two signatures of PROOF take about a millisecond).
+    accept_rate: float = 20.0  #: ... and in a second on average; further connections wait
+    #: Connections of all hosts together that may begin in a row (guess: a TLS session and the two
+    #: signatures of PROOF take about a millisecond).
     handshakes_burst: int = 150
-    handshakes_rate: float = 150.0
+    handshakes_rate: float = 150.0  #: ... and in a second on average; further connections wait
     #: A connection that has waited for this long, or for half of ``handshake_timeout``, is refused (guess:
     #: the node that dials waits for ``handshake_timeout`` in all).
     accept_wait: float = 5.0
-    #: Links in all.  Of more, or of more than three quarters with unknown nodes, the host with most loses
-    #: one, or one more is refused (guess; every reactor but select's can hold far more).
+    #: Links, of which three quarters may be with unknown nodes.  If there are more, the host with most
+    #: loses one, or the newest is refused (guess; every reactor but select's can hold far more).
     links_limit: int = 1024
     #: Files and connections that the process may have open: a lower limit is raised to this if the host
     #: allows (guess: the limits above, and the application's own files).
@@ -50,23 +50,23 @@ class MeshConfig:
     #: Of what the process may have open, so many, or half if that is less, are no links and strangers
     #: (guess: listeners, the history, dials, name servers).
     descriptors_kept: int = 64
-    #: A node is known, so that its link is among the last to go, if it was up for this long as a member, or
-    #: if its link has stood that long (guess: new keys cost nothing, time costs something).
+    #: A node is known if it was up for this long as a member, or if its link has stood for this long; links
+    #: to known nodes are the last to be closed (guess: new keys cost nothing, time costs something).
     established_after: float = 600.0
-    #: For making a connection, the look-up of a name included (guess; Twisted's endpoints allow 30 seconds
-    #: without the look-up).
+    #: Time to make a connection, the look-up of the name included (guess; Twisted's endpoints allow 30
+    #: seconds without the look-up).
     connect_timeout: float = 10.0
-    #: From this node's BYE to cutting the connection, if the peer does not close it (guess).  If the peer
-    #: is proven and not at fault, up to 150 times that while bytes still move over a slow line.
+    #: From this node's BYE until it cuts a connection that the peer does not close (guess).  If the peer is
+    #: proven and not at fault, it takes up to 150 times as long while bytes still move over a slow line.
     close_timeout: float = 2.0
     #: If no byte came over a link for this long, it is sent a PING (docs/protocol.rst).
     ping_after: float = 5.0
-    #: If no byte came over a link for this long, and none was accepted, it is dead (docs/protocol.rst).
+    #: If for this long no byte came over a link or was accepted for it, it is dead (docs/protocol.rst).
     dead_after: float = 15.0
-    #: Bytes kept of frames that have come in part, over all links.  Of more, the host that keeps most loses
-    #: the link that brought least in the last ``dead_after`` (guess: 64 of the largest frames).
+    #: Bytes kept of unfinished frames, over all links.  If there are more, the host with most loses that
+    #: link that brought least in the last ``dead_after`` (guess: 64 of the largest frames).
     half_frames_bytes: int = 64 * MIB
-    #: If this node's reactor is late by more than this, that time counts against no peer (Lifeguard).
+    #: If this node's reactor is late by more than this, the delay counts as no peer's silence (Lifeguard).
     stall_grace: float = 1.0
     #: If two nodes dial each other, the newer link wins if the older is silent so long (docs/protocol.rst).
     crossing_silence: float = 5.0
@@ -76,52 +76,52 @@ class MeshConfig:
     write_bytes: int = 256 * 1024
 
     # Dialling.
-    #: Waits between attempts to dial a configured peer: the first, the factor of growth and the longest
-    #: (Twisted's backoffPolicy, which adds up to a second of jitter).
+    #: The first wait between attempts to dial a configured peer (of Twisted's backoffPolicy, which adds up
+    #: to a second of jitter) ...
     redial_initial: float = 0.5
-    redial_factor: float = 1.5
-    redial_longest: float = 60.0
-    #: Names looked up at a time, each in a thread; and as many more of the names that peers tell (guess: if
-    #: the name servers of a name are silent, it keeps its thread for half a minute).
+    redial_factor: float = 1.5  #: ... the factor by which each wait is longer than the one before
+    redial_longest: float = 60.0  #: ... and the longest wait
+    #: Names of the application looked up at a time, each in a thread, and as many names that peers tell
+    #: (guess: if the servers of a name are silent, it keeps its thread for half a minute).
     lookups_at_once: int = 8
-    #: If another node uses the key, in a newer run: from one dial of a peer to the next, up to a quarter
-    #: more or less, and between all dials for overlay and exchanges (guess; as ``suspect_patience``).
+    #: If another node uses this node's key in a newer run: from one dial of a peer to the next, up to a
+    #: quarter more or less, and from any dial of the overlay to the next (guess; as ``suspect_patience``).
     key_retry: float = 15.0
     #: ``disconnect()`` forbids dialling that peer again for this long (docs/protocol.rst).
     redial_forbidden: float = 60.0
     #: If a node has no link for this long, it dials the nodes that it was linked with before (guess).
     isolated_after: float = 5.0
-    #: Addresses of such nodes that are kept (guess).
+    #: Addresses kept of the nodes that this node was linked with (guess).
     address_book_limit: int = 64
 
     # The overlay: which nodes are neighbours.
     #: Neighbours that a node looks for; in a mesh of six nodes, each is linked with all others (HyParView's
     #: number, for 10,000 nodes).
     active_view: int = 5
-    #: Further nodes that it remembers and could dial (HyParView).
+    #: Further nodes that a node remembers and could dial (HyParView).
     passive_view: int = 30
-    #: Steps of a newcomer's walk, and the steps left when a node remembers the newcomer (HyParView).
+    #: Steps of the walk from node to node by which a newcomer finds neighbours (HyParView) ...
     active_walk: int = 6
-    passive_walk: int = 3
-    #: Contacts of the active and of the passive view in a shuffle (HyParView).
+    passive_walk: int = 3  #: ... and the steps left at the node that remembers the newcomer
+    #: Contacts in a shuffle, an exchange of contacts, that are neighbours (HyParView) ...
     shuffle_active: int = 3
-    shuffle_passive: int = 4
+    shuffle_passive: int = 4  #: ... and those that are only remembered
     #: From one shuffle to the next, up to a quarter more or less (Partisan).
     shuffle_interval: float = 10.0
-    #: Shuffles whose way back is remembered; if there are more, the oldest is forgotten (guess).
+    #: Shuffles whose way back is remembered; for one more, the oldest is forgotten (guess).
     shuffle_walks: int = 64
     #: From one check to the next whether the node has too few or too many neighbours (guess).
     overlay_interval: float = 0.5
-    #: For a link that another node was asked to make (guess).
+    #: Time in which another node must make the link that it was asked for (guess).
     move_timeout: float = 10.0
     #: Addresses told by peers that are dialled at a time, for all purposes together (guess).
     dials_at_once: int = 4
-    #: Dials of such addresses in a row, and in a second on average (guess).
+    #: Dials of addresses that peers told, in a row (guess) ...
     dial_burst: int = 10
-    dial_rate: float = 2.0
+    dial_rate: float = 2.0  #: ... and in a second on average
     #: If the expected node was not found at an address, the address is not dialled for this long (guess).
     dial_again: float = 60.0
-    #: Such addresses remembered; if there are more, the oldest is forgotten (guess).
+    #: Addresses remembered at which a node was not found; for one more, the oldest is forgotten (guess).
     failed_dials: int = 1024
 
     # The roster: the members, and whether they are up.
@@ -129,8 +129,8 @@ class MeshConfig:
     presence_interval: float = 30.0
     #: ... and so long that all nodes of a large mesh send at most this many a second (docs/protocol.rst).
     presence_rate: float = 33.0
-    #: From a node's first PRESENCE to its second (guess): by then its links have settled.  Most nodes
-    #: learned of the first from rosters, over links that may be gone.
+    #: From a node's first PRESENCE to its second (guess): by then its links are steady.  Most nodes learn
+    #: the first one from rosters, over links that may have ended since.
     presence_settle: float = 5.0
     #: If no PRESENCE of a member comes for this many of its intervals, it is down (docs/protocol.rst).
     presence_missed: int = 3
@@ -140,18 +140,16 @@ class MeshConfig:
     refute_pause: float = 5.0
     #: From one accusation by a member to its next (docs/protocol.rst).
     accuse_pause: float = 1.0
-    #: A gone member is forgotten after the first time; if its key was ephemeral, or it spoke once, after
-    #: the second (docs/protocol.rst).
+    #: A member that is gone is forgotten after this time (docs/protocol.rst) ...
     member_memory: float = 86_400.0
-    ephemeral_memory: float = 60.0
+    ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once
     #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).
     members_limit: int = 4096
-    #: Unknown authors that a link may bring, in a row and in a minute on average; records and batches of
-    #: further authors wait (guess).
+    #: Unknown authors that a link may bring in a row (guess) ...
     authors_burst: int = 1024
-    authors_a_minute: float = 256.0
-    #: An author is known this long after its first record or batch came: an attacker can make up new
-    #: authors at once (guess).
+    authors_a_minute: float = 256.0  #: ... and in a minute on average; further new authors wait
+    #: From an author's first record or batch until the author is known: an attacker can make up any number
+    #: of authors, but must wait (guess).
     known_after: float = 600.0
     #: Authors of which this node knows when and how it met them (guess: four times ``members_limit``).
     authors_limit: int = 16_384
@@ -159,14 +157,14 @@ class MeshConfig:
     # Exchanges with nodes that are no neighbours.
     #: From one exchange to the next, up to a quarter more or less (docs/protocol.rst).
     exchange_interval: float = 60.0
-    #: An exchange ends when nothing has come for the first time, or after the second in any case (guess).
+    #: An exchange ends if no byte has come for this long (guess) ...
     exchange_idle: float = 2.0
-    exchange_timeout: float = 60.0
+    exchange_timeout: float = 60.0  #: ... and after this time in any case
     #: Exchanges at a time that other nodes dialled; one more is refused (guess).
     exchanges_limit: int = 64
-    #: Members asked for messages that no neighbour has (docs/protocol.rst).
+    #: Members that are asked for messages that no neighbour has, at most (docs/protocol.rst).
     gap_members: int = 8
-    #: Nodes remembered that this node was linked with, the latest (guess: as many as in the address book).
+    #: Nodes kept in memory that this node was linked with last (guess: as many as in the address book).
     remembered_contacts: int = 64
     #: If a configured peer passed this node on to others, it is dialled again after this long
     #: (docs/protocol.rst).
@@ -175,44 +173,43 @@ class MeshConfig:
     # Receipts and direct messages.
     #: Receipts for one author are gathered for this long before they are sent on (docs/protocol.rst).
     receipt_delay: float = 0.05
-    #: From one receipt of a member to its next, this time for each member there is, so that the author has
-    #: 500 a second to verify (docs/protocol.rst).
+    #: From one receipt of a member to its next: this time, multiplied by the number of members, so that an
+    #: author has to verify 500 a second (docs/protocol.rst).
     receipt_share: float = 0.002
-    #: A receipt is sent again after this long, then after twice that, up to the longest (guess): a relay
-    #: may have stopped before it sent the receipt on.
+    #: A receipt is sent again after this long, since a relay may have stopped before it sent the receipt on
+    #: (guess); each further wait is twice as long ...
     receipt_repeat: float = 5.0
-    receipt_repeat_longest: float = 600.0
+    receipt_repeat_longest: float = 600.0  #: ... up to this
     #: Messages of this node with an open receipt; for one more, the oldest receipt is closed (guess).
     receipts_limit: int = 4096
-    #: Receipts on their way through this node; one more is dropped, and is sent again later (guess).
+    #: Receipts on their way through this node; further ones are dropped, and sent again later (guess).
     receipts_carried: int = 16_384
-    #: Receipts and direct messages that a link may bring in a row, and in a second on average; more are
-    #: dropped unread, and are sent again later (guess: each costs a verification of some 70 us).
+    #: Receipts and direct messages that a link may bring in a row (guess: to verify one takes 70 us) ...
     reverse_burst: int = 2048
-    reverse_rate: float = 1024.0
-    #: A direct message is repeated after this long, then after twice that, up to the longest (guess).
+    reverse_rate: float = 1024.0  #: ... and a second on average; others are dropped, and sent again
+    #: A direct message is repeated after this long (guess); each further wait is twice as long ...
     direct_repeat: float = 1.0
-    direct_repeat_longest: float = 8.0
-    #: If a direct message is not acknowledged by then, its sender gets Unreachable (guess).  It is longer
-    #: than presence_interval: if the way to a silent node was lost, its next PRESENCE shows another.
+    direct_repeat_longest: float = 8.0  #: ... up to this
+    #: If a direct message is not acknowledged for this long, its sender gets Unreachable (guess).  The time
+    #: is longer than presence_interval: if the way to a node was lost, its next PRESENCE shows another way.
     direct_timeout: float = 45.0
     #: Direct messages to one node without an acknowledgement; one more is refused (docs/protocol.rst).
     direct_window: int = 1024
     #: Bytes of direct messages to all nodes without an acknowledgement; one more is refused (guess).
     direct_bytes: int = 8 * MIB
-    #: Nodes remembered that sent direct messages here, so that no message is delivered twice: half a KiB
-    #: each (measured).  For one more, a node that is neither on the roster nor a neighbour is forgotten; if
+    #: Nodes remembered that sent direct messages to this node, so that no message is delivered twice: half
+    #: a KiB each (measured).  For one more, a node neither on the roster nor linked is forgotten; if
     #: there is none, the message is not taken.  So the limit is above ``members_limit`` and ``links_limit``
-    #: together.  Also the nodes that were sent direct messages: for one more, a node for which nothing
-    #: waits is forgotten; if there is none, the message is refused.
+    #: together.  It also limits the nodes that this node sent direct messages to: for one more, a node with
+    #: no open message is forgotten; if there is none, the new message is refused.
     direct_senders: int = 16_384
 
     # Sending.
     #: Bytes of this node's messages that no neighbour has accepted; beyond this ``send()`` raises Congested
     #: (docs/protocol.rst).
     unsent_bytes: int = 8 * MIB
-    #: If the application sent a message within this time, the next one waits until the time is over, so
-    #: that messages sent in a row share a batch; with 0 none waits (docs/protocol.rst).
+    #: A message waits until this long after the message before it, so that messages that are sent in a row
+    #: share a batch; with 0 none waits (docs/protocol.rst).
     batch_delay: float = 0.002
     #: A batch is closed at this size; a larger message is a batch of its own (docs/protocol.rst).
     batch_bytes: int = 256 * 1024
@@ -222,60 +219,60 @@ class MeshConfig:
     farewell_timeout: float = 1.0
 
     # Receiving.
-    #: If nothing fills a hole for this long, the application is told of a gap (docs/protocol.rst) ...
+    #: If no message fills a hole for this long, the application is told of a gap (docs/protocol.rst) ...
     gap_patience: float = 30.0
-    #: ... and after this long if messages are on their way to fill it: by default other nodes hold messages
-    #: no longer than that, ``history_seconds`` (docs/protocol.rst).
+    #: ... or after this long, if messages are on their way to fill it (docs/protocol.rst): by default other
+    #: nodes hold messages for no longer (``history_seconds``).
     gap_longest: float = 600.0
-    #: Bytes of batches that wait behind holes, of all streams; further ones are pulled again later (guess).
+    #: Bytes of batches that wait behind holes, of all streams; further batches are pulled later (guess).
     waiting_bytes: int = 16 * MIB
-    #: Streams with their full state; if there are more, only the head of the longest idle is kept (guess).
+    #: Streams with their full state; for one more, only the head of the longest idle one is kept (guess).
     open_streams: int = 16_384
-    #: Heads of closed streams kept; if there are more, the oldest is forgotten (docs/protocol.rst).
+    #: Heads of closed streams kept; for one more, the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
-    #: Authors of which this node knows that runs had ended before it joined: all that can be on its roster,
-    #: and as many more as have signed what the first neighbour tells (guess).
+    #: Authors of whom this node notes that runs had ended before it joined (guess: four times
+    #: ``members_limit``).
     ended_limit: int = 16_384
     #: Messages that wait in one ``messages()``; further ones are read from the history later (10,000 was
     #: too few for a burst of short lines while a terminal was busy: measured).
     queue_limit: int = 100_000
-    #: The same in bytes, as packed (guess).
+    #: Bytes that wait in one ``messages()``, as packed (guess).
     queue_bytes: int = 16 * MIB
 
     # Trees and repair.
-    #: From an announcement on a lazy link to the WANT, since the push may still come (docs/protocol.rst).
+    #: From an announcement to the WANT for the messages, since a push may still come (docs/protocol.rst).
     graft_timeout: float = 0.15
     #: Announcements are gathered for this long (docs/protocol.rst).
     have_delay: float = 0.03
-    #: If a link that was asked brings nothing for this long, another is asked (guess).
+    #: If a link brings nothing for this long after a WANT, another link is asked (guess).
     graft_retry: float = 1.0
     #: An answer to a WANT ends after this many bytes (docs/protocol.rst).
     answer_bytes: int = MIB
     #: From one comparison of the streams with each neighbour to the next (docs/protocol.rst).
     compare_interval: float = 30.0
-    #: Claims about runs kept of one link; if there are more, the oldest is forgotten (guess).
+    #: Claims kept of one link about the runs of authors; for one more, the oldest is forgotten (guess).
     claims_limit: int = 65_536
-    #: Such claims kept of all links together, besides as many of each as there are runs and authors here;
-    #: the link with the most of them forgets half, or is closed (guess).
+    #: Claims kept of all links together, beyond one of each link for every run and author known here; if
+    #: there are more, the link with the most forgets half of its claims, or is closed (guess).
     claims_in_all: int = 131_072
-    #: Messages held in memory for others, in bytes and since they came; at the limit of bytes, new authors
-    #: have a quarter, and the author with the most loses its oldest (docs/protocol.rst).
+    #: Bytes of messages held in memory for others; at the limit new authors have a quarter of it, and the
+    #: author with the most bytes loses its oldest messages (docs/protocol.rst).
     history_bytes: int = 64 * MIB
-    history_seconds: float = 600.0
+    history_seconds: float = 600.0  #: From the time a message came until it is given up, at the latest.
 
     # Storing, if there is a history file.
-    #: From a change to the flush that stores it; a crash lets messages of this time come again (guess).
+    #: From a change to the flush that stores it; after a crash, messages of this time come again (guess).
     flush_interval: float = 0.05
-    #: If the history cannot be written or read, from one attempt to the next (guess).
+    #: From one attempt to the next, if the history cannot be written or read (guess).
     store_retry: float = 5.0
-    #: Messages held in the file, as ``history_bytes`` and ``history_seconds`` (docs/protocol.rst).
+    #: As ``history_bytes`` and ``history_seconds``, for messages in the file (docs/protocol.rst).
     store_bytes: int = 1024 * MIB
     store_seconds: float = 7 * 86_400.0
 
     # Logs and failures.
     #: Log lines about one remote host, or author, in an interval; the next line counts the others (guess).
     log_burst: int = 5
-    log_interval: float = 60.0
+    log_interval: float = 60.0  #: The interval for ``log_burst`` and ``log_lines``.
     #: Hosts whose lines are counted; if there are more, the oldest is forgotten (guess).
     log_hosts: int = 1024
     #: Log lines about authors of messages, all together, in an interval; and as many about hosts (guess).
@@ -287,7 +284,7 @@ class MeshConfig:
 
     @property
     def longest_stop(self) -> float:
-        """Seconds that stopping takes at most: handing over, saying goodbye, and closing.
+        """Seconds that it takes to stop at most: to hand messages over, to say goodbye, and to close.
 
         ``close_timeout`` counts twice, since Twisted may not tell the end of a connection that is cut.
         """

@@ -7,7 +7,7 @@ RuntimeError for a call that is not allowed where it is made.
 * :class:`LocalError`: the call cannot work; nothing was sent.
 * :class:`RemoteError`: a peer broke the protocol or refused this node.  Bytes from a peer raise no other
   error; if another exception is raised while they are handled, that is a bug of this package.
-* the others are nobody's fault (no route, no room, a full disk).
+* all other errors are nobody's fault (no route, no room, a full disk).
 
 :class:`Reason` lists all reasons that BYE frames, log lines and ``refused`` events give.
 """
@@ -23,12 +23,12 @@ class Reason(StrEnum):
 
     FRAMING = "framing"  #: a length beyond the limit, or bytes that are no frame
     SHAPE = "shape"  #: a frame whose array is not what its kind says
-    ORDER = "order"  #: a frame that may not come at this point
+    ORDER = "order"  #: a frame that may not come yet, or not any more
     GREETING = "greeting"  #: no greeting of this protocol
     VERSION = "version"  #: another version of the native protocol
     SUBNET = "subnet"  #: another subnet or encryption in the greeting
-    ENCRYPTION = "encryption"  #: TLS met plain text
-    IDENTITY = "identity"  #: the id is not the key's, or not the one that was dialled
+    ENCRYPTION = "encryption"  #: one side speaks TLS and the other plain text
+    IDENTITY = "identity"  #: the id does not belong to the key, or is not the id that was dialled
     PROOF = "proof"  #: the key's proof is false: replayed, relayed or forged
     SELF = "self"  #: the node met itself
     TIMEOUT = "timeout"  #: the handshake did not end in time
@@ -38,15 +38,15 @@ class Reason(StrEnum):
     SILENT = "silent"  #: nothing was received for too long
     SLOW = "slow"  #: the peer reads too slowly for what is sent to it
     DUPLICATE = "duplicate"  #: another link to the same node is kept
-    KEY = "key"  #: a newer run of the same key is linked: another node uses it, or the older run is over
-    ROOM = "room"  #: the overlay has no room for the link, or another takes its place
-    DONE = "done"  #: an exchange is over
+    KEY = "key"  #: a newer run of the same key is linked: of another node, or of this node, later
+    ROOM = "room"  #: the overlay has no room for the link, or another link takes its place
+    DONE = "done"  #: the exchange for which the link was made is over
     DISCONNECT = "disconnect"  #: the application asked for it
     LEAVING = "leaving"  #: the node stops
     LOST = "lost"  #: the connection ended without a BYE
 
 
-#: Reasons that are nobody's fault: queued frames are still sent, and frames the peer had sent still count.
+#: Reasons that are nobody's fault: queued frames are still sent, and frames on their way are received.
 NO_FAULT: Final = frozenset(
     {Reason.DUPLICATE, Reason.KEY, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE}
 )
@@ -92,7 +92,7 @@ class StoreFull(MeshError):
 
 
 class NotHandedOver(MeshError):
-    """The time-out is over, and for some messages of this node no neighbour has shown that it read them."""
+    """At the end of the time-out, some messages of this node were not known to be read by any neighbour."""
 
 
 class ConnectFailed(MeshError, OSError):
@@ -115,7 +115,7 @@ class NoMembers(MeshError):
 
 
 class NotDelivered(MeshError):
-    """Some member that should have a message has not taken it, or the receipt is no longer followed.
+    """A member that should take a message has not taken it, or this node no longer waits for its receipt.
 
     :ivar receipt: the :class:`~twisted_mesh.Receipt`: the members that have taken the message.
     """
@@ -126,7 +126,7 @@ class NotDelivered(MeshError):
 
 
 class ReceiptTimeout(NotDelivered):
-    """Some member has not taken a message within the time-out; it may still take it."""
+    """A member has not taken a message within the time-out; it may still take it."""
 
 
 class RemoteError(MeshError):
@@ -179,7 +179,7 @@ class HandshakeTimeout(RemoteError):
 
 
 class IdentityMismatch(RemoteError):
-    """The peer's id is not its key's, or not the id that was dialled."""
+    """The peer's id does not belong to its key, or is not the id that was dialled."""
 
     reason = Reason.IDENTITY
 

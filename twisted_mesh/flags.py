@@ -12,7 +12,7 @@ broadcast: Final = 0x00  #: to every member
 whisper: Final = 0x02  #: to direct peers only, not relayed
 
 user_types_from: Final = 0x30  #: the first type number that applications may use
-user_types_to: Final = 0xFFFF_FFFF_FFFF_FFFF  #: the last one (msgpack's largest unsigned integer)
+user_types_to: Final = 0xFFFF_FFFF_FFFF_FFFF  #: the last type number (msgpack's largest integer)
 
 
 def is_user_type(number: object) -> bool:

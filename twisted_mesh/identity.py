@@ -1,9 +1,9 @@
-"""A node's key, and the epochs (numbers of its runs), none of which it may use twice.
+"""A node's key, and its epochs.  An epoch is the number of a run of the node, and is never used twice.
 
 Contract: a node's *origin* is its 32-byte Ed25519 public key.  Its *id* is base58 of the SHA-384 of the
 origin, so no other key has the id.  A key file is PKCS8 PEM, with mode 0600.  It is created only if there
-is no such file, and refused if others can read it.  The newest epoch is in ``FILE.epoch`` beside it, and is
-on disk before a run uses it.
+is no such file, and refused if others can read it.  The newest epoch is in ``FILE.epoch`` beside the key
+file, and is on disk before a run uses it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted_mesh.errors import IdentityError
 
 MAX_EPOCH: Final = 2**62  # no honest epoch is greater (docs/protocol.rst)
-#: The highest epoch that a node believes if a peer says that a run of the node's own key has it.  An epoch
-#: is milliseconds since 1970: this one is in the year 2248.
+#: The highest epoch of the node's own key that the node believes if a peer claims it.  An epoch is a time
+#: in milliseconds since 1970; this one is in the year 2248.
 MOST_CLAIMED: Final = 2**43
-#: Milliseconds of chance in an epoch: a dead clock can give the same time to two runs that begin from one
-#: backup of the key's files.  If the clock is ahead of the last epoch, it may live, and two starts that are
-#: further apart than a second keep their order (guess).
+#: Up to so many milliseconds are added to an epoch at random: with a dead clock, two runs that begin from
+#: one backup of the key's files would have the same epoch.  This number is for a clock that is ahead of the
+#: last epoch, and so may work: two starts that are more than a second apart keep their order (guess).
 _CHANCE: Final = 2**10
-#: The same if the clock is not ahead.  One pair in a million has the same epoch; it takes 13 million starts
-#: without a clock to come to :data:`MOST_CLAIMED` (guess).
+#: The number for a clock that is not ahead: one pair of runs in a million has the same epoch, and it takes
+#: 13 million starts without a clock to come to :data:`MOST_CLAIMED` (guess).
 _CHANCE_WITHOUT_CLOCK: Final = 2**20
-_IDS_CACHED: Final = 4096  # ids kept, of the origins asked for last (guess)
-_HIGHEST_BIT: Final = 1 << 255  # in the 32 bytes of a point: the sign of x; the other bits are y
+_IDS_CACHED: Final = 4096  # ids kept of the origins used last (guess)
+_HIGHEST_BIT: Final = 1 << 255  # of a packed point: the sign of x; the other bits are y
 _PRIME: Final = 2**255 - 19
-#: The y of the points whose order divides 8.  RFC 8032 lets a verifier take such a point as a key, and then
-#: one signature fits about every eighth text, or every text.  0 and 1 are written in two ways each.
+#: The y of the points whose order divides 8; for 0 and 1 there are two ways to pack them.  RFC 8032 lets a
+#: verifier accept such a point as a key; then one signature fits about every eighth text, or every text.
 SMALL_ORDER: Final = frozenset(
     {
         *(0, 1, _PRIME - 1, _PRIME, _PRIME + 1),
@@ -142,7 +142,7 @@ class Identity:
 
     @classmethod
     def load_or_create(cls, path: str | os.PathLike[str]) -> Self:
-        """The key in *path*, made now if there is none.
+        """The key in the file *path*; if there is no such file, create it.
 
         :raises IdentityError: as :meth:`load` and :meth:`create` do.
         """
@@ -151,11 +151,11 @@ class Identity:
     def next_epoch(self, wall_ms: int, draw: Callable[[int], int] = randbelow) -> int:
         """The epoch of a run that begins now: it is greater than all earlier epochs of this key.
 
-        It is on disk when this method returns, so that no later run can use it again, even after a crash.
-        Some of it is chance, since the files of a key can be restored, and clocks be wrong.
+        The epoch is on disk when this method returns, so that no later run uses it, even after a crash.
+        Part of it is random, since the files of a key can be restored from a backup, and clocks be wrong.
 
         :param wall_ms: milliseconds of wall clock since 1970.
-        :param draw: gives a number below the one that it is given, by chance.
+        :param draw: returns a random number from 0 to one below its argument.
         :raises IdentityError: the file beside the key cannot be read or written.
         """
         kept = self._kept_epoch()
@@ -186,7 +186,7 @@ class Identity:
 
 
 def replace_synced(file: Path, content: bytes) -> None:
-    """Write *content* to *file*, mode 0600; after a crash the file has all of the old content or the new.
+    """Write *content* to *file*, mode 0600; after a crash the file has either its old content or the new.
 
     :raises OSError: *file* cannot be written, and has the old content.
     """
@@ -202,7 +202,7 @@ def replace_synced(file: Path, content: bytes) -> None:
 
 
 def _write_synced(descriptor: int, file: str | Path, content: bytes) -> None:
-    """Write *content* to the new *file* behind *descriptor*, which is closed then."""
+    """Write *content* to the new *file*, which is open as *descriptor*, and close it."""
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)

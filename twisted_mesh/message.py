@@ -1,8 +1,8 @@
 """The values that the application gets: messages, members, gaps and refusals.
 
 Contract: a :class:`Message` never changes; :attr:`Message.packets` is a fresh list each time.  The garbage
-collector does not look into messages (otherwise it took a tenth of the time of receiving: measured), so no
-value in a message may refer back to the message.
+collector does not look into messages, which saves a tenth of the time of receiving (measured).  So no value
+in a message may refer back to the message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh.errors import LocalError
 
-_SHOWN = 80  # characters of a payload in a log line or repr of a refusal
+_SHOWN = 80  # characters of a payload that a log line shows
 
 
 class Replier(Protocol):
@@ -56,9 +56,9 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A message as it was received.
 
-    It can be pickled and copied in depth; such a copy cannot be replied to.
+    It can be pickled and deep-copied; such a copy cannot be replied to.
 
-    :ivar sequence: its number in its author's run, or None for a whisper.
+    :ivar sequence: the number of the message in its author's run, or None for a whisper.
     """
 
     entry: list[Any]
@@ -131,17 +131,17 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of the mesh as this node knew it at one time; later news of the member are another value.
+    """A member of the mesh as this node knew it at one time; the value does not change later.
 
     :ivar id: base58, as bytes.
     :ivar label: the member's name for people, at most 64 characters of any text, or None.
     :ivar tags: further facts that the member tells of itself; do not change the dict.
-    :ivar address: (host, port) where others can dial the member, as it says; or None.
+    :ivar address: (host, port) at which the member says that others can dial it, or None.
     :ivar role: ``"member"``; guests are on no roster.
     :ivar state: ``"up"``; ``"suspect"``: a neighbour lost its link to the member without a BYE; ``"down"``:
         it was silent for too long; ``"left"``: it said that it stops; ``"gone"``: it is no longer on the
         roster.
-    :ivar since: when the state began for this node, in seconds since 1970 by this node's clock.
+    :ivar since: when this node noticed the state, in seconds since 1970 by its own clock.
     :ivar epoch: the number of the member's run, greater with each start.
     """
 

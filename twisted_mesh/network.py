@@ -14,7 +14,7 @@ from twisted_mesh.errors import LocalError
 
 SSL: Final = "SSL"
 PLAINTEXT: Final = "Plaintext"
-_WIRE_VERSION: Final = "0.7"  # py2p's, as in its greeting, which we send
+_WIRE_VERSION: Final = "0.7"  # the version of py2p whose greeting this package sends
 
 
 class Protocol(NamedTuple):
@@ -29,14 +29,14 @@ class Protocol(NamedTuple):
 
     @property
     def id(self) -> bytes:
-        """The protocol id in the greeting: base58 of a SHA-256, taken as an integer."""
+        """The protocol id in the greeting: a SHA-256, taken as an integer, in base58."""
         text = f"{self.subnet}{self.encryption}{_WIRE_VERSION}"
         digest = hashlib.sha256(text.encode()).digest()
         return base58.b58encode_int(int.from_bytes(digest, "big"))
 
     @property
     def key(self) -> bytes:
-        """32 bytes that only a node with the name can have; PROOF shows that it has them."""
+        """32 bytes made from the name; by the frame PROOF, a node proves that it knows them."""
         subnet = self.subnet.encode()
         size = len(subnet).to_bytes(8, "big")
         return hashlib.sha256(b"twisted_mesh/1/network" + size + subnet + self.encryption.encode()).digest()
