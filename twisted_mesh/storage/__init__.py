@@ -1,1 +1,1 @@
-"""Storing the history: the writer drives any store; another than SQLite is one more module here."""
+"""Storing the history: the writer drives any store.  SQLite is one; another would be a module here."""

@@ -1,4 +1,4 @@
-"""The streams of the history file: writes flushes, and gives up (deletes) old batches.
+"""The streams of the history file: writes flushes, and deletes batches that the node gives up.
 
 Contract: a :class:`Catalogue` holds in memory the rows of the table of streams.  It changes memory and
 tables together, within a transaction that its caller begins and ends.  If the transaction is rolled back,
@@ -25,21 +25,21 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import PackedHeader, SignedBatch
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
-#: Bytes around a payload: the rest of its row, and its key in the index.  Measured: 52 to 58 around a small
-#: payload; a payload of 2 KiB takes twice its size, since no two fit in a page of the file.
+#: Bytes that a batch takes besides its payload: the rest of its row, and its key in the index (measured: 52
+#: to 58; but a payload of 2 KiB takes twice its size, since no two fit in a page of the file).
 ROW_BYTES: Final = 56
-#: Batches that one flush gives up at most, so that no flush takes seconds (25 to 70 ms: measured).  Batches
-#: beyond the limit of bytes are given up in any case.
+#: Batches that one flush gives up at most, so that no flush takes seconds (measured: 25 to 70 ms).  More
+#: are given up only if there are more bytes than the limit.
 _MOST_GIVEN_UP: Final = 4096
-_ROWS_AT_ONCE: Final = 64  # that one statement reads (guess)
+_ROWS_AT_ONCE: Final = 64  # rows that one statement reads (guess)
 _NEVER: Final = 2**63 - 1
 
 
 class Entry(msgspec.Struct, eq=False):
     """One stored stream: the columns of its row in their order, then two facts that follow from them.
 
-    :ivar oldest: when the lowest batch came; :ivar newest: when the last batch came.
-    :ivar end: the last number of the last batch; 0 if there is none.
+    :ivar oldest: when the lowest batch came; :ivar newest: when the highest batch came.
+    :ivar end: the number of the last message of the highest batch; 0 if there is no batch.
     :ivar has_below: whether batches below ``low`` may be stored, for consumers that have not taken them.
     """
 
@@ -75,29 +75,29 @@ class _Row(NamedTuple):
 class _Oldest:
     """The batches of one stream that may be given up, the lowest first.
 
-    :param limit: batches that end above this number stay.
+    :param limit: the number above which a batch must not end to be given up.
     """
 
     def __init__(self, database: sqlite3.Connection, entry: Entry, limit: int) -> None:
         self._database = database
         self._limit = limit
-        self._rows: deque[_Row] = deque()  # read, and not given up
+        self._rows: deque[_Row] = deque()  # the rows that were read and are not given up
         self._read_up_to = -1  # the first number of the last row that was read
         self._given_up: int | None = None  # the first number of the last batch that was given up
         self.entry = entry
 
     @property
     def next(self) -> _Row | None:
-        """The lowest batch that may be given up, or None."""
+        """The lowest batch that is left, if it may be given up; else None."""
         row = self.lowest
         return None if row is None or row.last > self._limit else row
 
     def give_up(self) -> None:
-        """Have :meth:`delete` delete the batch :attr:`next`, and go on to the batch behind it."""
+        """Give up the batch :attr:`next`; :meth:`delete` will delete it."""
         self._given_up = self._rows.popleft().first
 
     def delete(self) -> None:
-        """Delete the batches that were given up, and note when the oldest of the rest came."""
+        """Delete the batches that were given up, and note when the lowest batch that is left came."""
         if self._given_up is None:
             return
         self._database.execute(
@@ -129,10 +129,10 @@ class Catalogue:
         self._database = database
         self._limits = limits
         self._entries: dict[StreamId, Entry] = {}
-        # The low of each stream that this flush changes, as the core knows it.
+        # The streams that this flush changes, with the lows that the core knows.
         self._known_lows: dict[StreamId, int] = {}
-        self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
-        self._may_give_up = 0  # batches that this flush may still give up, of those that could wait
+        self._rows: list[tuple[object, ...]] = []  # batches of this flush that are not inserted yet
+        self._may_give_up = 0  # batches that this flush may still give up
         self._evicting = False
         for origin, epoch, *columns in database.execute("SELECT * FROM stream"):
             entry = self._entries[origin, epoch] = Entry((origin, epoch), *columns)
@@ -168,12 +168,12 @@ class Catalogue:
         return self._oldest_came <= now - self._limits.seconds * 1000
 
     def apply(self, flush: Flush, now: int) -> Sequence[tuple[StreamId, int]]:
-        """Write *flush*, then give up the batches that are beyond the limits.
+        """Write *flush*, then give up batches until the limits are kept.
 
         :param now: milliseconds of wall clock since 1970.
-        :return: the lows that have risen beyond those that the core knows.
+        :return: the streams whose lows are now higher than the core knows, with these lows.
         :raises sqlite3.Error: the file cannot be written.
-        :raises ValueError: a batch does not join those stored, or marks do not fit: the core's fault.
+        :raises ValueError: a batch does not join the stored ones, or marks do not fit: a bug of the core.
         """
         self._known_lows = {}
         self._rows = []
@@ -226,7 +226,7 @@ class Catalogue:
     def _mark(self, marks: Marks) -> None:
         entry = self._entries.get(marks.run)
         if entry is not None and marks.head < entry.head:
-            self._drop(entry)  # the core closed the stream, forgot even its head, and began it anew
+            self._drop(entry)  # the core closed the stream, forgot it, and began it anew
             entry = None
         if entry is None:
             entry = self._entries[marks.run] = Entry(marks.run, self._next_id)
@@ -244,7 +244,7 @@ class Catalogue:
             self._give_up_taken(entry)
 
     def _give_up_taken(self, entry: Entry) -> None:
-        """Give up the batches below the low that every consumer has taken."""
+        """Give up the batches below the low, if every consumer has taken them."""
         oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
         while (row := oldest.next) is not None:
             self._give_up(oldest, row)
@@ -254,14 +254,14 @@ class Catalogue:
     def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
         batch = signed.batch
         if batch.last < self._known_lows.setdefault(entry.run, entry.low):
-            return  # the core has given it up meanwhile: the low of its marks is higher
+            return  # the core gave it up meanwhile, and has raised the low
         if not entry.batches:
             entry.low = batch.first
         elif batch.first > entry.end + 1:
             raise ValueError(f"{batch.first} does not join {entry.end} of {entry.run}")
         else:
-            # The times must rise with the numbers.  They would not if a batch waited behind a hole, or if
-            # the clock was set back.
+            # A batch that waited behind a hole, or that came after the clock was set back, has an earlier
+            # time than the batch below it.  But times must rise with the numbers.
             arrived = max(arrived, entry.newest)
             if batch.first <= entry.end:
                 self._replace(entry, batch.first)
@@ -278,7 +278,7 @@ class Catalogue:
         self._rows = []
 
     def _replace(self, entry: Entry, first: int) -> None:
-        """Delete the batches from *first* on: one longer batch with all their messages replaces them."""
+        """Delete the batches from *first* on: a longer batch that has all their messages replaces them."""
         self._insert()
         chosen = "FROM batch WHERE stream = ? AND first >= ?"
         number, length = self._database.execute(
@@ -288,7 +288,7 @@ class Catalogue:
         self._count(entry, -number, -int(length) - number * ROW_BYTES)
 
     def _give_up_old(self, before: float, own: tuple[StreamId, int]) -> None:
-        """Give up batches that came at *before* or earlier; if they are many, some in each flush."""
+        """Give up the batches that came at *before* or earlier; if they are many, over several flushes."""
         if self._oldest_came > before:
             return
         self._oldest_came = _NEVER
@@ -302,10 +302,10 @@ class Catalogue:
                 self._oldest_came = min(self._oldest_came, entry.oldest)
 
     def _evict(self, own: tuple[StreamId, int]) -> None:
-        """Give up batches until a sixteenth of the limit is free, each of the stream whose turn it is.
+        """Give up batches until a sixteenth of the limit is free; Shares tells the stream of each.
 
-        This flush gives up at least the bytes above the limit, and leaves the rest to later flushes if
-        there are many batches.
+        This flush gives up at least the bytes above the limit.  If there are many batches, it leaves the
+        rest to later flushes.
         """
         target = reduced(self._limits.bytes)
         shares = Shares((entry.run, entry.introducer, entry.bytes) for entry in self._entries.values())
@@ -341,7 +341,7 @@ class Catalogue:
         self._bytes += size
 
     def _write_streams(self) -> list[tuple[StreamId, int]]:
-        """Write the rows of all streams that changed; the lows that the core does not know."""
+        """Write the rows of all changed streams; return the lows that the core does not know."""
         lows = []
         rows = []
         for run, known in self._known_lows.items():
@@ -360,11 +360,11 @@ class Catalogue:
 
 
 def _with_checksum(header: bytes) -> bytes:
-    """*header* behind its checksum, 4 bytes; an empty one stays empty."""
+    """*header* with a checksum of 4 bytes in front; an empty header stays empty."""
     return crc32(header).to_bytes(4, "big") + header if header else b""
 
 
 def _checked(stored: bytes) -> bytes:
-    """The header in *stored*; empty if it is damaged: peers would close the link for a false one."""
+    """The header in *stored*; empty if it is damaged: for a false header, peers would close a link."""
     header = stored[4:]
     return header if _with_checksum(header) == stored else b""

@@ -1,8 +1,8 @@
-"""Reading batches from the history file, past damaged places.
+"""Reads batches from the history file, even if parts of it are damaged.
 
-Contract: a :class:`Reader` reads some batches at a time, by a statement that does not stay open.  If a page
-of the file cannot be read, the reader goes on batch by batch, by their keys, and leaves out only the
-damaged batches.  The keys are in an index, which has pages of its own.
+Contract: a :class:`Reader` reads some batches at a time, and leaves no statement open.  If a page of the
+file cannot be read, the reader finds the batches one by one in the index, which has pages of its own, and
+leaves out only those that are damaged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_mesh.wire.broadcast import SignedBatch
 #: Bytes read by one statement (guess): a statement that stays open would keep the log growing.
 _READ_BYTES: Final = 2**20
 _KEYS: Final = 64  # keys found by one statement (guess)
-_MAX: Final = 2**63 - 1  # SQLite's integers
+_MAX: Final = 2**63 - 1  # the largest integer of SQLite
 
 _FIND_BATCHES: Final = """
 SELECT batch.first, batch.last, checksum, payload FROM stream JOIN batch ON batch.stream = stream.id
@@ -42,7 +42,7 @@ _FIND_ROW: Final = "SELECT last, checksum, payload FROM batch WHERE rowid = ?"
 
 
 class _Row(NamedTuple):
-    """The batch that begins with *first*, or None if it is damaged; and its size in bytes."""
+    """A batch that begins with the message *first*; *signed* is None if the batch is damaged."""
 
     first: int
     signed: SignedBatch | None
@@ -50,7 +50,7 @@ class _Row(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some rows in order.  More may follow from the number *start* on; if it is None, no more follow."""
+    """Some rows in order.  More may follow from the message *start* on; if it is None, none follow."""
 
     rows: Sequence[_Row]
     start: int | None
@@ -60,7 +60,7 @@ class Reader:
     """Reads the batches of a history file."""
 
     def __init__(self, database: sqlite3.Connection, failed: Callable[[Exception], None]) -> None:
-        """:param failed: is called with each error in reading; if the file is not damaged, it raises."""
+        """:param failed: called with each error in reading; it raises if the error does not mean damage."""
         self._database = database
         self._failed = failed
 
@@ -70,7 +70,7 @@ class Reader:
         if first > last:
             return
         size = 0
-        damaged: int | None = None  # the first message of the damaged batches read last
+        damaged: int | None = None  # the first message of the damage that was read last
         reached: int | None = None
         rows, start = self._read(run, first, last, None, most)
         while True:
@@ -89,7 +89,7 @@ class Reader:
                     yield row.signed
                 elif damaged is None:
                     damaged = max(first, row.first)
-            # If a damaged index gave the same start again, this loop would be endless.
+            # Stop if a damaged index gives the same start again: the loop would be endless.
             if start is None or start > last or (reached is not None and start <= reached):
                 break
             reached = start
@@ -100,7 +100,7 @@ class Reader:
     def _read(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
         """Read some of the batches with messages *first* to *last*, about *most* bytes.
 
-        :param start: read only batches that begin here or later; None begins with the batch of *first*.
+        :param start: read only batches that begin at this message or later; None: from that of *first* on.
         """
         most = min(most, _READ_BYTES)
         wanted = {"origin": run[0], "epoch": run[1], "first": first, "last": last, "start": start}
@@ -121,7 +121,7 @@ class Reader:
         return _Rows(rows, None)
 
     def _read_by_key(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
-        """Read as :meth:`_read` does, but batch by batch."""
+        """Do the same as :meth:`_read`, but batch by batch."""
         if (id := self._number(_FIND_STREAM, *run)) is None:
             return _Rows([_Row(first if start is None else start, None, 0)], None)
         if start is None:
@@ -147,7 +147,7 @@ class Reader:
         return _Rows([*rows, _Row(start, None, 0)], self._readable(id, start, last))
 
     def _readable(self, id: int, start: int, last: int) -> int | None:
-        """Find the number from which on the keys can be read again; at *start* they cannot be read."""
+        """Find the number behind *start*, whose key is damaged, from which on keys can be read again."""
         if start >= last:
             return None
         fails, step = start, 1
@@ -192,7 +192,7 @@ class Reader:
         return found
 
     def _checked(self, run: StreamId, first: int, last: object, checksum: object, payload: object) -> _Row:
-        """Check a row: if a damaged batch were sent on, the neighbour would close the link."""
+        """Check a row, since a neighbour would close the link if it got a damaged batch."""
         try:
             signed = _decoded(run, first, last, checksum, payload)
         except RemoteError as error:
@@ -204,7 +204,7 @@ class Reader:
 def _check_order(number: object, start: int | None) -> None:
     """Check that *number* is a number from *start* on: otherwise reading could be endless.
 
-    :raises sqlite3.DatabaseError: it is not: the index is damaged.
+    :raises sqlite3.DatabaseError: *number* is not, so the index is damaged.
     """
     if not isinstance(number, int) or (start is not None and number < start):
         raise sqlite3.DatabaseError("the keys of the batches are damaged")
@@ -213,7 +213,7 @@ def _check_order(number: object, start: int | None) -> None:
 def _decoded(run: StreamId, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
     """Decode the batch in a row.
 
-    :raises RemoteError: it is not the batch that was stored.
+    :raises RemoteError: the row is not as it was stored.
     """
     if isinstance(payload, bytes) and crc32(payload) == checksum:
         signed = codec.decode(payload)

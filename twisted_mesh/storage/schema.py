@@ -1,7 +1,7 @@
 """The tables of a history file, of this version and of earlier ones.
 
-Contract: the steps of each version make of its tables those of the next version; one transaction does all
-steps.  The tables are then to the letter those of a new file.
+Contract: the steps of each version turn its tables into the tables of the next version; one transaction
+does all steps.  The tables are then the same, to the letter, as in a new file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 VERSION: Final = 2
 APPLICATION: Final = 0x6D657368  # "mesh"
 
-#: The text is compared with the text in the file, so that other tables are noticed.  The batches are in an
-#: ordinary table with an index: in a clustered table, rows of 1 KiB took four times their size (measured).
+#: This text is compared with the text in the file, to find out whether the tables are others.  Batches are
+#: in an ordinary table with an index: in a clustered table, rows of 1 KiB took 4 KiB (measured).
 SCHEMA: Final = (
     """CREATE TABLE about (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -60,8 +60,8 @@ SCHEMA: Final = (
 class Version(NamedTuple):
     """The tables of an earlier version.
 
-    :ivar schema: the statements that made them.
-    :ivar steps: statements that turn them into the tables of the next version; ``:origin`` stands for the
+    :ivar schema: the statements that made the tables.
+    :ivar steps: statements that turn the tables into those of the next version; ``:origin`` stands for the
         origin of the node that opens the file.
     """
 
@@ -76,8 +76,8 @@ _ABOUT_1: Final = """CREATE TABLE about (
 )"""
 _OF_VERSION_2: Final = ("    header ", "    introducer ")  # columns of streams
 _STREAM_1: Final = "\n".join(line for line in SCHEMA[1].split("\n") if not line.startswith(_OF_VERSION_2))
-#: No node can verify the signatures of batches of version 1 any more.  The heads stay, so that nothing is
-#: delivered again; messages that were not taken are told as a gap.
+#: The batches of version 1 are deleted, since no node can verify their signatures any more.  The heads
+#: stay, so that no message is delivered twice; messages that were not taken are told as a gap.
 EARLIER: Final = {
     1: Version(
         (_ABOUT_1, _STREAM_1, *SCHEMA[2:]),

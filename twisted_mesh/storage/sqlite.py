@@ -1,8 +1,8 @@
 """A store of the history in a SQLite file.
 
 Contract: a :class:`SqliteStore` is a :class:`~twisted_mesh.core.history.storage.Store`.  If the process is
-killed, nothing that was flushed is lost.  If the power fails, the last flushes may be lost, but the rest is
-whole.  A reader never waits for a flush, and never sees half of one.
+killed, no flushed change is lost.  If the power fails, the last flushes may be lost, but the file is whole.
+A reader never waits for a flush, and never sees half of a flush.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
 
-#: Pages of 4 KiB given back to the file system after a flush, if a quarter of the file is free (guess).
+#: Pages of 4 KiB by which the file shrinks after a flush, if a quarter of the file is free (guess).
 _GIVE_BACK_PAGES: Final = 1024
 
 _log = Logger()
@@ -36,7 +36,7 @@ SELECT first, arrived FROM batch WHERE stream = ? AND first <= ? ORDER BY first 
 
 
 class SqliteStore:
-    """A history file in use by this process; :attr:`name` is its path, absolute, without links."""
+    """A history file in use by this process; :attr:`name` is its absolute path, without links."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SqliteStore:
 
         :param owner: must be the same at every opening.
         :param wall_ms: milliseconds since 1970; it is also called in the thread that flushes.
-        :raises StoreError: it cannot be used; the text says why, and what to do about it.
+        :raises StoreError: the file cannot be used; the text says why, and what to do about it.
         """
         self._wall_ms = wall_ms
         self._limits = limits
@@ -71,7 +71,7 @@ class SqliteStore:
 
     def flush(self, flush: Flush) -> Flushed:
         self._check_open()
-        # A catalogue is wrong once its transaction has failed: the next flush makes a new one.
+        # If the transaction fails, the catalogue is wrong, and the next flush makes a new one.
         catalogue, self._catalogue = self._catalogue, None
         try:
             with transaction(self._writer):
@@ -121,7 +121,7 @@ class SqliteStore:
         self._opened.close_in_fork()
 
     def _search(self, run: StreamId, since: float) -> int | None:
-        """Find by bisection the first batch that came at *since* or later: batches came in their order."""
+        """Find by bisection the first batch that came at *since* or later: times rise with the numbers."""
         stream = self._reader.execute(
             "SELECT id, oldest, newest FROM stream WHERE origin = ? AND epoch = ? AND batches > 0", run
         ).fetchone()
@@ -147,7 +147,7 @@ class SqliteStore:
         try:
             free = number(self._writer, "freelist_count")
             if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
-                # Each page is a step of this statement, and execute() does only the first step.
+                # The statement has a step for each page; execute() would do the first step only.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
         except TROUBLE as error:
             _log.warn("{error}", error=explain(self.name, error))
@@ -159,7 +159,7 @@ class SqliteStore:
         """
         self._check_open()
         self._log_once(error)
-        if isinstance(error, sqlite3.OperationalError):  # damage raises another kind of DatabaseError
+        if isinstance(error, sqlite3.OperationalError):  # damage raises other kinds of DatabaseError
             raise explain(self.name, error) from error
 
     def _check_open(self) -> None:

@@ -1,10 +1,10 @@
 """The SQLite file of a history: opening, checking and locking it.
 
-Contract: :func:`open_history` gives two connections to a history file, if three things are true.  The file
+Contract: :func:`open_history` opens two connections to a history file, if three things are true.  The file
 is of this node and network; it is whole, as far as can be seen without reading all of it; and no other node
 uses it.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.  While the
-:class:`Lock` is held, no other node can use the file.  :func:`explain` says in plain words what an error of
-SQLite means.
+:class:`Lock` is held, no other node can use the file.  :func:`explain` tells the user in plain words what
+an error of SQLite means.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from twisted_mesh.storage.schema import APPLICATION, EARLIER, SCHEMA, VERSION
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 _MIB: Final = 2**20
-_WAL_PAGES: Final = 2000  # of 4 KiB in the log until it is copied (twice SQLite's 1000; guess)
-_WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk after it was copied (guess)
-_PATIENCE: Final = 1.0  # seconds to wait while another program locks the file to look into it (guess)
-_READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, which must not stand still (guess)
+_WAL_PAGES: Final = 2000  # pages of 4 KiB at which SQLite copies its log (guess: twice its own 1000)
+_WAL_BYTES: Final = 16 * _MIB  # that the log keeps on disk after it was copied (guess)
+_PATIENCE: Final = 1.0  # seconds for which the writer waits if another program locks the file (guess)
+_READ_PATIENCE: Final = 0.05  # seconds for the reader, in the reactor's thread (guess)
 _UNKNOWN: Final = 2**63
-#: Errors of a damaged file or a full disk.  If SQLite's message quotes damaged text, the second is raised.
+#: Errors of a damaged file or a full disk (UnicodeDecodeError: SQLite's message quotes damaged text).
 TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
 
 
 class Lock:
     """The right to use the history at *path*, until it is released or the process ends.
 
-    It is a lock on the file ``PATH-lock``, which is removed with it.  SQLite's own locks would not do: they
-    are lost if any code of this process closes the history's file, and two stores of one process would
-    share them.
+    It is a lock on the file ``PATH-lock``, which exists only while it is held.  SQLite's own locks are too
+    weak: they end if any code of this process closes the history's file, and two stores of one process
+    would share them.
 
     :raises StoreError: this process or another holds the lock, or the file cannot be made.
     """
@@ -65,7 +65,7 @@ class Lock:
                         f"history {path} is in use by another node: give each a file of its own"
                     ) from None
                 raise _unwritable(path, error.strerror) from error
-            # The last holder may have removed the file after it was opened here: then this locks nothing.
+            # If the last holder removed the file after this process opened it, the lock is worth nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.lstat(self._file)):
                     self._descriptor = descriptor
@@ -73,7 +73,7 @@ class Lock:
             os.close(descriptor)
 
     def close_in_fork(self) -> None:
-        """In a forked process, which shares the lock: leave it to the parent."""
+        """In a forked process, which shares the lock: leave the lock to the parent."""
         os.close(self._descriptor)
 
     def release(self) -> None:
@@ -83,7 +83,7 @@ class Lock:
 
 
 class Opened(NamedTuple):
-    """A history in use: its path without links, a connection to write and one to read, and the lock."""
+    """A history in use: its path without links, the two connections, and the lock."""
 
     path: str
     writer: sqlite3.Connection
@@ -93,8 +93,8 @@ class Opened(NamedTuple):
     def close_in_fork(self) -> None:
         """In a forked process: leave the connections and the lock to the parent.
 
-        If a connection were closed or freed here, SQLite would write to the file, as the parent does.  So
-        its files stay open; that locks out nobody, since the locks on them are the parent's alone.
+        If this process closed or freed a connection, SQLite would write to the file while the parent does.
+        So the connections stay open.  That keeps no node out, since all locks are the parent's alone.
         """
         never_free(self.reader)
         never_free(self.writer)
@@ -102,7 +102,7 @@ class Opened(NamedTuple):
 
     def close(self) -> None:
         """Close both connections, the writer last, since it copies the log; then release the lock."""
-        with contextlib.ExitStack() as end:  # the last step first, and each even if another fails
+        with contextlib.ExitStack() as end:  # runs the last step first, and each if another fails
             end.callback(self.lock.release)
             end.callback(self.writer.close)
             end.callback(self.reader.close)
@@ -111,10 +111,10 @@ class Opened(NamedTuple):
 def open_history(named: str | os.PathLike[str], owner: StoreOwner) -> Opened:
     """Open the history that the user *named*, or make it.
 
-    :param owner: a file of a version that named no node becomes this node's.
-    :raises StoreError: it cannot be used; the text says why, and what to do about it.
+    :param owner: the node whose history it must be; a file of version 1 becomes this node's.
+    :raises StoreError: the file cannot be used; the text says why, and what to do about it.
     """
-    # In a folder for all users, the user who made the link would choose which file this node makes.
+    # In a folder for all users, another user could make a link, and so choose which file this node makes.
     if os.path.islink(named) and not os.path.exists(named):
         raise StoreError(
             f"history {os.path.abspath(named)} is a link to a file that is not there: "
@@ -142,7 +142,7 @@ def open_history(named: str | os.PathLike[str], owner: StoreOwner) -> Opened:
 
 
 def explain(path: str, error: Exception) -> StoreError:
-    """Make the error that tells the user what *error*, one of :data:`TROUBLE`, means."""
+    """The error that tells the user what *error*, one of :data:`TROUBLE`, means."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)
@@ -160,7 +160,7 @@ def explain(path: str, error: Exception) -> StoreError:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Store at its end all that is written within; if an exception is raised, store nothing."""
+    """Store all changes of the ``with`` block at its end, or none if the block raises an exception."""
     if connection.in_transaction:  # an earlier transaction could not be rolled back
         connection.execute("ROLLBACK")
     connection.execute(begin)
@@ -190,9 +190,9 @@ def numbers(row: Sequence[object] | None) -> list[int]:
 
 
 def _make_file(path: str) -> int:
-    """Make the file if there is none: SQLite would make one that others can read.
+    """Make the file if there is none, since SQLite would make a file that others can read.
 
-    :return: the size in bytes, or _UNKNOWN if part of the history is in a log.
+    :return: the size in bytes, or _UNKNOWN if part of the history is in SQLite's log.
     """
     try:
         if not os.path.exists(path):
@@ -210,7 +210,7 @@ def _make_file(path: str) -> int:
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unwritable(path, "permission denied")
     if log and not status.st_size:
-        # SQLite would take the file for a new one, and throw the log away.
+        # SQLite would treat the file as new, and delete the log.
         raise _damaged(path, "empty, but its log is not")
     return _UNKNOWN if log else status.st_size
 
@@ -228,15 +228,15 @@ def _refuse_others(path: str, file: str, owners: set[int]) -> None:
             f"history {path} can be written by others, as {file} is of another user: let this user own it"
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        # They could put in messages that nobody has sent: stored batches are not verified again.
+        # Others could add messages that nobody sent: stored batches are not verified again.
         raise StoreError(f"history {path} can be written by others: chmod 600 {file}")
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-    # If a length is damaged, SQLite must not allocate a gigabyte.
+    # Otherwise SQLite could allocate a gigabyte for a damaged length.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
-    # If a text is damaged, that is one wrong value, and reading goes on.
+    # A damaged text becomes a wrong value, and reading goes on.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
 
@@ -244,7 +244,7 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
 def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) -> None:
     """Make the tables in an empty file, or check the tables of a file of *size* bytes."""
     if not number(writer, "page_count"):
-        # One transaction, in which the first pragma writes, too: a crash leaves an empty file or a history.
+        # All in one transaction: after a crash the file is empty, or a history.
         with transaction(writer, "BEGIN DEFERRED"):
             writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
             writer.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -266,7 +266,7 @@ def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) 
     tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
     if tables != set(SCHEMA if version == VERSION else EARLIER[version].schema):
         raise _damaged(path, "other tables")
-    # The table of batches is not checked, since that would take seconds: reading notices damage there.
+    # The table of batches is not checked, which would take seconds: the reader notices damage there.
     for table in ("about", "stream", "closed"):
         (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
         if found != ("ok",):
@@ -289,7 +289,7 @@ def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) 
 
 
 def _migrate(writer: sqlite3.Connection, version: int, owner: StoreOwner) -> None:
-    """Make a file of an earlier *version* one of this version, or leave it as it is."""
+    """Turn a file of an earlier *version* into one of this version; if that fails, do not change it."""
     with transaction(writer):
         for number in range(version, VERSION):
             for statement in EARLIER[number].steps:

@@ -1,9 +1,9 @@
-"""Brings the changes of the history to the store, in a thread beside the reactor's.
+"""Writes the changes of the history to the store, in a thread of its own.
 
-Contract: there is one flush at a time: ``flush_interval`` after the first change that it holds, or when
-stored batches have become too old.  The core never waits for a flush.  If the store cannot be written,
-:attr:`HistoryWriter.full` is set and the writer tries again every ``store_retry``; until then all changes
-stay in memory.
+Contract: a *flush* writes all changes so far.  There is one flush at a time: ``flush_interval`` after the
+first change, or when stored batches have become too old.  The core never waits for a flush.  If the store
+cannot be written, :attr:`HistoryWriter.full` is set and the writer tries again every ``store_retry``; until
+it succeeds, all changes stay in memory.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Seconds between flushes that only give up old batches (guess).  There must be a pause: messages of this
-#: node's own that no neighbour has are never given up, so they stay overdue.
+#: Seconds between flushes that only give up old batches (guess).  Without a pause they would never end:
+#: messages of this node's own that no neighbour has stay overdue, but are never given up.
 _AGE_INTERVAL: Final = 60.0
 _log = Logger()
 
 
 class NotStored(NamedTuple):
-    """The store cannot be written any more; published once until it can be written again."""
+    """The store cannot be written; published once until it can be written again."""
 
     error: StoreFull
 
@@ -56,8 +56,8 @@ class HistoryWriter:
         wall_clock: Callable[[], float],
     ) -> None:
         """
-        :param reactor: for threads; :param clock: for timers.
-        :param publish: is called with the result of each flush.
+        :param reactor: runs the thread; :param clock: runs the timers.
+        :param publish: called with the result of each flush.
         :param wall_clock: seconds since 1970.
         """
         self.store = store
@@ -77,18 +77,18 @@ class HistoryWriter:
         self._flush_ended = clock.seconds()
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
-            self._pool = ThreadPool(0, 1, "history")  # the first flush starts its thread
+            self._pool = ThreadPool(0, 1, "history")  # its thread starts with the first flush
             self._pool.start()
 
     def history(self, origin: bytes) -> History:
-        """The history of the node *origin*, which begins with the content of the store."""
+        """The history of the node *origin*, with the content of the store."""
         self._history.restore(self.store.restored, origin, self._clock.seconds())
         return self._history
 
     def look(self, node: Node) -> None:
         """Schedule a flush if the history of *node* has changed."""
         self._node = node
-        if self._stopped:  # the application may still take messages that it holds
+        if self._stopped:  # the application may still take messages, which changes the history
             return
         if self._due is None and self._writing is None and self._has_work():
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
@@ -103,7 +103,7 @@ class HistoryWriter:
 
     async def stop(self) -> None:
         """Store the last changes, if the store can be written, and close it."""
-        with ExitStack() as end:  # the last step first, and each even if another fails
+        with ExitStack() as end:  # runs the last step first, and each if another fails
             end.callback(self.store.close)
             if self._pool is not None:
                 end.callback(self._pool.stop)  # returns at once: no flush is under way
