@@ -13,8 +13,7 @@ from typing import Final
 
 from twisted_mesh.core.events import Arriving, StreamId
 
-#: Seconds until the first report; below graft_timeout, so that no other link is asked before (guess).
-REPORTED_AFTER: Final = 0.1
+REPORTED_AFTER: Final = 0.1  # seconds until the first report; shorter than graft_timeout (guess)
 REPORTED_EVERY: Final = 0.5  # seconds from one report of a frame to the next (guess)
 
 

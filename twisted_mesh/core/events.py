@@ -260,7 +260,7 @@ class SetTimer(msgspec.Struct, frozen=True):
 
 
 class LinkUp(msgspec.Struct, frozen=True):
-    """*link* is in the routing table from now on; it replaces another link to the same node."""
+    """*link* is in the routing table from now on; another link to the same node is replaced."""
 
     link: int
 

@@ -52,8 +52,7 @@ from twisted_mesh.wire.link import Bye, Intro, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
-#: The random bytes of a nonce: enough that no two nonces are ever the same.
-FRESH_BYTES: Final = NONCE_BYTES // 2
+FRESH_BYTES: Final = NONCE_BYTES // 2  # the random bytes of a nonce: enough to make each unique
 _PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # before the text that PROOF signs, and before no other text
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 

@@ -25,9 +25,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Ping, Pong
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that is a sign of life and answers no PING
-#: The part of ping_after or close_timeout after which a sign of life is due (guess: looks and the line take
-#: time, too).
-_LATELY: Final = 0.5
+_LATELY: Final = 0.5  # the part of ping_after or close_timeout after which a sign of life is due (guess)
 _LOOKS: Final = 5  # calls of look() per ping_after
 
 

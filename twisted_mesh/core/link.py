@@ -21,17 +21,13 @@ from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 
-#: The longest round trip that counts, in seconds: the peer must not choose how long it is waited for
-#: (guess).
-RTT_MOST: Final = 1.0
+RTT_MOST: Final = 1.0  # seconds; longer round trips count as this: a peer can delay its PONGs (guess)
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # the token of the last PING from a node that leaves
 READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING that asks whether the peer has read own messages
 READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fast the peer reads
-#: Seconds from the last event about a slow frame until the line counts as fast again (guess).
-SLOWED_SECONDS: Final = 5.0
-#: Seconds for which a peer is not pushed a run that is on its way to the peer over another link (guess).
-COMING_SECONDS: Final = 10.0
+SLOWED_SECONDS: Final = 5.0  # seconds from the last part of a slow frame until a line is fast again (guess)
+COMING_SECONDS: Final = 10.0  # seconds without pushes of a run that another link brings the peer (guess)
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each answer looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: messages of a run that a peer says it holds
@@ -212,7 +208,7 @@ class LifeState:
         return now - max(self.last_bytes_at, self.resumed_at) >= seconds
 
     def is_to_be_asked(self, seconds: float, now: float) -> bool:
-        """Whether a PING is due: no bytes came for *seconds*, and no PING was due since."""
+        """Whether to send a PING, since no bytes came for *seconds*; True only once until bytes come."""
         if now - self.last_bytes_at < seconds or self._asked_at > self.last_bytes_at:
             return False
         self._asked_at = now
@@ -234,6 +230,7 @@ class RepairState:
     """How well the peer answers WANTs.
 
     :ivar pace: bytes a second that came while the peer sent without a pause; 0 if unknown.
+    :ivar failed: by run, the head behind which the peer was asked for messages and sent none, how often.
     """
 
     last_batch_at: float  # when a batch last came
@@ -243,7 +240,6 @@ class RepairState:
     failures: int = 0  # WANTs that the peer left unanswered since it last answered one
     stalled_answers: int = 0  # WANTs that the peer began to answer, and did not end
     pulls: int = 0  # runs for which this node waits for the peer's answer
-    #: By run: the head behind which the peer was asked for messages and sent none, and how often.
     failed: OrderedDict[StreamId, tuple[int, int]] = field(default_factory=OrderedDict)
     _slowed_at: float = -inf
 

@@ -35,8 +35,7 @@ class Links:
     _fed: dict[int, Link] = field(default_factory=dict)
     _exchanges: dict[int, Link] = field(default_factory=dict)
     _ways: dict[bytes, Link] = field(default_factory=dict)  # by origin, the link that is up
-    # By origin, a closed link that stays in the routing table until another is up
-    _lingering: dict[bytes, int] = field(default_factory=dict)
+    _lingering: dict[bytes, int] = field(default_factory=dict)  # closed, but in the routing table
     _weight: int = 0  # the weights of all links
 
     @property

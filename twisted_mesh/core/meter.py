@@ -13,7 +13,7 @@ from typing import Final
 
 MEASURED: Final = 4096  # bytes from one PING to the next (guess: a thousandth of all bytes are PINGs)
 _PER_SECOND: Final = 4  # PINGs a second on a fast line (guess)
-FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: a PING is sent before there are more
+FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: a PING asks after half of them
 _QUEUED: Final = 0.05  # a round trip so many seconds above the shortest means a queue (guess)
 _QUICKEST: Final = 0.001  # seconds; shorter times would measure the reactor's turns (guess)
 

@@ -398,7 +398,7 @@ class Node:
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.SendDirect):
-            self.membership.announcing.announce_first(now)  # without a record of its author it is dropped
+            self.membership.announcing.announce_first(now)  # messages of unknown authors are dropped
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks
 

@@ -67,7 +67,7 @@ class Candidates:
         Announcements of links that cannot bring anything are forgotten.
         """
         run = pull.run
-        # Computed once for all links: one HAVE makes this node look at a thousand runs.
+        # Computed once for all links, for speed: one HAVE can make this node look at a thousand runs.
         under_way = [] if self._pace.is_urgent(run, now) else self._pace.under_way(run)
         best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
         for number in list(pull.announced):

@@ -61,8 +61,7 @@ class Forks:
         return True
 
     def compare(self, link: Link, signed: SignedBatch) -> None:
-        """Check a batch whose messages have all come: another batch with other content may have brought
-        them.
+        """Check a batch whose messages have all come: a different batch may have brought them.
 
         :raises RemoteError: it differs from that batch, and its signature is false.
         """

@@ -1,8 +1,9 @@
 """How two nodes tell each other which messages they hold: when their link comes up, and from then on.
 
-Contract: the first such frame on a new link is a SNAPSHOT (:mod:`~twisted_mesh.core.broadcast.joining`),
-or a DIGEST if both ends have a base.  A DIGEST has a hash for each bucket of streams, so that one frame
-shows where two histories differ.  A stream's bucket is the first byte of its origin, divided by 4.
+Contract: the first frame of this kind on a new link is a SNAPSHOT
+(:mod:`~twisted_mesh.core.broadcast.joining`), or a DIGEST if both ends have a base.  A DIGEST has a hash
+for each bucket of streams, so that one frame shows where two histories differ.  A stream's bucket is the
+first byte of its origin, divided by 4.
 
 A frontier is a claim: a peer says, unsigned, that it holds messages.  Because of a claim this node asks
 for messages, and believes nothing.
@@ -27,7 +28,7 @@ from twisted_mesh.core.link import DIGEST_PAUSE, Link
 from twisted_mesh.wire.broadcast import Bucket, Digest, Have
 
 BUCKETS: Final = 64
-_CLAIM_AHEAD: Final = 2**20  # messages that a claim may exceed signed ones by; more is a lie (protocol)
+_CLAIM_AHEAD: Final = 2**20  # a claim may go so many messages beyond signed ones; more is a lie (protocol)
 
 Heads = Iterable[tuple[StreamId, int, bytes]]  # the head of each run, and the hash of the header there
 

@@ -2,8 +2,8 @@
 
 Contract: joining decides which messages are *delivered*, never which are *held*.  Messages up to the
 base are pulled, held and handed on like any others, but not delivered.  So a newcomer that links two
-groups keeps no message of one from the other.  A stream that this node meets later starts at message 1.
-But a run that had ended before this node joined is not delivered, whichever node sends it again.
+groups passes on all messages of each.  A stream that this node meets later starts at message 1.  But a run
+that had ended before this node joined is not delivered, whichever node sends it again.
 """
 
 from __future__ import annotations
@@ -216,8 +216,9 @@ class Joining:
         """Let all streams begin: the first neighbour has told its roster, or will tell nothing more.
 
         If the neighbour named no stream of an author, the base is the number in the author's record.  If it
-        told a base that the header did not prove, it counts up to the greater of the numbers in header and
-        record.  A run older than the record's, or than a later header's, had ended before this node joined.
+        told a base that the header did not prove, the base counts up to the greater of the numbers in
+        header and record.  A run older than the record's, or than a later header's, had ended before this
+        node joined.
 
         :param records: the newest record of each author on the roster.
         :return: the runs whose base is known now, and what can be delivered of them.

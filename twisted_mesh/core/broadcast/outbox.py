@@ -41,7 +41,7 @@ class Outbox:
         self._network = network
         self._sign = sign
         self._batch_bytes = batch_bytes
-        self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
+        self._unsent: deque[tuple[int, int]] = deque()  # by batch: last message, bytes
         self._previous = bytes(32)  # the hash of the last header
         self.head = self.accepted = self.confirmed = self.unsent_bytes = 0
 

@@ -30,9 +30,8 @@ from twisted_mesh.core.meter import FLOOR
 LOOK_AGAIN: Final = 1.0  # seconds between two looks at messages that are coming (guess)
 _STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer the more bytes it brings (guess)
 _STALLED_RATE: Final = 4096  # bytes that extend _STALLED_SECONDS by a second (guess: a modem's)
-#: Bytes that may be queued before an answer, in either direction (guess: as in push._PUSH_FIRST).
-_QUEUE: Final = 64 * 1024
-_SECONDS: Final = 4.0  # over slow lines, bytes are asked for that come in this time (guess)
+_QUEUE: Final = 64 * 1024  # bytes that may be queued before an answer, in either direction (guess)
+_SECONDS: Final = 4.0  # seconds in which slow lines bring all that is asked for at a time (guess)
 _MUCH: Final = 4  # if another link is so many times as fast as a slow one, both are asked (guess)
 _ROUND_TRIPS: Final = 4  # round trips without progress before another link is asked (guess)
 _PATIENT: Final = 5  # the factor for links that bring other batches meanwhile (guess)

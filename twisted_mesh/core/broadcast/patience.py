@@ -16,7 +16,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 
 _HOPS_MOST: Final = 8  # hops of such a claim (guess: trees are less deep)
-_PART: Final = 3  # claims are sent so often in gap_patience, and count for a part of it (guess)
+_PART: Final = 3  # claims are sent 3 times in gap_patience, and count for a third of it (guess)
 
 
 class Patience:

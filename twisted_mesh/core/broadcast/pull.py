@@ -21,10 +21,12 @@ class Pull:
     """The repair of *run*.
 
     A *graft* is an announcement of MAX_NUMBER.  Its WANT asks for all that the peer has, and to push again.
+
+    :ivar announced: by link, its announcements, the soonest first: (when to ask, highest message).
+    :ivar ranges: by link, the messages that it was asked for and has not sent.
     """
 
     run: StreamId
-    #: For each link its announcements, the soonest first: (when to ask, highest message).
     announced: dict[int, deque[tuple[float, int]]] = field(default_factory=dict)
     asked: int | None = None  # the link that was asked and has not ended its answer
     since: float = 0.0  # when that link was asked
@@ -33,9 +35,8 @@ class Pull:
     window: bool | None = None  # in which window its answer counts: True: verified; None: in none
     dropped: bool = False  # whether a batch that the link sent was not kept
     in_vain: bool = False  # whether a link has not sent what it was asked for, and no message came since
-    not_before: float = 0.0  # when to ask again after that
+    not_before: float = 0.0  # when to ask again after a batch was not kept
     owing: dict[int, float] = field(default_factory=dict)  # links that were given up, each with the time
-    #: The messages that each link was asked for and has not sent.
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     revised: float = 0.0  # when the ranges were last compared with the messages that came
     revise_at: float = 0.0  # when to compare them next

@@ -30,13 +30,9 @@ from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Wan
 from twisted_mesh.wire.link import Ping
 
 _HAVE_STREAMS = 650  # entries in a frame: at most 98 bytes each, so under 64 KiB
-#: A peer is pushed as many bytes as it reads in these seconds and a round trip; the rest is announced
-#: (guess).
-_PUSH_SECONDS: Final = 1.0
+_PUSH_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read all pushed bytes (guess)
 _PUSH_FIRST: Final = 64 * 1024  # bytes pushed over a line that was not measured yet (guess)
-#: An answer has as many bytes as the peer reads in these seconds and a round trip: so the line is never
-#: idle (guess).
-_ANSWER_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read one answer (guess)
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
 
@@ -56,8 +52,7 @@ class Push:
 
     def __post_init__(self) -> None:
         self._answer_limit = AnswerLimit(self._config.answer_bytes)
-        # The number in the key is the first message of a batch, or minus the counter of a record.
-        self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
+        self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()  # by run and *first*
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
 
     def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
@@ -266,6 +261,7 @@ class Push:
         return False
 
     def _answer_bytes(self, link: Link) -> int:
+        """The size of an answer: reading it takes more than a round trip, so the line is never idle."""
         return link.flow.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
     def _have(self, run: StreamId, low: int = 0) -> HaveEntry:

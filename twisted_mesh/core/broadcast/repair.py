@@ -1,9 +1,9 @@
 """Repair: asks neighbours for the messages that this node lacks, each message once, one link at a time.
 
 Contract: a peer *claims* messages, unsigned, and answers a WANT with them.  :meth:`Repair.announced` is
-called for every claim that goes beyond the messages held here.
-:meth:`Repair.due` gives the WANTs to send now, and :attr:`Repair.wake` the time to call it again.  Which
-link to ask is decided in :mod:`~twisted_mesh.core.broadcast.candidates`, how long to wait for it in
+called for every claim that goes beyond the messages held here.  :meth:`Repair.due` gives the WANTs to send
+now, and :attr:`Repair.wake` the time to call it again.  Which link to ask is decided in
+:mod:`~twisted_mesh.core.broadcast.candidates`, how long to wait for it in
 :mod:`~twisted_mesh.core.broadcast.pace`.  The rules, each with its reason:
 
 * an announcement on a link that is lazy by us waits for ``graft_timeout``, since the push is probably on
@@ -36,10 +36,8 @@ from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
-#: Runs looked at in one event: to look at thousands took two seconds (measured).
-LOOKS_MOST: Final = 512
-#: Runs that all neighbours are asked for at a time: one author can begin thousands (guess).
-PULLED_MOST: Final = 64
+LOOKS_MOST: Final = 512  # runs looked at in one event: thousands took two seconds (measured)
+PULLED_MOST: Final = 64  # runs that all neighbours are asked for: one author can begin thousands (guess)
 
 
 class Repair:
@@ -55,7 +53,7 @@ class Repair:
         self._candidates = Candidates(history, links, self._pace, config.claims_limit)
         self._window = Window(config.answer_bytes)
         self._pulls: dict[StreamId, Pull] = {}
-        self._moved = 0.0  # when any link that was asked last sent a message that was missing
+        self._moved = 0.0  # when an asked link last brought a missing message
         self._unverified: set[StreamId] = set()  # runs that were unverified when their pull began
         self._wakes: list[tuple[float, StreamId]] = []  # a heap; entries may be out of date
 

@@ -36,7 +36,7 @@ class Batches:
     __slots__ = ("_by_first", "_held", "_waiting", "gap_end", "held_bytes", "waiting_bytes")
 
     def __init__(self) -> None:
-        self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # each with the time it came
+        self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # by first message, with times of arrival
         self._held: deque[int] = deque()  # their first messages, sorted
         self._waiting: list[int] = []
         self.gap_end = self.held_bytes = self.waiting_bytes = 0

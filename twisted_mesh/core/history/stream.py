@@ -29,8 +29,7 @@ from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 from twisted_mesh.wire.codec import pack_header
 from twisted_mesh.wire.fields import MAX_NUMBER
 
-#: The base of a stream of which no message is to be delivered here, or none yet.
-BEYOND_ALL: Final = MAX_NUMBER - 1
+BEYOND_ALL: Final = MAX_NUMBER - 1  # the base of a stream while no message of it is to be delivered here
 _LOOK_ON: Final = 2**20  # bytes behind a damaged batch that are searched for a whole one (guess)
 
 
@@ -304,7 +303,7 @@ class Stream:
             for read in self._storage.read(self.run, first, min(last, in_memory - 1), most):
                 came = True
                 yield read
-        if not came:  # else the consumer reads on from there later
+        if not came:  # else the consumer reads the rest later
             yield from self.batches.read(first, last, most)
 
     def _read(self, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:

@@ -30,7 +30,7 @@ from twisted_mesh.core.membership.roster import Rank
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags
 from twisted_mesh.wire.signed import SignedRecord
 
-NEW_RUN_PAUSE: Final = 60.0  # seconds from one new run to the next: each closes all links (guess)
+NEW_RUN_PAUSE: Final = 60.0  # seconds from one new run to the next: a new run closes all links (guess)
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
 
 

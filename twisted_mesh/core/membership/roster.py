@@ -57,7 +57,7 @@ class Author:
     sought: int = 0
     accused: float = -inf  # when it last accused another author
     warned: Rank = (0, 0)  # its rank at the last suspicion that only passed through here
-    spoke_again: bool = False  # whether another record came later than SPOKE_AGAIN
+    spoke_again: bool = False  # whether another record came SPOKE_AGAIN after *met*
     told: float = -inf  # when another node's roster last named the record, since the author is gone
 
     def renew(
@@ -159,7 +159,7 @@ class Roster:
     ) -> bool | None:
         """Keep a verified record that is newer than the known one.
 
-        :param heard: when it came to the node that sent it here; the later of two times is kept.
+        :param heard: when the record came to the node that sent it here; the later of known times is kept.
         :return: whether the record shows anything new; None if there is no room for its author.
         """
         author = self._authors.get(presence.origin)
@@ -187,7 +187,7 @@ class Roster:
             author.told = now
 
     def is_forgotten(self, presence: Presence, heard: float, now: float) -> bool:
-        """Whether the author of *presence* is not on the roster, and had been forgotten by now.
+        """Whether the author of *presence* is not on the roster, and would have been forgotten by now.
 
         Otherwise two nodes would send each other for ever the records of authors that they have forgotten.
         """

@@ -36,8 +36,7 @@ from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
 _NOT_UP: Final = 1 / 3  # the part of the draws that is among nodes that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one check of the open exchanges to the next (guess)
-#: Seconds that the acceptor waits longer than the dialler before it ends an exchange (guess)
-_GRACE: Final = 5.0
+_GRACE: Final = 5.0  # seconds that the acceptor waits longer than the dialler to end an exchange (guess)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,8 +62,7 @@ class Exchange:
     _dial: Dial
     _open: dict[Link, OpenExchange] = field(default_factory=dict)
     _remembered: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)  # by id, the latest last
-    # When neighbours were asked last for the missing messages of a run.
-    _helped: dict[StreamId, float] = field(default_factory=dict)
+    _helped: dict[StreamId, float] = field(default_factory=dict)  # when neighbours were asked for a run
     _sought: frozenset[bytes] = frozenset()  # the authors of messages that no neighbour has
     _next_draw: float | None = None
 

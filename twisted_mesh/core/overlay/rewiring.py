@@ -36,7 +36,7 @@ SPARE: Final = 1
 #: Dialled neighbours that are never moved.  All others could belong to one adversary, whose nodes would
 #: decline to be moved (Bitcoin keeps its outbound links, too).
 KEPT: Final = 2
-PART: Final = 4  # a round moves one of so many surplus neighbours (guess)
+PART: Final = 4  # a round moves a quarter of the surplus neighbours (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)
 
 

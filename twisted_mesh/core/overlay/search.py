@@ -32,8 +32,7 @@ AT_ONCE: Final = (3, 2)
 #: Intervals between two attempts of a node that has half of its neighbours.  Others need neighbours more,
 #: and moved nodes need places, too (measured: 100 newcomers come to rest with a tenth fewer dials).
 CALM: Final = 2
-#: The most seconds between two attempts of a node with less than half of its neighbours (guess).
-HASTY_LONGEST: Final = 2.0
+HASTY_LONGEST: Final = 2.0  # seconds between attempts at most, with under half of the neighbours (guess)
 PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is tried again (guess)
 
 

@@ -77,9 +77,7 @@ class Directs:
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
     _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
-    # The highest number so far.  New messages go above it, since a destination that was forgotten here
-    # remembers the numbers it got.
-    _highest: int = 0
+    _highest: int = 0  # number so far: a destination that is forgotten here may remember lower ones
     counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
     wake: float = inf  # when to call :meth:`tick` next; inf for never
 

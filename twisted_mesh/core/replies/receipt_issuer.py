@@ -50,8 +50,7 @@ class ReceiptIssuer:
     _effects: Effects
     owed: dict[StreamId, OwedReceipt] = field(default_factory=dict)
     waiting: dict[StreamId, None] = field(default_factory=dict)
-    # By author: the epoch of its run in *owed*, at most one.
-    _newest: dict[bytes, int] = field(default_factory=dict)
+    _newest: dict[bytes, int] = field(default_factory=dict)  # by author: the epoch of its run in *owed*
     wake: float = inf  # when to call :meth:`repeat` next; inf for never
 
     def __post_init__(self) -> None:
@@ -90,7 +89,7 @@ class ReceiptIssuer:
             return
         begins_above = owed.low > 1 and not owed.tries  # the author may wait for lower messages
         has_ended = owed.tries and owed.again is None and self._history.get(run) is None
-        if begins_above or has_ended:  # repeats ended with the stream: perhaps none has arrived
+        if begins_above or has_ended:  # repeats ended with the stream: perhaps no receipt arrived
             self._sign(run, owed, now)
 
     def taken(self, run: StreamId, sequence: int, now: float) -> None:

@@ -19,7 +19,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 
 MOST_HOPS: Final = 32  # the most hops of a frame on the reverse path (docs/protocol.rst)
-DETOURS: Final = 8  # hops after which only a parent is used: a mesh of 1,000 is 5 deep (guess)
+DETOURS: Final = 8  # hops after which only a parent is used: a mesh of 1,000 nodes is 5 deep (guess)
 
 
 @dataclass(eq=False)

@@ -31,7 +31,7 @@ class Incoming:
     """
 
     epoch: int  # the epoch of that run
-    since: float  # when the first message of any run of that node came
+    since: float  # when that node's first message came, of any run
     head: int = 0  # all numbers up to this came or were given up
     above: int = 0  # at most 164 bytes; a set of numbers needs 60 KiB (measured)
 
