@@ -78,7 +78,7 @@ class MeshService(Service, Listeners):
     :param role: ``"member"``; or ``"guest"``, which is on no roster and is otherwise like a member.
     :param label: a name for people, at most 64 characters; several nodes may have the same.
     :param tags: other properties that the members see: at most 16, names of up to 32 characters with
-        values of up to 128.
+        values of up to 128; label and tags together have at most 512 bytes of UTF-8.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
     :param config: every limit and interval.

@@ -20,7 +20,7 @@ from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role, Roster, RosterEntry, Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
-LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
+LONGEST = {f"{number:08}": "v" * 20 for number in range(16)}
 
 
 def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRecord:

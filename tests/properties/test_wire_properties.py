@@ -37,6 +37,7 @@ from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
+    MAX_CREDENTIAL,
     MAX_INTERVAL,
     MAX_RECORD,
     MAX_TAGS,
@@ -259,7 +260,7 @@ class TestFrames(SynchronousTestCase):
         got: Any = decode(data)
         assert got == value and type(got) is type(value)
         assert encode(got) == encoded
-        assert not isinstance(got, SignedRecord) or len(got.array) <= MAX_RECORD
+        assert not isinstance(got, SignedRecord) or len(got.array) <= MAX_RECORD + MAX_CREDENTIAL
 
     @wire
     @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8), st.data())

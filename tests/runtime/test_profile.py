@@ -9,9 +9,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
 from twisted_mesh.runtime.profile import MOST_SAID, checked_profile
-from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import (
+    MAX_CREDENTIAL,
+    MAX_HOST,
+    MAX_INTERVAL,
+    MAX_RECORD,
+    Presence,
+    PresenceFlags,
+    Role,
+)
 
-LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
+LONGEST = {f"{number:08}": "v" * 20 for number in range(16)}
 
 
 def profile(role: Any = "member", label: Any = None, tags: Any = LONGEST, overlay: Any = True) -> Profile:
@@ -49,7 +59,19 @@ class TestProfile(SynchronousTestCase):
             self.refused(why, tags=tags)
 
     def test_all_of_it_fits_into_one_record(self) -> None:
-        self.assertEqual(profile(label="l" * 64).label, "l" * 64)
+        said = profile(label="l" * 64)
+        self.assertEqual((said.label, MOST_SAID), ("l" * 64, 512))
+        largest = Presence(
+            bytes(32),
+            *(MAX_NUMBER, MAX_NUMBER, MAX_NUMBER),
+            ("h" * MAX_HOST, 65535),
+            Role.GUEST,
+            said.label,
+            said.tags,
+            *(MAX_NUMBER, MAX_INTERVAL, PresenceFlags(7)),
+            bytes(MAX_CREDENTIAL),
+        )
+        self.assertLessEqual(len(codec.pack(largest)), MAX_RECORD + MAX_CREDENTIAL)
         self.refused(f"at most {MOST_SAID} bytes", label="l" * 63 + "é")
 
     def test_whether_it_looks_for_neighbours_is_true_or_false(self) -> None:

@@ -21,6 +21,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
+    MAX_CREDENTIAL,
     MAX_HOST,
     MAX_INTERVAL,
     MAX_LABEL,
@@ -82,7 +83,7 @@ class TestBounds(WireCase):
     def test_roster(self) -> None:
         self.assert_bounds(Kind.ROSTER, 0, *TRUTHS)
         self.assert_bounds(Kind.ROSTER, 2, [*KeepVote], [3, -1, None, True, "1"])
-        most = bytes(MAX_RECORD + 66)
+        most = bytes(MAX_RECORD + MAX_CREDENTIAL + 66)
         good = [[], [[0, b""]], [[MAX_NUMBER, most, "later"]], [[0, b""]] * 500]
         bad = [[[-1, b""]], [[0, most + b"x"]], [[0, "text"]], [[0]], [[]], [None], None, {0: b""}]
         self.assert_bounds(Kind.ROSTER, 1, good, bad)
@@ -109,33 +110,32 @@ class TestLargest(WireCase):
         largest = Presence(
             bytes(32),
             *(MAX_NUMBER, MAX_NUMBER, MAX_NUMBER - 1),
-            ("\U0001f514" * MAX_HOST, 65535),
+            ("h" * MAX_HOST, 65535),
             MAX_NUMBER,
             "\U0001f514" * MAX_LABEL,
-            {f"{number:02}" + "k" * (MAX_TAG_KEY - 2): "v" * 64 for number in range(MAX_TAGS)},
+            {f"{number:02}": "v" * 20 for number in range(MAX_TAGS)},
             *(MAX_NUMBER, MAX_INTERVAL, MAX_NUMBER),
-            b"",
+            bytes(MAX_CREDENTIAL),
         )
         frame = SignedRecord(largest, bytes(64), codec.pack(largest))
         self.assertEqual(decode(payload(encode(frame))), frame)
         roster = Roster(True, [RosterEntry(MAX_NUMBER, codec.payload(frame))], KeepVote.WANTED)
         self.assertEqual(decode(payload(encode(roster))), roster)
 
-    def test_more_than_a_record_may_have_is_refused(self) -> None:
-        tags = {f"{number:02}": "v" * MAX_TAG_VALUE for number in range(MAX_TAGS)}
-        for credential, fits in ((1024, True), (1025, False)):
-            fields = fields_of(Kind.PRESENCE)
-            fields[7], fields[11] = tags, bytes(credential)
-            array = pack(fields)
-            self.assertLess(len(array), MAX_RECORD)
-            if fits:
-                decode(with_array(Kind.PRESENCE, array))
-            else:
-                self.assert_refused(with_array(Kind.PRESENCE, array))
-        wide = dict.fromkeys(tags, "🔔" * MAX_TAG_VALUE)  # four bytes each
-        fields[7], fields[11] = wide, b""
-        self.assertGreater(len(pack(fields)), MAX_RECORD)
-        self.assert_refused(with_array(Kind.PRESENCE, pack(fields)))
+    def test_a_record_has_at_most_1024_bytes_beside_its_credential(self) -> None:
+        names = [f"{number:02}" for number in range(MAX_TAGS)]
+        for credential, fits in ((0, True), (MAX_CREDENTIAL, True), (MAX_CREDENTIAL + 1, False)):
+            for size in (1024, 1025):
+                fields = fields_of(Kind.PRESENCE)
+                fields[7], fields[11] = dict.fromkeys(names, "v" * 32), bytes(credential)
+                each, rest = divmod(size + credential - len(pack(fields)), MAX_TAGS)
+                fields[7] = dict.fromkeys(names, "v" * (32 + each)) | {"00": "v" * (32 + each + rest)}
+                array = pack(fields)
+                self.assertEqual(len(array) - credential, size)
+                if fits and size == 1024:
+                    decode(with_array(Kind.PRESENCE, array))
+                else:
+                    self.assert_refused(with_array(Kind.PRESENCE, array))
 
     def test_many_entries_of_a_roster_fit_in_a_frame(self) -> None:
         entry = RosterEntry(0, FRAMES[Kind.PRESENCE])

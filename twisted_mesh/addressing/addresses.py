@@ -106,8 +106,8 @@ def check_address(address: object) -> tuple[str, int]:
     """Return *address*, which other nodes will be told; raise LocalError if it is no host and port."""
     if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
         raise LocalError(f"an address is (host, port), not {address!r}")
-    if len(address[0]) > MAX_HOST or not address[0].isprintable():
-        raise LocalError(f"a host is at most {MAX_HOST} characters, not {address[0]!r}")
+    if not address[0].isprintable() or len(address[0].encode()) > MAX_HOST:
+        raise LocalError(f"a host is at most {MAX_HOST} bytes of printable text, not {address[0]!r}")
     return address[0], check_port(address[1])
 
 

@@ -12,10 +12,18 @@ from typing import Final
 from twisted_mesh.core.broadcast.joining import replay_number
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
-from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
+from twisted_mesh.wire.membership import (
+    MAX_LABEL,
+    MAX_RECORD,
+    MAX_TAG_KEY,
+    MAX_TAG_VALUE,
+    MAX_TAGS,
+    Role,
+)
 
-#: The most bytes of label and tags together: one for each character.  A record has room for so many.
-MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
+#: The most bytes of label and tags together.  A record has room for them, for their lengths (86), for the
+#: longest address (259) and all other fields (100); the rest is for later versions.
+MOST_SAID: Final = MAX_RECORD // 2
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 
 

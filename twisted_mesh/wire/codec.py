@@ -24,7 +24,7 @@ from twisted_mesh.wire.broadcast import Batch, BroadcastFrame, SignedBatch, Sign
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import LinkFrame, Unknown, Whisper
-from twisted_mesh.wire.membership import MAX_RECORD, MembershipFrame
+from twisted_mesh.wire.membership import MAX_RECORD, MembershipFrame, Presence
 from twisted_mesh.wire.replies import Direct, Receipt, ReplyFrame
 from twisted_mesh.wire.signed import Record, SignedRecord
 
@@ -83,7 +83,8 @@ def _signed_batch(payload: bytes) -> SignedBatch:
 def _signed_record(payload: bytes) -> SignedRecord:
     array = payload[_HEADER + _SIGNATURE :]
     record = _RECORD_DECODERS[payload[0]](array)
-    if len(array) > MAX_RECORD and not isinstance(record, Direct):
+    credential = len(record.credential) if isinstance(record, Presence) else 0
+    if len(array) - credential > MAX_RECORD and not isinstance(record, Direct):
         raise ValueError(f"more than {MAX_RECORD} bytes")
     if len(array) - len(_encode(record)) > MAX_LATER:  # as in _signed_batch, all nodes must agree
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")

@@ -13,7 +13,10 @@ import msgspec
 
 from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequence
 
-MAX_RECORD: Final = 4096  # bytes of a PRESENCE's array, unknown fields included (guess)
+#: Bytes of a record's array, unknown fields included and a credential not (guess): anybody can make up
+#: members, and each roster of ``members_limit`` is kept and sent by all.
+MAX_RECORD: Final = 1024
+MAX_CREDENTIAL: Final = 1024  # bytes (guess)
 MAX_LABEL: Final = 64  # characters (guess)
 MAX_TAGS: Final = 16  # of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
@@ -98,7 +101,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     retention: Number
     interval: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL)]
     flags: Number
-    credential: Annotated[bytes, msgspec.Meta(max_length=1024)]
+    credential: Annotated[bytes, msgspec.Meta(max_length=MAX_CREDENTIAL)]
 
     @property
     def signer(self) -> bytes:
@@ -126,7 +129,7 @@ class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
     """A member's newest PRESENCE as a payload; ``age`` is the time in ms since the sender got it."""
 
     age: Number
-    frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
+    frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + MAX_CREDENTIAL + 66)]
 
 
 class Roster(FrameBase, array_like=True, frozen=True):
