@@ -145,7 +145,8 @@ class MeshConfig:
     ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once
     #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).
     members_limit: int = 4096
-    #: Unknown authors that a link may bring in a row (guess) ...
+    #: Unknown authors that the links of one site may bring in a row; those of all sites, four times as many
+    #: (guess) ...
     authors_burst: int = 1024
     authors_a_minute: float = 256.0  #: ... and in a minute on average; further new authors wait
     #: From an author's first record or batch until the author is known: an attacker can make up any number

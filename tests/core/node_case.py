@@ -112,15 +112,17 @@ class NodeTestCase(SynchronousTestCase):
         outgoing: bool = False,
         settled: bool = False,
         purpose: Purpose = Purpose.JOIN,
+        host: str = HOST,
         **more: object,
     ) -> list[Effect]:
         """Open a link to *name*, which has proven itself.
 
         :param settled: what both ends said of themselves.
+        :param host: at the far end.
         :param more: other fields of the peer.
         """
         who = structs.replace(peer(name, epoch, settled), **more)
-        return self.handle(LinkOpened(number, who, outgoing, settled, purpose, HOST))
+        return self.handle(LinkOpened(number, who, outgoing, settled, purpose, host))
 
     def receive(self, number: int, *frames: codec.Frame) -> list[Effect]:
         """Let *frames* come over a link."""

@@ -1,34 +1,51 @@
 """What a link may bring: frames before the peer's frontier, and frames of new authors.
 
-Contract: a link may always bring frames of its own peer and of authors that are known here.  It may bring
-only so many new authors a minute, so that a peer that makes up authors cannot fill this node's tables with
-them.
+Contract: a link may always bring frames of its own peer and of authors that are known here.  The links of
+one site may bring only so many new authors a minute, so that a peer that makes up authors cannot fill this
+node's tables with them, also if it links again and again.  All sites together may bring four times as many.
+A quarter of that is for sites that have brought few lately, so that the others leave them room.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Container
+from typing import Final
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.link import Link
+from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.reachability import site_of
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
+
+#: Sites of which it is known how many authors they brought; the longest idle is forgotten, and may bring as
+#: many as one that was never met (guess).  All sites together may bring no more for that.
+SITES: Final = 1024
+#: All sites together may bring so many times the limit of one, besides the part for those with few (guess).
+_LAVISH: Final = 3
+_FEW: Final = 16  # a site that has brought up to a sixteenth of its limit has brought few (guess)
 
 
 class Admission:
     """Decides which new authors a link may bring; *waiting* counts the refused frames."""
 
-    def __init__(self, known: Container[bytes], authors: Authors) -> None:
+    def __init__(self, known: Container[bytes], authors: Authors, config: MeshConfig) -> None:
         """:param known: the authors that every link may bring; *authors*: all that this node has met."""
         self._known = known
         self._authors = authors
+        self._limit = config.authors_burst, config.authors_a_minute / 60
+        self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
+        self._in_all = self._times(_LAVISH)
+        self._for_few = self._times(1)
         self.waiting = 0
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
         """Whether *link* may bring a frame that *origin* has signed; if so, a new author is counted."""
         known = origin == link.peer.origin or origin in self._known
-        if known or link.rates.authors.take(now):
+        if known or self._take(site_of(link.host), now):
             return True
         self.waiting += 1
         return False
@@ -36,6 +53,30 @@ class Admission:
     def met(self, link: Link, origin: bytes, now: float) -> None:
         """Note that *link* has brought a verified record of *origin*."""
         self._authors.met(origin, link.host, now)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"author_sites": len(self._sites)}
+
+    def _take(self, site: str, now: float) -> bool:
+        """Count a new author for *site*, if it may bring one."""
+        limit = self._sites.get(site)
+        if limit is None:
+            limit = self._sites[site] = self._times(1)
+            if len(self._sites) > SITES:
+                self._sites.popitem(last=False)
+        self._sites.move_to_end(site)
+        is_few = limit.has(now, self._limit[0] * (_FEW - 1) / _FEW)
+        if not limit.has(now):
+            return False
+        if not (self._in_all.take(now) or (is_few and self._for_few.take(now))):
+            return False
+        return limit.take(now)
+
+    def _times(self, times: int) -> RateLimit:
+        """A limit that is so many times that of one site."""
+        burst, rate = self._limit
+        return RateLimit(times * burst, times * rate)
 
 
 def may_come_early(frame: codec.Frame, own: bytes) -> bool:

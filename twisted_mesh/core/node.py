@@ -77,7 +77,7 @@ class Node:
         self._unknown_frames = 0
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
-        admission = Admission(roster, self.history.authors)
+        admission = self._admission = Admission(roster, self.history.authors, config)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
         )
@@ -213,6 +213,7 @@ class Node:
             **self._links.footprint(),
             **self._broadcast.footprint(),
             **self.roster.footprint(),
+            **self._admission.footprint(),
             **self.neighbourhood.footprint(),
             **self.replies.footprint(),
         }

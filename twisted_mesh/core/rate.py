@@ -33,13 +33,13 @@ class RateLimit:
         self._rate = rate
         self._filled = -inf
 
-    def has(self, now: float) -> bool:
-        """Whether there is a token at the time *now*."""
+    def has(self, now: float, least: float = 1) -> bool:
+        """Whether there are *least* tokens at the time *now*."""
         if self._filled < now:
             if self._filled > -inf:
                 self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
             self._filled = now
-        return self._tokens >= 1
+        return self._tokens >= least
 
     def take(self, now: float) -> bool:
         """Take a token at the time *now*; False if there is none."""
@@ -54,15 +54,13 @@ class LinkRates:
 
     A limit for one more kind of frame is one line here, with its values in MeshConfig and docs/limits.rst.
 
-    :ivar authors: new authors that the link may bring.
     :ivar replies: receipts, direct messages and acknowledgements that the link may bring.
     :ivar walks: FORWARD_JOINs and SHUFFLEs that the link may bring.
     """
 
-    __slots__ = ("authors", "replies", "walks")
+    __slots__ = ("replies", "walks")
 
     def __init__(self, config: MeshConfig) -> None:
-        self.authors = RateLimit(config.authors_burst, config.authors_a_minute / 60)
         self.replies = RateLimit(config.reverse_burst, config.reverse_rate)
         self.walks = RateLimit(WALK_BURST, WALK_RATE)
 

@@ -21,12 +21,13 @@ from tests.core.network import (
     want,
 )
 from tests.core.node_case import ALL, HOST, contact
-from twisted_mesh.core.events import KeyInUse, Leaving, MemberChanged, Send, Timer
+from twisted_mesh.core import admission
+from twisted_mesh.core.events import KeyInUse, Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch
+from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch, Snapshot
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.link import Ping
@@ -569,7 +570,7 @@ class TestRosters(MembershipTestCase):
 
 
 class TestNewAuthors(MembershipTestCase):
-    """A link may bring only so many new authors at a time: more are delayed, never skipped."""
+    """A host may bring only so many new authors at a time: more are delayed, never skipped."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -589,11 +590,43 @@ class TestNewAuthors(MembershipTestCase):
         self.receive(1, presence("author 4", 2))
         self.assertEqual(self.known(), 3)
 
-    def test_each_link_has_its_own_measure(self) -> None:
-        for number in range(4):
-            self.receive(1, presence(f"author {number}"))
-        self.receive(2, presence("author 3"))
+    def test_a_link_that_is_made_anew_may_bring_no_more(self) -> None:
+        self.receive(1, *(presence(f"author {number}") for number in range(4)))
+        self.handle(closing(1))
+        self.handle(LinkClosed(1))
+        self.up(3, "anna")
+        self.receive(3, roster(), *(presence(f"author {number}") for number in range(10)))
+        self.receive(2, presence("author 10"))
+        self.assertEqual(self.known(), 2)
+
+    def test_each_host_has_its_own_measure(self) -> None:
+        self.receive(1, *(presence(f"author {number}") for number in range(4)))
+        self.from_another(3)
+        self.receive(3, presence("author 3"))
         self.assertEqual(self.known(), 3)
+
+    def test_all_hosts_together_have_one_too_and_those_that_bring_few_come_first(self) -> None:
+        for host in range(10):
+            self.from_another(3 + host)
+            self.receive(3 + host, presence(f"a{host}"), presence(f"b{host}"))
+        self.assertEqual(self.known(), 8)  # four times as many as from one host
+        self.wait(10)
+        self.receive(3, presence("c"), presence("d"), presence("e"))
+        self.from_another(13)
+        self.receive(13, presence("f"))
+        self.assertIsNotNone(self.node.roster.get(origin_of("f")))
+
+    def test_of_the_hosts_the_one_whose_link_was_used_longest_ago_is_forgotten(self) -> None:
+        self.patch(admission, "SITES", 3)
+        for host in range(10):
+            self.from_another(3 + host)
+            self.receive(3 + host, presence(f"a{host}"))
+        self.assertEqual(self.node.footprint()["author_sites"], 3)
+
+    def from_another(self, number: int) -> None:
+        """Open link *number* to a neighbour on a host of its own."""
+        self.open(number, f"neighbour {number}", host=f"192.0.2.{number + 100}")
+        self.receive(number, Snapshot(True, []), roster())
 
     def test_the_neighbour_itself_never_waits(self) -> None:
         for number in range(4):
@@ -612,7 +645,8 @@ class TestNewAuthors(MembershipTestCase):
         self.assertEqual(self.known(), 2)
 
     def test_records_that_are_refused_leave_nothing_with_the_link(self) -> None:
-        self.up(3, "cleo")
+        self.open(3, "cleo", host="192.0.2.103")
+        self.receive(3, Snapshot(True, []))
         before = len(self.link(1).presence), len(self.link(3).presence)
         self.receive(1, *(presence(f"author {number}") for number in range(100)))
         self.receive(3, roster(*(presence(f"told {number}") for number in range(100))))
@@ -715,7 +749,7 @@ class TestForgetting(MembershipTestCase):
         self.assertNotEqual(self.node.footprint()["known_records"], before["known_records"])
         self.handle(closing(3))
         self.wait(400)
-        self.assert_untouched({**before, "failures": 0, "new_authors": 1}, 3)
+        self.assert_untouched({**before, "failures": 0, "new_authors": 1, "author_sites": 1}, 3)
 
 
 class TestExchangeLinks(MembershipTestCase):
