@@ -72,9 +72,9 @@ class MeshService(Service, Listeners):
         addresses on which the node listens.
     :param history: file for sent and received messages, with which the node goes on after a restart; None
         keeps them in memory only.  A relative path starts in the present directory.
-    :param replay: which messages from before the node joined are delivered, too: those that the first
-        neighbour received in the last so many seconds, or ``"all"`` that the neighbour holds.
-    :param overlay: whether the node also looks for neighbours by itself, beside those in *peers*.
+    :param replay: which messages from before the node joined are delivered, too: with a number of seconds,
+        those that the first neighbour received within that time; with ``"all"``, all that it holds.
+    :param overlay: whether the node looks for more neighbours than those in *peers*.
     :param role: ``"member"``; or ``"guest"``, which is on no roster and is otherwise like a member.
     :param label: a name for people, at most 64 characters; several nodes may have the same.
     :param tags: other properties that the members see: at most 16, names of up to 32 characters with

@@ -34,7 +34,7 @@ from twisted_mesh.version import __version__
 
 #: EX_CONFIG of sysexits.h: to start the process again would not help while the other node runs.
 KEY_IN_USE: Final = 78
-#: The options that choose a terminal: the terminal's class, and the help of the option.
+#: The options that choose a terminal -> the class of the terminal, and the help of the option.
 TERMINALS: Final[dict[str, tuple[type[LineInput], str]]] = {
     "stdio": (Stdio, "Broadcast each line typed; print each text message received as a line."),
     "print": (JsonLines, "Print messages and events as JSON lines."),

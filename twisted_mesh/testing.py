@@ -56,7 +56,7 @@ class MemoryMesh:
         :param seed: decides the keys, the order of events, and the jitter.
         :param topology: which nodes are linked: ``"full"`` (all with all, so that any part of the mesh
             holds together without the rest), ``"ring"``, ``"chain"``, or pairs of numbers.
-        :param options: for every :class:`~twisted_mesh.service.MeshService`, such as ``config``.  Give a
+        :param options: of every :class:`~twisted_mesh.service.MeshService`, such as ``config``.  Give a
             key or a history file, which only one node can have, to :meth:`add`.
         :raises ValueError: an unknown topology, or an impossible count or pair.
         :raises RuntimeError: two nodes were not linked; the text has the reasons.
@@ -91,7 +91,7 @@ class MemoryMesh:
 
         :param neighbours: numbers of the nodes that the new node dials, also again after a link is lost.
         :param started: False to prepare the service first; then call its ``startService()``.
-        :param options: for its :class:`~twisted_mesh.service.MeshService`.
+        :param options: of its :class:`~twisted_mesh.service.MeshService`.
         :return: its service, the last of ``services``.
         """
         number = len(self.services)

@@ -120,7 +120,7 @@ class ReactorThread:
     def stop(self, service: MeshService) -> Deferred[None]:
         """Stop *service*; call this in the reactor's thread.
 
-        If the Deferred is cancelled, the caller waits no more, and the service stops all the same.
+        The service stops even if the Deferred is cancelled.
         """
         return wait_for(self._stop(service))
 

@@ -247,7 +247,7 @@ class Delivery:
             self.listeners.emit("disconnect", self.listeners)
 
     def refused(self, refusal: Refusal) -> None:
-        """Report a connection that did not become a link; anybody who can connect can bring many about."""
+        """Report a connection that did not become a link, at a bounded rate: anybody can cause many."""
         if self._refusals.take(self._seconds()):
             self.listeners.emit("refused", refusal)
         else:

@@ -51,7 +51,7 @@ class Sources(NamedTuple):
         """The source of a batch of *run*.
 
         :param sent: the author's clock in ms, cut to :data:`LATEST`; 0 for now.
-        :param verified: whether the author has proven who it is.
+        :param verified: whether the author's identity is proven.
         """
         at = min(sent / 1000, LATEST) if sent else self.wall_clock()
         return Source(run, id_of(run[0]), at, ReplyPath(self.reply), verified)

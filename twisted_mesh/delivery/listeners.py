@@ -95,7 +95,7 @@ class Listeners(EventEmitter):
             self.emit("failure", failure)
 
     def _returned(self, listener: Listener, result: object) -> None:
-        """If *listener* returned a coroutine or Deferred, report its failure later."""
+        """If *listener* returned a coroutine or Deferred, report when that fails."""
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):

@@ -3,7 +3,7 @@
 Contract: a slow consumer holds up no other, and misses no message that the history still holds.  The number
 and the bytes of the messages that wait in the queue are bounded.  Later messages stay in the history; the
 queue reads them when the consumer has taken those before them.  Messages that have left the history by then
-are reported as a gap, before the next message.  If the history cannot be read now, it is read later.
+are reported as a gap, before the next message.  If the history cannot be read now, the queue tries again.
 
 A *run* is named by its author's public key and its epoch.  The number of its newest message is its head.
 """
@@ -43,8 +43,8 @@ class Held(NamedTuple):
     damaged: bool = False
 
 
-#: Reads the messages of a run that the history holds, in order: (run, after, up to, bytes at most).  Raises
-#: StoreError if they cannot be read now.
+#: Reads messages of a run from the history, in order; arguments: run, the numbers after which and up to
+#: which to read, bytes at most.  Raises StoreError if the history cannot be read now.
 Reader = Callable[[StreamId, int, int, int], Iterable[Held]]
 
 
@@ -129,7 +129,8 @@ class MessageQueue:
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
         self._positions: dict[StreamId, _Position] = {}
-        self._behind: OrderedDict[StreamId, _Position] = OrderedDict()  # messages wait in the history
+        # The runs of which messages wait in the history.
+        self._behind: OrderedDict[StreamId, _Position] = OrderedDict()
         self._ranges = 0  # how many ranges all positions have
         self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
         self._waiting: Deferred[Message] | None = None  # fires with the next message

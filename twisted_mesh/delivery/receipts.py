@@ -70,8 +70,8 @@ class Receipt:
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
         """Wait until every member that should have the message has taken it.
 
-        Those are the members on this node's roster, its list of members, when the message was sent.  If
-        this node had not joined by then, they are those on its roster when it joined.
+        Members that should have it are those on this node's roster, its list of members, when the message
+        was sent; or, if this node had not joined by then, when it joined.
 
         :param timeout: seconds; 0 if less; None to wait without a limit.
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered if no member is
@@ -162,7 +162,7 @@ class Receipts:
         return receipt
 
     def numbered(self, numbered: events.Numbered) -> None:
-        """Number the receipts whose messages have numbers now, and open these receipts in the core."""
+        """Give receipts the numbers that their messages have now, and open them in the core."""
         numbers = []
         before, self._numbered = self._numbered, self._numbered + numbered.count
         while self._unnumbered:

@@ -98,7 +98,7 @@ class Connector:
 
         def over(result: object) -> None:
             if dialling not in self._dialling:
-                return  # stop() has cancelled it
+                return  # stop() has cancelled the dial
             self._dialling.discard(dialling)
             if isinstance(result, Failure):
                 self._failed(result, contact)
@@ -204,7 +204,7 @@ class Connector:
         limit = clock.callLater(share, too_late)
 
         def proven(_: MeshProtocol) -> None:
-            if not limit.active():  # *wait* was for the proof alone, and is over
+            if not limit.active():  # *waiting* fires with the proof, and has ended this attempt
                 return
             if left is None:
                 limit.cancel()

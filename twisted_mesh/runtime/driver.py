@@ -3,7 +3,7 @@
 Contract: events are handled one after the other, in the order in which they happened.  Effects are carried
 out here and nowhere else.  One reactor turn is one batch: messages that the application sends in a turn are
 published at its end, and each link's frames leave in one write.  Application code that is called from here
-may call the driver in turn: the events of these calls wait until the present event is handled.
+may call the driver in turn: their events wait until the present event is handled.
 
 A run of the service lasts from its start to its stop.  A run of the core has one epoch.  If others know a
 newer epoch of this node's key, a new run of the core begins within the run of the service.

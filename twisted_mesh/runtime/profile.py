@@ -30,7 +30,7 @@ _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 def checked_profile(
     role: object, label: object, tags: object, overlay: object, replay: float | str | None
 ) -> Profile:
-    """The profile with these values.
+    """Check the values of a profile, and return the profile.
 
     :raises LocalError: a value cannot be sent to others; the text says which value, and why.
     """

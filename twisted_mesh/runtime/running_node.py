@@ -203,7 +203,7 @@ class RunningNode:
         return self.peers.wants(node_id) or self.members.is_established(node_id)
 
     def _read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
-        return self.driver.node.read(run, after, upto, most)  # a new run of the core is another node
+        return self.driver.node.read(run, after, upto, most)  # the node changes: see renew()
 
     def _deliver(self, deliver: events.Deliver) -> None:
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
@@ -227,7 +227,7 @@ class RunningNode:
             _log.error("no new run can begin: {error}", error=error)
             self._delivery.failed(error)
             if self.driver.node.settled:
-                return  # no number may be used twice; the core asks again after key_retry seconds
+                return  # publish nothing: a number could be used twice; the core asks again after key_retry
             local_node = self.driver.local_node()  # a neighbour that knows the epoch will prove it
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))

@@ -76,7 +76,7 @@ class Settings:
         self._host = host
 
     def fitted_config(self) -> MeshConfig:
-        """The limits of a run: with fewer links if the process may not have as many open."""
+        """The config of a run: limits of links are lower if the process may open too few descriptors."""
         config = self.config
         if (allowed := self._host.allow_descriptors(config.descriptors_limit)) is None:
             return config
