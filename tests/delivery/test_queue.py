@@ -89,6 +89,17 @@ class TestMessages(MeshCase):
         self.assertEqual(len(queue), 1)  # the iterator is up to date again
         self.assertEqual(self.got(b), list(range(106)))
 
+    def test_messages_that_grow_when_they_are_unpacked_wait_in_the_history_as_they_are_packed(self) -> None:
+        """Short texts take 20 times as much unpacked, and empty lists 70 times."""
+        for packet in ("ab", []):
+            a, b, queue = self.consumer(queue_bytes=200_000)
+            for number in range(10):
+                a.send(number, *[packet] * 3000)  # some 9 kB or 3 kB packed
+            self.network.pump()
+            footprint = b.footprint()
+            self.assertEqual((footprint["queued_messages"] <= 4, footprint["untaken_messages"]), (True, 10))
+            self.assertEqual(self.run_to_end(take(queue, 10)), list(range(10)))
+
     def test_it_is_bounded_by_bytes_but_takes_one_message_however_large(self) -> None:
         a, _b, queue = self.consumer(queue_bytes=1000)
         for number in range(5):

@@ -19,6 +19,7 @@ from twisted_mesh.wire.bodies import (  # fmt: skip
     pack_entry,
     split_entries,
     unpack_entries,
+    unpack_weighed,
 )
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
@@ -164,6 +165,26 @@ class TestJoinEntries(SynchronousTestCase):
             entries = [pack_entry(0, [number % 100]) for number in range(many)]
             got = unpack_entries(join_entries(entries), many)
             self.assertEqual(got, [[0, 0, number % 100] for number in range(many)])
+
+
+class TestWeight(SynchronousTestCase):
+    """The bytes of a body's messages, of which each value has some."""
+
+    def assert_weighs(self, more: int, *messages: list[Any]) -> None:
+        body = join_entries([pack_entry(0, packets) for packets in messages])
+        self.assertEqual(unpack_weighed(body, len(messages))[1], len(body) + more)
+
+    def test_a_message_with_few_values_weighs_what_it_has_packed(self) -> None:
+        self.assert_weighs(0, ["x" * 64], [], [1, 2, 3], [["x"], {"k": 1}])
+        self.assert_weighs(0, ["x" * 2**19])
+
+    def test_many_values_weigh_more_and_lists_and_dicts_most(self) -> None:
+        self.assert_weighs(16 * (2 + 1000 - 16), ["ab"] * 1000)
+        self.assert_weighs(16 * (2 + 20_000 - 16), ["ab"] * 20_000)
+        self.assert_weighs(16 * (2 + 1 + 4 + 1000 - 16), [["ab"] * 1000])
+        self.assert_weighs(16 * (2 + 1000 + 4000 - 16), [[]] * 1000)
+        self.assert_weighs(16 * (2 + 100 * (1 + 4 + 2) - 16), [{"k": 1}] * 100)
+        self.assert_weighs(16 * (2 + 1000 + 2 - 2 * 16), ["ab"] * 1000, [])
 
 
 class TestUnpackEntries(SynchronousTestCase):

@@ -227,7 +227,7 @@ class Deliver(msgspec.Struct, frozen=True):
     epoch: int
     first: int  # the sequence of the first message; 0 for whispers, which have none
     sent: int  # the author's clock in ms since 1970; 0 for whispers
-    size: int  # the bytes of their packed body
+    size: int  # their bytes (wire.bodies.unpack_weighed)
     entries: Sequence[Entry]
     verified: bool = True
 

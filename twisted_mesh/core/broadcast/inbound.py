@@ -22,7 +22,7 @@ from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready, Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
-from twisted_mesh.wire.bodies import unpack_entries
+from twisted_mesh.wire.bodies import unpack_weighed
 from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.link import Whisper
 
@@ -91,10 +91,10 @@ class Inbound:
         :raises RemoteError: it cannot be unpacked.  Since it is unsigned, the link is to blame.
         """
         try:
-            entries = unpack_entries(frame.body)
+            entries, size = unpack_weighed(frame.body)
         except PoisonedBody as error:
             raise RemoteError(error.detail, Reason.SHAPE) from None
-        peer, size = link.peer, len(frame.body)
+        peer = link.peer
         verified = self._local_node.network.encrypted  # without TLS, a host on the way may have sent it
         self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))
 
@@ -123,13 +123,13 @@ class Inbound:
             run = (batch.origin, batch.epoch)
             outcome: Outcome
             try:
-                entries = entries_of(signed)[first - batch.first :]
+                entries, size = entries_of(signed)
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
                 outcome = Poisoned(*run, first, batch.last, error)
                 self._effects.emit(outcome)
             else:
-                outcome = Deliver(link, *run, first, batch.sent, len(signed.body), entries)
+                outcome = Deliver(link, *run, first, batch.sent, size, entries[first - batch.first :])
                 self._effects.deliver(outcome)
             outcomes.append(outcome)
         return outcomes

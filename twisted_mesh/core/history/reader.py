@@ -14,7 +14,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire.bodies import Entry, unpack_entries
+from twisted_mesh.wire.bodies import Entry, unpack_weighed
 from twisted_mesh.wire.broadcast import SignedBatch
 
 
@@ -22,7 +22,7 @@ class Messages(msgspec.Struct, frozen=True):
     """Messages *first* to *last* of a run, all from one batch.
 
     :ivar sent: when the batch was signed, by the author's clock, in ms since 1970.
-    :ivar size: bytes of the batch's packed body.
+    :ivar size: bytes of the batch's messages (``wire.bodies.unpack_weighed``).
     :ivar entries: one for each message; empty if the author packed the batch wrongly.
     """
 
@@ -33,14 +33,14 @@ class Messages(msgspec.Struct, frozen=True):
     entries: Sequence[Entry]
 
 
-def entries_of(signed: SignedBatch) -> list[Entry]:
-    """The messages in *signed*.
+def entries_of(signed: SignedBatch) -> tuple[list[Entry], int]:
+    """The messages in *signed*, and their bytes (``wire.bodies.unpack_weighed``).
 
     :raises PoisonedBody: the author packed them wrongly.
     """
     if signed.batch.encoding != 0:
         raise PoisonedBody(f"unknown encoding {signed.batch.encoding}")
-    return unpack_entries(signed.body, signed.batch.count)
+    return unpack_weighed(signed.body, signed.batch.count)
 
 
 def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
@@ -63,7 +63,7 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
         first, last = max(after + 1, batch.first), min(upto, batch.last)
         after = last
         try:
-            entries = entries_of(held)[first - batch.first : last - batch.first + 1]
+            entries, size = entries_of(held)
         except PoisonedBody:
-            entries = []
-        yield Messages(first, last, batch.sent, len(held.body), entries)
+            entries, size = [], 0
+        yield Messages(first, last, batch.sent, size, entries[first - batch.first : last - batch.first + 1])

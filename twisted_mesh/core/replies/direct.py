@@ -28,7 +28,7 @@ from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire.bodies import Entry, unpack_entries
+from twisted_mesh.wire.bodies import Entry, unpack_weighed
 from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -248,8 +248,8 @@ class Directs:
             self._end(sent.token, None)
 
     def _deliver(self, link: Link, direct: Direct, now: float) -> None:
-        entries = self._entries(direct)
-        if entries is None or self._senders.is_over(direct):
+        unpacked = self._entries(direct)
+        if unpacked is None or self._senders.is_over(direct):
             self.counts["stray_directs"] += 1
             return
         if (news := self._senders.takes(direct, now)) is None:
@@ -258,19 +258,20 @@ class Directs:
         if news:
             own = link.number if link.peer.origin == direct.origin else 0
             run = (direct.origin, direct.epoch)
-            self._effects.deliver(Deliver(own, *run, 0, 0, len(direct.body), entries))
+            entries, size = unpacked
+            self._effects.deliver(Deliver(own, *run, 0, 0, size, entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
         # A relay may drop the acknowledgement, so it goes over the best link and back over *link*.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
         self._effects.send(links, self._signer.signed(ack))
 
-    def _entries(self, direct: Direct) -> list[Entry] | None:
-        """The entries of the message, if it is for this run and can be read."""
+    def _entries(self, direct: Direct) -> tuple[list[Entry], int] | None:
+        """The entries of the message and their bytes, if it is for this run and can be read."""
         if direct.destination_epoch != self._local_node.epoch:
             return None  # the message is for an earlier run: its sender will learn of this one
         try:
-            return unpack_entries(direct.body)
+            return unpack_weighed(direct.body)
         except PoisonedBody:
             return None
 
