@@ -140,7 +140,7 @@ class Presences:
         if changed is None:
             self._admission.waiting += 1
             return None
-        # Not before: anybody can name any author in a record that is not verified, or not kept.
+        # Only now: anybody can name any author in a record that is not verified, or not kept.
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         author = self._roster.get(origin)
         assert author is not None
@@ -149,8 +149,7 @@ class Presences:
         return News(author, was_gone and author.is_there, was_member and not author.is_member)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
-        """The link over which *origin*'s records come, if *link* brings a record and is not in *origin*'s
-        tree.
+        """The link that brings *origin*'s records, if *link*, which brought one, is not in *origin*'s tree.
 
         Then *link* is an exchange, or leads to a pruned neighbour that answers a suspicion.  The record
         must not be pushed to the node that brings *origin*'s records here.  That node would take this node

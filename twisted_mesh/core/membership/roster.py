@@ -24,7 +24,7 @@ from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 SPOKE_AGAIN: Final = 2.5  # seconds from the first record to one that shows that its author stays (guess)
-HEARSAY: Final = 300.0  # seconds that a gone member is kept since another roster named it (guess)
+HEARSAY: Final = 300.0  # seconds for which a gone member is kept after another roster named it (guess)
 _SPARED: Final = 5.0  # seconds more that suspects get while a line is slow (guess)
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
 
@@ -42,7 +42,7 @@ class State(Enum):
 
 @dataclass(eq=False, slots=True)
 class Author:
-    """One author, by its newest record.
+    """One author, by its newest record; *it* is the author below.
 
     :ivar sought: how often another route to it was tried because its next record was overdue.
     """

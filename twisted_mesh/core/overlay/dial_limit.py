@@ -60,7 +60,7 @@ class DialLimit:
         self._under_way[contact.id] = place, purpose, now + self._longest
 
     def over(self, id: bytes, now: float, found: bool) -> Purpose | None:
-        """Note that a dial has ended, and whether the node was *found*; return its purpose, if any."""
+        """Note that a dial has ended, and whether the node was *found*; return its purpose, or None."""
         if (dial := self._under_way.pop(id, None)) is None:
             return None
         place, purpose, _ = dial

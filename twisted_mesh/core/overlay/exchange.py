@@ -5,8 +5,8 @@ Parts of a mesh without a link between them (*islands*) find each other so.
 Contract: every ``exchange_interval`` this node draws a node that is no neighbour.  It draws from all nodes
 of the roster, and from nodes with which it was linked before; one draw in three is among nodes that are
 not up.  On the link both ends send their rosters, compare the messages that they hold, and pull those they
-lack.  The dialler ends it when nothing has come for ``exchange_idle``.  If one end did not know that the
-other is up, the two may be of two islands, and the link becomes one between neighbours: each end votes.
+lack.  The dialler ends the link when nothing has come for ``exchange_idle``.  If one end did not know that
+the other is up, the two may be of two islands, and the link becomes one between neighbours: each end votes.
 
 Messages that no neighbour holds are looked for in the same way, at once
 (:mod:`~twisted_mesh.core.overlay.helpers`).

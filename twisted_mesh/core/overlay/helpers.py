@@ -9,9 +9,9 @@ long, and a member drawn at random.  The rules, each with its reason:
   ones;
 * claims above :data:`RETENTION_MOST` count as equal: otherwise the highest claim would always win;
 * the sites (hosts, or networks of IPv6 hosts) are asked in turn: many ids at one site cost nothing;
-* a member is not asked twice within half of ``gap_patience``, nor where nobody was found lately;
-* members are asked until the messages have come or are given up, one a second after the first: the first
-  can all be made up.
+* a member is not asked twice within half of ``gap_patience``, nor if it was not found lately;
+* members are asked until the messages have come or are given up, one a second: the first ones may
+  all be made up.
 """
 
 from __future__ import annotations
@@ -30,13 +30,9 @@ from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import counted_site
 from twisted_mesh.wire.membership import Purpose
 
-#: The seconds for which a member can claim to hold messages: the default of ``store_seconds``.  A claim of
-#: more is no reason to be asked earlier.
-RETENTION_MOST: Final = 604_800
-#: Members asked in a second, after the first (guess).  All that miss messages ask at the same time.
-RATE: Final = 1.0
-#: How often a member is asked in ``gap_patience``, at most: it may get the messages meanwhile (guess).
-ROUNDS: Final = 2
+RETENTION_MOST: Final = 604_800  # seconds: the longest claim that counts, the default of ``store_seconds``
+RATE: Final = 1.0  # members asked in a second: all nodes that miss the messages ask together (guess)
+ROUNDS: Final = 2  # how often a member is asked in gap_patience: it may get the messages meanwhile (guess)
 
 
 @dataclass(eq=False)

@@ -52,7 +52,7 @@ class Neighbourhood:
     _membership: Membership
     _randomness: Randomness
     _effects: Effects
-    _quiet_until: float = 0.0  # in a key conflict, no dial is made before
+    _quiet_until: float = 0.0  # in a key conflict, the time before which nothing is dialled
 
     def __post_init__(self) -> None:
         me, config, effects = self._local_node, self._config, self._effects

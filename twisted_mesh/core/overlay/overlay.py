@@ -7,7 +7,7 @@ without room refuses a link before it is up, or moves a neighbour to another nod
 
 The node that a newcomer joins sends the newcomer's address on random walks, and the nodes at their ends
 dial it.  A node with too few neighbours looks for more (:mod:`~twisted_mesh.core.overlay.search`).
-Contacts are mixed by shuffles (:mod:`~twisted_mesh.core.overlay.shuffles`), and kept for the time when
+Contacts are swapped by shuffles (:mod:`~twisted_mesh.core.overlay.shuffles`), and kept for the time when
 neighbours fail (:mod:`~twisted_mesh.core.overlay.views`).
 
 Source: HyParView (Leitao, Pereira, Rodrigues 2007).  Unlike there, no node is disconnected to make room:

@@ -14,8 +14,8 @@ needs an answer: the end of the link, or the same frame with one step ``left``, 
 without an answer stays open as long as the link stands, and its node is not asked again.  The argument
 needs no clock, and any number of nodes may move at once.
 
-If the nodes want more links than all views have places, moving never ends.  So
-each round without success waits longer than the one before.
+If the nodes want more links than all views have places, moving never ends.  So each round without
+success waits longer than the round before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SPARE: Final = 1
 #: decline to be moved (Bitcoin keeps its outbound links, too).
 KEPT: Final = 2
 PART: Final = 4  # a round moves a quarter of the surplus neighbours (guess)
-SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)
+SLOWER: Final = 1.1  # the factor by which the wait between rounds grows (guess)
 
 
 @dataclass(eq=False, slots=True)
@@ -123,7 +123,7 @@ class Rewiring:
             for node in nodes
             if not (node.pinned or node.id in locked or (node.ours and ours <= KEPT))
             and self._staying.get(node.id, -inf) <= now
-            and now - node.since >= self._config.overlay_interval  # it has had time to learn contacts here
+            and now - node.since >= self._config.overlay_interval  # the node has had time to learn contacts
         ]
         targets = [node for node in nodes if node.contact is not None and (node.seeks or not seeking)]
         if not movable or not targets:

@@ -29,8 +29,8 @@ RESERVED: Final = 2
 PATIENCE: Final = 2
 #: Attempts at a time of a node without neighbours, and with one: many contacts may be gone (guess).
 AT_ONCE: Final = (3, 2)
-#: Intervals between two attempts of a node that has half of its neighbours.  Others need neighbours more,
-#: and moved nodes need places, too (measured: 100 newcomers come to rest with a tenth fewer dials).
+#: How many overlay_intervals a node with half of its neighbours waits between attempts: others need places
+#: more (measured: 100 newcomers come to rest with a tenth fewer dials than without this wait).
 CALM: Final = 2
 HASTY_LONGEST: Final = 2.0  # seconds between attempts at most, with under half of the neighbours (guess)
 PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is tried again (guess)
@@ -66,7 +66,7 @@ class Search:
     # ── room for nodes that dial ────────────────────────────────────────────────────
 
     def has_room_for(self, link: Link, now: float) -> bool:
-        """Whether there is a place for a link of purpose NEIGHBOUR.  It may be gone since the dial."""
+        """Whether there is a place for a NEIGHBOUR link; if it was dialled, others can have come since."""
         id = link.peer.id
         if link.outgoing:
             _, walk = self._dials.get(id, (now, False))

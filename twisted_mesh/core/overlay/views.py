@@ -21,10 +21,8 @@ from twisted_mesh.wire.membership import Contact, Purpose
 T = TypeVar("T")
 K = TypeVar("K")
 
-#: Seconds until a node without room is dialled again: they double each time, up to the longest, and half is
-#: added or taken away at random (guess).  A full mesh must not dial all the time.
-FULL_FIRST: Final = 1.0
-FULL_LONGEST: Final = 32.0
+FULL_FIRST: Final = 1.0  # seconds until a node without room is dialled again; doubled each time (guess)
+FULL_LONGEST: Final = 32.0  # seconds, the longest such wait: a full mesh must not dial all the time (guess)
 
 MET: Final = b""  #: the source of a contact that this node was linked with itself
 
@@ -42,7 +40,7 @@ class Randomness(Protocol):
         """*k* of *population*, each at most once."""
 
 
-#: Dials a contact, for a purpose, now (a time); returns False if the contact may not be dialled now.
+#: Dials a contact for a purpose at the time that is given; returns False if it may not be dialled now.
 Dial = Callable[[Contact, Purpose, float], bool]
 
 

@@ -77,7 +77,7 @@ class Directs:
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
     _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
-    _highest: int = 0  # number so far: a destination that is forgotten here may remember lower ones
+    _highest: int = 0  # the highest number given: a forgotten destination may remember lower ones
     counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
     wake: float = inf  # when to call :meth:`tick` next; inf for never
 
@@ -157,8 +157,7 @@ class Directs:
         self.wake = min(self.wake, sent.again)
 
     def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
-        """The links for a message sent *tries* times before, and the number of tries to write into each
-        copy.
+        """The links for a message sent *tries* times before, each with the tries to write into its copy.
 
         The first is the best link; a message that was sent before goes over a second link, too.
         """

@@ -26,7 +26,7 @@ class OwedReceipt:
     asks_up_to: int = 0  # the highest message that asks for a receipt
     closed: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
-    route: int = 0  # the number of the link over which that receipt went, 0 for none
+    route: int = 0  # the number of the link over which the last receipt went, 0 for none
     tries: int = 0  # how often it was sent
     again: float | None = None  # when it is sent again, unless more is taken
 

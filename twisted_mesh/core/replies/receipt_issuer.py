@@ -31,7 +31,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
 from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 
-_WAYS: Final = 3  # other links for a repeat: over one each, all repeats met the same relay (measured)
+_WAYS: Final = 3  # other links for a repeat: with only one, all repeats met the same relay (measured)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""The reverse path: frames to one node (receipts, direct messages) go over the links that brought its own.
+"""The reverse path: receipts and direct messages go to a node over the links that brought its frames.
 
 Contract: this composes the parts of the reverse path.  Relays do not hold receipts and messages: the node
 that sends a receipt or message repeats it until it is known to have arrived.
