@@ -33,10 +33,9 @@ class Authors:
         ] = {}  # by introducer: when each new author was met, the earliest first
 
     def met(self, origin: bytes, host: str | None, now: float) -> str | None:
-        """Note that a verified record or batch of *origin* has come; return its introducer as
-        :meth:`introducer`.
+        """Note that a verified record or batch of *origin* has come; return its :meth:`introducer`.
 
-        :param host: the host at the far end of the link; None if no link brought it, so that it is known.
+        :param host: the host at the far end of the link; None if no link brought it: it counts as known.
         """
         if origin in self._known:
             self._known.move_to_end(origin)

@@ -1,7 +1,8 @@
 """The effects of one event, collected from the parts of a node.
 
-Contract: a node has one :class:`Effects`, and gives it to each part that sends or delivers frames, reports
-to the driver, or sets a timer.  The driver carries out the effects in the order in which they were added.
+Contract: a node has one :class:`Effects`, and gives it to each part that sends frames, delivers messages,
+reports to the driver, or sets a timer.  The driver carries out the effects in the order in which they were
+added.
 """
 
 from __future__ import annotations

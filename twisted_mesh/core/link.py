@@ -70,8 +70,8 @@ class Link:
     def weigh(self, known: int) -> int:
         """Count the entries that the peer made up, or may have; return how many more there are than before.
 
-        :param known: the runs and authors that are known here: so many entries of each table are no claims
-            of the peer alone.
+        :param known: how many runs and authors are known here: so many entries of each table need not be
+            made up.
         """
         tables = (self.frontier.snapshot, *self._claimed())
         weight = sum(max(0, len(table) - known) for table in tables)

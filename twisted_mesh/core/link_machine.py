@@ -51,7 +51,7 @@ class Phase(Enum):
 
     HANDSHAKE = "handshake"
     OPEN = "open"
-    DRAINING = "draining"  #: this node's BYE is queued; frames that come still count
+    DRAINING = "draining"  #: this node's BYE is queued; frames that come are handled
     CLOSING = "closing"  #: bytes that come are ignored
     CLOSED = "closed"
 
@@ -183,7 +183,7 @@ class LinkMachine:
     def established(self, read: int, now: float) -> None:
         """Drop the deadline: the peer's frontier has come, and from now on the core ends dead links.
 
-        It ends none over which half a frame came and nothing more, while the peer reads.
+        But while the peer reads, the core does not end a link over which only half a frame came.
         """
         self.deadline = inf
         self._is_established = True
@@ -279,7 +279,7 @@ class LinkMachine:
         self.deadline = now + self._config.dead_after / _END_LOOKS
 
     def _half_stands(self, read: int, late: float, now: float) -> RemoteError | None:
-        """The error if nothing has come after half a frame for ``dead_after``, or for half as long again.
+        """The error if half a frame came, and then nothing for ``dead_after`` or up to half of that longer.
 
         :param late: the seconds by which this node was held up; bytes may have come that it has not read.
         """

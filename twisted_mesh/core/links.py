@@ -167,7 +167,7 @@ class Links:
     def weigh(self, link: Link, known: int) -> Link | None:
         """Bound the claims of all links together, now that *link* has brought some.
 
-        The link with the most of them forgets half.
+        The link with the most claims forgets half of them.
 
         :param known: how many runs and authors are known here.
         :return: a link to close, since most of its claims are of a SNAPSHOT that is not complete.

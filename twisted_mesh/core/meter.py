@@ -60,8 +60,8 @@ class Meter:
             return  # there was no PING
         took = now - self.waiting_since
         # If the line was idle before, the first bytes and the PONG each took half a round trip, which is
-        # not the peer's reading time.  Half a round trip is at least half of the shortest one, and at
-        # most half of this one.
+        # not the peer's reading time.  Together that is taken to be the
+        # shortest round trip so far, but at most half of this one.
         rested = self._began > self._read_at
         seconds = max(now - self._began - self.rtt, took / 2) if rested else now - self._read_at
         size = self._marked - self.read

@@ -18,7 +18,7 @@ from twisted_mesh.core.events import StreamId
 
 WALK_BURST: Final = 64  # FORWARD_JOINs and SHUFFLEs of one link in a row (guess: many newcomers bring 20)
 WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on average (guess)
-REMEMBERED_SECONDS: Final = 600.0  # for which the bytes sent to a peer are counted (docs/protocol.rst)
+REMEMBERED_SECONDS: Final = 600.0  # seconds for which bytes sent are counted (docs/protocol.rst)
 AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
 RUNS_REMEMBERED: Final = 65_536  # of all peers; beyond it, the peer counted longest is forgotten (guess)
 

@@ -24,7 +24,7 @@ class Status(msgspec.Struct, frozen=True):
     congested: bool  # whether a message was refused for lack of room, so that Drained will follow
     given_to_all: bool  # whether every neighbour that stays was sent all own messages
     has_left: bool  # whether all neighbours know that this node leaves, and no receipt waits here
-    silent: int  # the neighbours that have not answered yet that this node leaves
+    silent: int  # how many neighbours have not answered yet that they know of the leaving
     unread: int
     settled: bool  # whether the node has a base: a snapshot or a store said where each stream begins
     joined: bool  # whether a neighbour has sent its roster

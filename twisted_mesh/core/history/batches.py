@@ -37,7 +37,7 @@ class Batches:
 
     def __init__(self) -> None:
         self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # by first message, with times of arrival
-        self._held: deque[int] = deque()  # their first messages, sorted
+        self._held: deque[int] = deque()  # the first messages of held batches, sorted
         self._waiting: list[int] = []
         self.gap_end = self.held_bytes = self.waiting_bytes = 0
 

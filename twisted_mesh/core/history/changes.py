@@ -119,7 +119,7 @@ class Changes:
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            # A stream that was closed, forgotten and begun anew since is another one.
+            # A stream that was closed, forgotten and begun anew since is another stream.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
                 stream.kept = marks.taken

@@ -1,4 +1,4 @@
-"""Whose messages are given up next, if there are too many in memory or in the history file.
+"""Chooses whose messages are given up next, if there are too many in memory or in the history file.
 
 Contract: known authors together have three quarters of the room, and new ones a quarter
 (:mod:`~twisted_mesh.core.authors`).  Room that one side does not need is the other's.  On the side that has
@@ -17,7 +17,7 @@ from typing import Final
 from twisted_mesh.core.events import StreamId
 
 _SLACK: Final = 16  # a sixteenth (guess)
-_NEW_COUNTS: Final = 3  # a byte of a new author counts as so many of a known one: three quarters, a quarter
+_NEW_COUNTS: Final = 3  # a new author's byte counts as 3 of a known one: so new authors get a quarter
 
 
 def reduced(limit: int) -> int:
@@ -34,7 +34,7 @@ class _Group:
     A part is again a group, or a run, which is a group without parts.
 
     :ivar size: bytes of all parts, also of those that were passed over.
-    :ivar factor: as so many bytes each of its bytes counts where it is a part itself.
+    :ivar factor: for how many bytes each of its bytes counts in the group that it is a part of.
     """
 
     __slots__ = ("_heap", "_parts", "factor", "size")
@@ -65,7 +65,7 @@ class _Group:
         return self._heap[0][1:] if self._heap else None
 
     def gave_up(self, size: int) -> None:
-        """Note that the first run of the first part, and so on, gave up *size* bytes."""
+        """Note that the run that has most, in the part that has most, gave up *size* bytes."""
         self.size -= size
         if self._heap:
             _, key, part = self._heap[0]
@@ -73,7 +73,7 @@ class _Group:
             heapreplace(self._heap, (-part.size * part.factor, key, part))
 
     def pass_over(self) -> None:
-        """Pass over the first run of the first part, and so on."""
+        """Pass over the run that has most in the part that has most."""
         part = self._heap[0][2]
         if part.first is not None:
             part.pass_over()
@@ -90,7 +90,7 @@ class Shares:
     __slots__ = ("_all", "turn")
 
     def __init__(self, sizes: Iterable[tuple[StreamId, str | None, int]]) -> None:
-        """:param sizes: of each run the introducer of its author, None if it is known, and the bytes."""
+        """:param sizes: each run, its author's introducer (None if the author is known), its bytes."""
         self._all = _Group()
         for run, introducer, size in sizes:
             if introducer is None:

@@ -199,7 +199,7 @@ class History:
     def add(self, signed: SignedBatch, now: float, host: str | None = None) -> list[Ready]:
         """Hold a verified batch that is no duplicate and has room; return the batches to deliver now.
 
-        :param host: at the far end of the link that brought it; None if this node is its author.
+        :param host: the host at the far end of the link that brought it; None if this node is its author.
         """
         run = (signed.batch.origin, signed.batch.epoch)
         if (stream := self._open.get(run)) is None:
@@ -387,7 +387,7 @@ class History:
         return stream
 
     def _introduce(self, stream: Stream, own: StreamId, now: float) -> None:
-        """Have *stream* know how its author stands now."""
+        """Note in *stream* whether its author is known by now."""
         origin = stream.run[0]
         introducer = None if origin == own[0] else self.authors.introducer(origin, now)
         if introducer != stream.introducer:
