@@ -47,7 +47,7 @@ class MeshConfig:
     #: Files and connections that the process may have open: a lower limit is raised to this if the host
     #: allows (guess: the limits above, and the application's own files).
     descriptors_limit: int = 4096
-    #: Of what the process may have open, so many, or half if that is less, are no links and strangers
+    #: Files and connections that are kept for other uses than links and strangers, at most half of all
     #: (guess: listeners, the history, dials, name servers).
     descriptors_kept: int = 64
     #: A node is known if it was up for this long as a member, or if its link has stood for this long; links
@@ -276,9 +276,9 @@ class MeshConfig:
     log_interval: float = 60.0  #: The interval for ``log_burst`` and ``log_lines``.
     #: Hosts whose lines are counted; if there are more, the oldest is forgotten (guess).
     log_hosts: int = 1024
-    #: Log lines about authors of messages, all together, in an interval; and as many about hosts (guess).
+    #: Log lines about all authors together in an interval, and as many about all hosts together (guess).
     log_lines: int = 60
-    #: Events ``refused`` a second, and in a row; others are counted (guess).
+    #: Events ``refused`` in a row, and in a second on average; others are counted (guess).
     refusals_rate: float = 20.0
     #: Failures in a socket's ``status``; if there are more, the oldest is forgotten (guess).
     failures_limit: int = 100

@@ -38,7 +38,7 @@ class Reason(StrEnum):
     SILENT = "silent"  #: nothing was received for too long
     SLOW = "slow"  #: the peer reads too slowly for what is sent to it
     DUPLICATE = "duplicate"  #: another link to the same node is kept
-    KEY = "key"  #: a newer run of the same key is linked: of another node, or of this node, later
+    KEY = "key"  #: a newer run of the same key is linked: another node has the key, or the run is over
     ROOM = "room"  #: the overlay has no room for the link, or another link takes its place
     DONE = "done"  #: the exchange for which the link was made is over
     DISCONNECT = "disconnect"  #: the application asked for it

@@ -67,7 +67,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def packets(self) -> list[Any]:
-        """``[type, *packets]``, a fresh list; never put the message into a list or dict of its own."""
+        """``[type, *packets]``, a fresh list; never put the message into one of its own lists or dicts."""
         return self.entry[1:]
 
     @property
@@ -83,7 +83,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def time(self) -> float:
-        """When the author sent it, by its clock, in seconds since 1970; of a whisper, when it came here."""
+        """Seconds since 1970 by the author's clock when it sent the message; a whisper: when it came."""
         return self.source.time
 
     @property

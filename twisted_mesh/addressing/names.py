@@ -138,7 +138,7 @@ class Lookup:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """As ``IHostnameResolver``, for TCP and for addresses of both kinds."""
+        """As ``IHostnameResolver``, but always for TCP, and for IPv4 and IPv6."""
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
         give = partial(self._give, resolutionReceiver, portNumber)

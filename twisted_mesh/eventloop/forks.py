@@ -38,7 +38,7 @@ def close_socket(transport: object) -> None:
     while (socket := getattr(transport, "socket", None)) is None:
         if (transport := getattr(transport, "transport", None)) is None:  # TLS has another transport inside
             return
-    socket.close()  # not os.close(): freeing the socket would close its number again
+    socket.close()  # not os.close(): when freed, the socket would close another file of its number
 
 
 def never_free(thing: object) -> None:

@@ -1,7 +1,7 @@
 """Log lines that peers and authors cause, at a bounded rate.
 
-Contract: no peer and no author can fill the log, nor a member that writes under many keys, nor many hosts
-together.  Lines that are held back are counted: the first line of a later ``log_interval`` tells how many.
+Contract: nobody can fill the log: no peer, no author, no member with many keys, nor many hosts together.
+Lines that are held back are counted: the first line of a later ``log_interval`` tells how many.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class QuotaFilter:
         self._log_to = log_to
         self._seconds = seconds
         self._config = config
-        self._quotas: dict[str, _Quota] = {}  # as many as there are formats
+        self._quotas: dict[str, _Quota] = {}  # by format, of which there are few
 
     def __call__(self, event: LogEvent) -> None:
         """Hand on *event* if the quota of its kind allows."""

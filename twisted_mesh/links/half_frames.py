@@ -1,8 +1,8 @@
-"""The frames of all links that have come in part.
+"""Limits the bytes that all links keep of unfinished frames.
 
-Contract: each link tells :meth:`HalfFrames.note` how much of an unfinished frame it keeps.  All together
-keep at most ``half_frames_bytes``.  If that is full, of the site that keeps most the link goes that brought
-least in the last ``dead_after`` seconds: honest links bring the rest of their frames.
+Contract: each link tells :meth:`HalfFrames.note` how many bytes of an unfinished frame it keeps.  All links
+together keep at most ``half_frames_bytes``.  If there are more, a link of the site that keeps most is
+closed: the one that brought least in ``dead_after`` seconds, since honest links bring the rest of a frame.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 @dataclass(eq=False, slots=True)
 class _Half:
-    """A link with an unfinished frame, and the bytes that it had brought at two times."""
+    """A link with an unfinished frame; *read* and *read_before*: bytes it had brought at two times."""
 
     link: MeshProtocol
     size: int
-    at: float  # the later time; the one before is at least half of the window earlier
+    at: float  # the later of the two times; the earlier one is at least half a window before
     read: int
     read_before: int
 
     def brought(self, window: float, now: float) -> int:
-        """The bytes that have come in the last *window* seconds, or in half of it at least."""
+        """The bytes that have come in about the last *window* seconds, but at least in half of them."""
         before = self.read if now - self.at >= window / 2 else self.read_before
         return self.link.read_bytes - before
 
@@ -40,7 +40,7 @@ class HalfFrames:
         self._size = 0
 
     def note(self, link: MeshProtocol, size: int, now: float) -> MeshProtocol | None:
-        """Note that *link* keeps *size* bytes; return the link that has to go, if all keep too many."""
+        """Note that *link* keeps *size* bytes; if all links keep too many, return the link to close."""
         half = self._halves.get(link.number)
         if not size:
             self.gone(link)
@@ -60,7 +60,7 @@ class HalfFrames:
             self._size -= half.size
 
     def _least(self, now: float) -> MeshProtocol:
-        """Of the site that keeps most, the link that brought least lately."""
+        """The link to close: of the site that keeps most, the link that brought least lately."""
         kept: Counter[str] = Counter()
         for half in self._halves.values():
             kept[half.link.site] += half.size

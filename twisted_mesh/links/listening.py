@@ -132,9 +132,8 @@ class Listening:
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
         self._pending.remove(listening)
         self._ports.append(port)
-        if isinstance(
-            port, tcp.Port
-        ):  # without descriptors it writes lines each turn, and no name is public
+        if isinstance(port, tcp.Port):
+            # If no descriptor is free, a port logs lines in every turn.  Its logger has no public name.
             port._logger = Logger(port._logger.namespace, observer=self._log_to)
         self._tell_ready()
 

@@ -122,7 +122,7 @@ class MeshProtocol(Protocol):
         self._timer_deadline = inf  # the machine's deadline when the timer was set
         self._half = 0  # bytes of an unfinished frame
         self._begun = outgoing  # whether bytes that come are read
-        self._go_on: Callable[[], None] | None = None  # reads the first bytes, which wait
+        self._go_on: Callable[[], None] | None = None  # reads the first bytes if they wait
         self._told_closing = False  # whether the host knows that the link is closing
         self._proven = WaitingDeferreds[MeshProtocol]()
         self._up = WaitingDeferreds[MeshProtocol]()

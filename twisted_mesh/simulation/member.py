@@ -130,7 +130,7 @@ class SimLink:
             wire.lost = True
 
     def other(self, member: Member) -> Member:
-        """The member at the other end than *member*."""
+        """The member at the far end, seen from *member*."""
         return self.ends[1] if member is self.ends[0] else self.ends[0]
 
 

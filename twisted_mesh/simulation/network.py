@@ -23,7 +23,7 @@ from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
 SEGMENT: Final = 1460  # bytes in a segment, at least: TCP's payload in a frame of Ethernet
-_PER_SECOND: Final = 50  # segments, at most: a faster line has larger ones, to save simulation time (guess)
+_PER_SECOND: Final = 50  # segments in a second, at most: a faster line has larger segments (guess)
 _OVERFULL: Final = 5.0  # seconds of backlog of an overloaded line: a node pushes no more then (guess)
 #: Bytes that the sender's system buffers before they are on the line (Linux: 87,380 and up).
 BUFFERED: Final = 128 * 1024

@@ -22,7 +22,7 @@ from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.broadcast import SignedBatch
 
 FLUSH_SECONDS = 0.05  # from the first change to the flush
-WRITE_SECONDS = 0.1  # from the begin to the end of a flush, at most
+WRITE_SECONDS = 0.1  # that a flush takes, at most
 
 
 def to_ms(at: float) -> int:

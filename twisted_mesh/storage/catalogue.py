@@ -75,7 +75,7 @@ class _Row(NamedTuple):
 class _Oldest:
     """The batches of one stream that may be given up, the lowest first.
 
-    :param limit: the number above which a batch must not end to be given up.
+    :param limit: a batch may be given up if it ends at this number or below.
     """
 
     def __init__(self, database: sqlite3.Connection, entry: Entry, limit: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 VERSION: Final = 2
-APPLICATION: Final = 0x6D657368  # "mesh"
+APPLICATION: Final = 0x6D657368  # the application_id of the file: "mesh" in ASCII
 
 #: This text is compared with the text in the file, to find out whether the tables are others.  Batches are
 #: in an ordinary table with an index: in a clustered table, rows of 1 KiB took 4 KiB (measured).
@@ -74,7 +74,7 @@ _ABOUT_1: Final = """CREATE TABLE about (
     network BLOB NOT NULL,
     settled INTEGER NOT NULL CHECK (settled IN (0, 1))
 )"""
-_OF_VERSION_2: Final = ("    header ", "    introducer ")  # columns of streams
+_OF_VERSION_2: Final = ("    header ", "    introducer ")  # columns of stream that version 1 lacks
 _STREAM_1: Final = "\n".join(line for line in SCHEMA[1].split("\n") if not line.startswith(_OF_VERSION_2))
 #: The batches of version 1 are deleted, since no node can verify their signatures any more.  The heads
 #: stay, so that no message is delivered twice; messages that were not taken are told as a gap.

@@ -28,7 +28,7 @@ Entry = list[Any]
 USER_ENTRY: Final = 0  # the kind of an entry that holds an application's message
 ASKS: Final = 64  # added to an entry's kind if its author asks for receipts
 USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
-kind_of: Final = itemgetter(0)  #: of an entry
+kind_of: Final = itemgetter(0)  #: returns the kind of an entry
 _type_of: Final = itemgetter(1)
 #: A value takes 8 to 70 bytes unpacked, beside its text (measured), and an empty list or dict 72.
 _VALUE_BYTES: Final = 16

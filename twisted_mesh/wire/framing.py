@@ -14,10 +14,10 @@ from typing import Final
 from twisted_mesh.errors import Reason, RemoteError
 
 LENGTH_BYTES: Final = 4
-MAX_MESSAGE_BYTES: Final = 2**20  # of one packed message; protocol 1
+MAX_MESSAGE_BYTES: Final = 2**20  # of one packed message (fixed by protocol 1)
 MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # of a frame: a message, and under 400 around it
-GREETING_FRAME_BYTES: Final = 8 * 1024  # of the first frame, from a peer still unknown; protocol 1
-HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # of a frame before the peer has proven its key; protocol 1
+GREETING_FRAME_BYTES: Final = 8 * 1024  # of the first frame, from a peer still unknown (protocol 1)
+HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # of a frame before the peer has proven its key (protocol 1)
 
 
 class FrameReader:

@@ -61,7 +61,7 @@ def encode(greeting: Greeting) -> bytes:
 def decode(payload: bytes) -> Greeting:
     """The greeting in *payload*.
 
-    :raises RemoteError: it is no py2p 0.7 handshake.
+    :raises RemoteError: *payload* is no handshake of py2p 0.7.
     """
     digest, array = payload[:_DIGEST], payload[_DIGEST:]
     if len(payload) > MAX_BYTES or hashlib.sha256(array).digest() != digest:

@@ -18,7 +18,7 @@ from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequ
 MAX_RECORD: Final = 1024
 MAX_CREDENTIAL: Final = 1024  # bytes (guess)
 MAX_LABEL: Final = 64  # characters (guess)
-MAX_TAGS: Final = 16  # of a member (guess)
+MAX_TAGS: Final = 16  # tags of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
 MAX_TAG_VALUE: Final = 128  # characters (guess)
 MAX_HOST: Final = 253  # characters: the longest name DNS has
@@ -47,8 +47,8 @@ class Purpose(IntEnum):
 class Role(IntEnum):
     """The role of a node, as INTRO and PRESENCE tell it."""
 
-    MEMBER = 0  #: it is on the roster
-    GUEST = 1  #: it relays and publishes like a member, and is on no roster
+    MEMBER = 0  #: the node is on the roster
+    GUEST = 1  #: the node relays and publishes like a member, but is on no roster
 
 
 class PresenceFlags(IntFlag):

@@ -36,7 +36,7 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     """A receipt as it travels: its signature, and its array as it came.
 
     :ivar hops: how many relays have passed it on.
-    :ivar tries: how often the member has sent it before.
+    :ivar tries: how often the member has sent this receipt before.
     """
 
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]

@@ -248,14 +248,14 @@ class Namer(Minter):
 
 
 class Hoarder(Minter):
-    """Makes up members that claim to hold messages for ever, at addresses where no node is."""
+    """Mints members at addresses without a node, which claim to hold messages for ever."""
 
     pace = 5.0
     most = 9
     is_silent = True
 
     def act(self) -> None:
-        """Each says once more that it is there."""
+        """Send a new record of each of them."""
         if not self.node.membership.joined:
             return
         self.minted = 0

@@ -1,7 +1,7 @@
-"""Members that repeat what others have said in runs that have ended.
+"""Adversaries that send messages of ended runs again.
 
-Contract: each is an :class:`~twisted_mesh.simulation.adversaries.identities.Adversary`.  Whatever they
-repeat, no message may come twice, nor to a member that joined after it was said.
+Contract: each is an :class:`~twisted_mesh.simulation.adversaries.identities.Adversary`.  Even so, no
+message may come twice, and no old message may come to a member that joined after it was sent.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from twisted_mesh.simulation.adversaries.identities import Adversary
 from twisted_mesh.simulation.member import Surroundings
 from twisted_mesh.wire.broadcast import SignedBatch
 
-_KEPT = 1000  # batches of others
-_SOME = 20  # that are sent at a time
+_KEPT = 1000  # batches of others that are kept
+_SOME = 20  # batches that are sent at a time
 
 
 class Recorder(Adversary):
-    """Keeps all messages of others, and sends those of ended runs again, as the first that hands them on.
+    """Keeps the messages of others, and sends those of ended runs again, with no hops.
 
     :ivar recorded: the batches of others, by run and first number.
-    :ivar repeated: how many batches it has sent again, over one link or more.
+    :ivar repeated: how many batches it has sent again.
     """
 
     def __init__(self, world: Surroundings, number: int) -> None:

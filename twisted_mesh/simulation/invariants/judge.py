@@ -74,7 +74,7 @@ def _compare(world: World, authors: _Authors, member: Member, other: Member) -> 
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two messages under one number: nobody pulls them
         has = member.node.history.head(stream.run)
-        # Messages that are lost raise the heads of those members only that had heard of them.
+        # Lost messages raise the heads of only those members that had heard of them.
         if has < stream.head and any(stream.serve(has + 1, stream.head, 1)):
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)

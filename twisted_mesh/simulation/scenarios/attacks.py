@@ -36,8 +36,8 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 
-ATTACKED = 30.0  # seconds in which members send messages; the attack goes on behind them
-FORGOTTEN = 10.0  # seconds for which most members hold messages, where one holds them longer
+ATTACKED = 30.0  # seconds in which members send messages; the attack goes on after them
+FORGOTTEN = 10.0  # seconds for which members hold messages, if one alone holds them longer
 VICTIM = "192.0.2.7"  # a host that has nothing to do with the mesh
 
 
@@ -68,7 +68,7 @@ def _replayed(stage: Stage) -> None:
 
 
 def _recorded(stage: Stage) -> None:
-    """Some speak, and speak on in new runs; nobody who comes then hears what they said in the old ones."""
+    """Adversaries send messages of ended runs again; a member that joins later must not get them."""
     world = stage.world
     *members, first, second = world.members
     authors = [member for member in members if not member.lies and member is not stage.contact][:3]
@@ -124,7 +124,7 @@ def _rewritten(stage: Stage) -> None:
 
 
 def _flooded(stage: Stage) -> None:
-    """One is cut off while others speak and authors are made up; it returns, and misses nothing."""
+    """A member is cut off while adversaries mint authors; when it returns, it must miss no message."""
     world = stage.world
     *_, away = world.members
     world.configs[away.number] = replace(world.config, history_bytes=64 * 2**20)
@@ -192,7 +192,7 @@ def _named(stage: Stage) -> None:
 
 
 def _hidden(stage: Stage) -> None:
-    """One was away, and only one honest member still has what was said meanwhile."""
+    """A member was away; only one honest member still holds the messages that it missed."""
     world = stage.world
     *_, author, holder, away = world.members
     world.configs[holder.number] = world.config
@@ -290,7 +290,7 @@ FULL = replace(FEW, members_limit=128)
 #: Roster and table of direct senders are small: minted authors push out all others in seconds.
 FORGETFUL = replace(BRISK, authors_a_minute=6000.0, members_limit=64, direct_senders=96)
 
-#: Memory holds a hundred messages of a flood.
+#: Memory is small: it holds a hundred messages of minted authors.
 CRAMPED = replace(BRISK, history_bytes=256 * 1024, authors_a_minute=6000.0, known_after=20.0)
 
 ATTACKS = {

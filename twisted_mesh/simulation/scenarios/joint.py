@@ -50,7 +50,7 @@ CONFIG: Final = MeshConfig(
 )
 _STALLS: Final = (1.0, 10.0)  # seconds; after 15 a link counts as dead
 _SLOWEST: Final = 2_000.0  # bytes a second each way: the slowest line in a small world
-#: Members whose frames that line can carry with CONFIG (measured: seventeen members send 6 kB/s).
+#: Members whose frames a line of _SLOWEST carries with CONFIG (measured: seventeen send 6 kB/s).
 _CARRIED: Final = 8
 _SLOW: Final = 64_000.0  # bytes a second each way: the fastest of the slow lines
 _DRAIN: Final = 150.0  # seconds in which the slowest line carries its backlog, some 300 kB

@@ -44,7 +44,7 @@ def _play(stage: Stage) -> None:
         world.link(*random.sample(members, 2))
     stage.run(30.0)
     left = _SHARE * slowest * world.config.history_seconds
-    largest = left / max(len(member.links) for member in members)  # one may go over each
+    largest = left / max(len(member.links) for member in members)  # it may go over each link
     while left > 0:
         size = random.choice([size for size in _SIZES if size < min(left, largest)] or [50])
         for _ in range(random.choice((1, 1, 10, 100))):
