@@ -3,7 +3,7 @@
 Contract: a link may always bring frames of its own peer and of authors that are known here.  The links of
 one site may bring only so many new authors a minute, so that a peer that makes up authors cannot fill this
 node's tables with them, also if it links again and again.  All sites together may bring four times as many.
-A quarter of that is for sites that have brought few lately, so that the others leave them room.
+A quarter of that is for sites that have brought few lately, so that other sites cannot use it up.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
 
-#: Sites of which it is known how many authors they brought; the longest idle is forgotten, and may bring as
-#: many as one that was never met (guess).  All sites together may bring no more for that.
-SITES: Final = 1024
-#: All sites together may bring so many times the limit of one, besides the part for those with few (guess).
-_LAVISH: Final = 3
+SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
+_IN_ALL: Final = 3  # limits of one site for all sites together, and one more for sites with few (guess)
 _FEW: Final = 16  # a site that has brought up to a sixteenth of its limit has brought few (guess)
 
 
@@ -38,7 +35,7 @@ class Admission:
         self._authors = authors
         self._limit = config.authors_burst, config.authors_a_minute / 60
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
-        self._in_all = self._times(_LAVISH)
+        self._in_all = self._times(_IN_ALL)
         self._for_few = self._times(1)
         self.waiting = 0
 

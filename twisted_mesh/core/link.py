@@ -234,7 +234,7 @@ class RepairState:
     """
 
     last_batch_at: float  # when a batch last came
-    answered_at: float  # when the peer last ended an answer, or was asked while it owed none
+    answered_at: float  # when the peer last ended an answer, or was asked while it owed no answer
     partial: Partial | None = None  # the batch that is coming in part, if it takes long
     pace: float = 0.0
     failures: int = 0  # WANTs that the peer left unanswered since it last answered one

@@ -1,8 +1,8 @@
 """How fast links bring the messages that they were asked for, and how long this node waits for a link.
 
-Contract: a peer answers a WANT with batches, and ends the *answer* with a HAVE.  This module changes
-nothing but paces.  A pace is unsigned, so it decides only which link is asked and for how long, at most,
-this node waits for a link.  The rules, each with its reason:
+Contract: a peer answers a WANT with batches, and ends the *answer* with a HAVE.  A *pace*, the bytes
+a second that a link brings, is unsigned: so it decides only which link is asked, and how long this node
+waits for a link.  The rules, each with its reason:
 
 * how long a link may be silent depends on its progress: after a fixed time, every link would be asked over
   a slow line, and all would send the same messages;
@@ -56,7 +56,7 @@ class Pace:
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
         """Note that *link*, asked at *since*, has answered with *size* bytes: its pace is at least that."""
-        if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else its frames showed it
+        if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else frames showed its pace
             link.repair.pace = max(link.repair.pace, size / (now - since))
 
     def is_outrun(self, link: Link, rival: Link, since: float, got: int, now: float) -> bool:

@@ -2,10 +2,10 @@
 
 Contract: the neighbour that lost the link sends a SUSPECT, which names the newest record that it knows.
 The first SUSPECT for each record counts and floods, since it must reach the suspect over any links that are
-left.  The suspect's next record ends the suspicion; without one it is down after ``suspect_patience``
-seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that no member can keep the mesh
-busy.  The suspect refutes every accuser, also an unknown one, which other nodes may know.  A node that has
-a newer record of the suspect sends it to the accuser.
+left.  The suspect's next record ends the suspicion; without one the suspect is down after
+``suspect_patience`` seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that no member
+can keep the mesh busy.  The suspect refutes every accuser, also an unknown one, which other nodes may know.
+A node that has a newer record of the suspect sends it to the accuser.
 """
 
 from __future__ import annotations
