@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
+from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import Minter
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.adversaries.runs import Recorder
@@ -63,6 +64,14 @@ class TestAttacks(SynchronousTestCase):
 
     def test_members_that_claim_to_hold_everything_do_not_hide_the_one_that_does(self) -> None:
         self.assert_nothing_comes_of("hidden-holder", 14)
+
+    def test_members_that_ask_for_everything_again_and_name_runs_that_there_are_not(self) -> None:
+        stage = self.assert_nothing_comes_of("asked-again", at_length(8, 6))
+        askers = [member for member in stage.world.members if isinstance(member, Asker)]
+        # Each has named many times what all its neighbours remember of all links.
+        self.assertGreater(min(member.named for member in askers), 5 * stage.world.config.claims_in_all)
+        for member in stage.world.honest():
+            self.assertGreater(member.node.footprint()["claims_in_all"], 100)
 
     def test_members_that_are_not_there_keep_no_receipt_pending(self) -> None:
         stage = self.assert_nothing_comes_of("named", at_length(12, 8))

@@ -15,6 +15,7 @@ from itertools import permutations
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import SendDirect
 from twisted_mesh.core.membership.roster import HEARSAY
+from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Claimer,
@@ -303,6 +304,7 @@ ATTACKS = {
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
     "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),
+    "asked-again": Scene(_attack, 12, replace(BRISK, claims_in_all=500), kinds=(Asker, Asker)),
     "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
     "ended-runs": Scene(_recorded, 12, replace(BRISK, history_seconds=5.0), kinds=(Recorder, Recorder)),
