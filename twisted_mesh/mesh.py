@@ -83,7 +83,7 @@ class MeshSocket(Listeners):
             raise LocalError(f"prot must be a base.Protocol, not {prot!r}")
         if type(debug_level) is not int:
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
-        self._arrivals = WaitingDeferreds[bool]()  # wait for a message
+        self._arrivals = WaitingDeferreds[bool]()  # fire when a message comes
         self._thread = reactor_thread()
         self._node: SocketNode
         self._queue: MessageQueue

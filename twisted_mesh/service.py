@@ -130,7 +130,7 @@ class MeshService(Service, Listeners):
         self._told_address: tuple[str, int] | None = None  # where others are told to dial this node
         self._unreachable = False  # whether this node listens, and there is no address to tell others
         self._stopping = False
-        self._ended = WaitingDeferreds[None]()  # wait for the end of stopping
+        self._ended = WaitingDeferreds[None]()  # fire when the service has stopped
 
     # ── the node as values ──────────────────────────────────────────────────────────
 

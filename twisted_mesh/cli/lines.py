@@ -81,7 +81,7 @@ class LineInput(Terminal):
         self._given_up = 0  # receipts that were closed before they were complete
         self._too_long = 0  # lines that were too long
         self._sending = False
-        self._refused: Deferred[None] | None = None  # while no line can be sent; fires when one can
+        self._refused: Deferred[None] | None = None  # fires when lines can be sent again
         self._paced = receipts  # whether to wait for receipts before more input is read
         self._at_end = False
         if receipts:

@@ -68,7 +68,7 @@ class Delivery:
         self._seconds = seconds
         self._unheard = 0  # messages that no handler took and no listener or consumer got
         self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
-        self.reader: Reader = lambda *_: ()  # until the first start
+        self.reader: Reader = lambda *_: ()  # reads nothing until the first start
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level

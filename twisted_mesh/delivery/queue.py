@@ -372,7 +372,7 @@ class MessageQueue:
             if is_all:
                 position.queued = position.seen
             else:
-                self._behind[run] = position  # after the other runs
+                self._behind[run] = position  # to be read on after the other runs
             self._tidy(run, position)
 
     def _read(self, run: StreamId, position: _Position) -> bool:
@@ -404,7 +404,7 @@ class MessageQueue:
     def _give_up(self, run: StreamId, position: _Position) -> None:
         """Report messages of *run* as lost that wait in the history: a bound on memory is reached."""
         self._lost(run, position, position.seen)
-        self._tidy(run, position)  # messages in the queue are not lost
+        self._tidy(run, position)  # the messages in the queue stay
         # Without a position, all messages count as taken, so the loss is reported first.  If too many gaps
         # wait, they are reported now: the application may never take a message.
         if run not in self._positions or len(self._gaps) > self._most_runs:

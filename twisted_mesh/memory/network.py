@@ -123,7 +123,7 @@ class MemoryNetwork:
         self.connect_takes = 0.0
         self.cuts = False
         self._partitioned: set[frozenset[str]] = set()  # pairs of hosts
-        self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []  # each with both hosts
+        self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []  # dials, each with its hosts
         self._late: list[MemoryTransport] = []  # finish() is called for these when the partition heals
         self._source_port = 50_000
 

@@ -204,7 +204,7 @@ class Connector:
         limit = clock.callLater(share, too_late)
 
         def proven(_: MeshProtocol) -> None:
-            if not limit.active():  # *waiting* fires with the proof, and has ended this attempt
+            if not limit.active():  # *waiting* has fired with this proof, and nobody waits any more
                 return
             if left is None:
                 limit.cancel()
