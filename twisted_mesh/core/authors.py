@@ -57,6 +57,12 @@ class Authors:
             return None
         return site
 
+    def forget(self, origin: bytes) -> None:
+        """Forget *origin*: when it is met again, it is new."""
+        self._known.pop(origin, None)
+        if origin in self._introducers:
+            self._forget_new(origin)
+
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {"known_authors": len(self._known), "new_authors": len(self._introducers)}

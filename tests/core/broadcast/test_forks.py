@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tests.core.network import DIGEST, batch, cut, forged, of, origin_of, raw_batch, signature_of
-from tests.core.node_case import NodeTestCase
+from tests.core.node_case import HOST, NodeTestCase
 from twisted_mesh.core.events import Effect, EpochConflict, Equivocation, Send
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
@@ -180,6 +180,21 @@ class TestClosedRun(ForksTestCase):
         self.assertEqual(len(before.buckets), 2)
         self.assertEqual(after.buckets, [one for one in before.buckets if one in after.buckets])
         self.assertEqual(len(after.buckets), 1)
+
+    def test_its_author_counts_as_new_from_then_on(self) -> None:
+        self.receive(1, batch("anna", 1), batch("cleo", 1))
+        self.wait(660)
+        origins = ANNA, origin_of("cleo")
+        introducers = [self.node.history.authors.introducer(origin, self.now) for origin in origins]
+        self.assertEqual(introducers, [None, None])
+        self.receive(1, batch("anna", 2))
+        self.assertEqual(self.found(self.receive(2, other(2))), [(1, 2)])
+        self.receive(2, batch("anna", 1, epoch=2))
+        introducers = [self.node.history.authors.introducer(origin, self.now) for origin in origins]
+        self.assertEqual(introducers, [HOST, None])
+        for epoch in (1, 2):
+            stream = self.node.history.get((ANNA, epoch))
+            self.assertIsNotNone(None if stream is None else stream.introducer)
 
     def test_a_later_run_of_the_author_goes_on(self) -> None:
         self.receive(1, batch("anna", 1))

@@ -134,7 +134,7 @@ class Forks:
     def _close(self, stream: Stream, link: Link, one: SignedHeader, other: SignedHeader) -> None:
         """Hold nothing more of a run with a fork, and tell the application and the neighbours."""
         stream.equivocated, stream.fork = True, (one, other)
-        self._history.changed(stream.run)
+        self._history.distrust(stream)
         first = max(one.batch.first, other.batch.first)
         self._effects.emit(Equivocation(*stream.run, first))
         if stream.run == self._outbox.run:

@@ -168,6 +168,14 @@ class History:
         if self._changes is not None and run in self._open:
             self._changes.changed(run)
 
+    def distrust(self, stream: Stream) -> None:
+        """Count the author of *stream*, a run with a fork, as one that was not met so far."""
+        origin = stream.run[0]
+        self.authors.forget(origin)
+        for each in self._of[origin].values():
+            each.introducer = UNMET
+            self.changed(each.run)
+
     def discard(self, run: StreamId) -> None:
         """Forget all of *run* but its head."""
         if (stream := self._open.get(run)) is not None:
