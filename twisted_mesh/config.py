@@ -85,7 +85,7 @@ class MeshConfig:
     #: (guess: if the servers of a name are silent, it keeps its thread for half a minute).
     lookups_at_once: int = 8
     #: If another node uses this node's key in a newer run: from one dial of a peer to the next, up to a
-    #: quarter more or less, and from any dial of the overlay to the next (guess; as ``suspect_patience``).
+    #: quarter more or less, and between all dials of the overlay (guess; as ``suspect_patience``).
     key_retry: float = 15.0
     #: ``disconnect()`` forbids dialling that peer again for this long (docs/protocol.rst).
     redial_forbidden: float = 60.0

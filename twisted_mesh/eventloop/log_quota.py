@@ -101,7 +101,7 @@ class AuthorLog:
 class QuotaFilter:
     """Gives an observer at most ``log_burst`` events of one kind in each ``log_interval``.
 
-    It is for the lines that Twisted writes when no descriptor is left: some for each turn of the reactor,
+    It is for the lines that Twisted writes when no descriptor is left: some in each turn of the reactor,
     or for each host that connects.  The kind of an event is its format.
     """
 

@@ -26,9 +26,9 @@ from twisted_mesh.links.protocol import MeshProtocol
 #: Sites whose rate is remembered; for one more, the site that connected longest ago is forgotten, and its
 #: rate begins anew (guess: after 15 seconds without a connection each rate is as new).
 SITES: Final = 1024
-#: Connections refused as ``full``, in a row and a second; others are cut (guess: a tenth of all sessions).
+#: Connections refused as ``full`` in a row; others are cut (guess: a tenth of all sessions) ...
 TOLD_BURST: Final = 15
-TOLD_RATE: Final = 15.0
+TOLD_RATE: Final = 15.0  #: ... and in a second on average
 _LOOK: Final = 0.05  # seconds between looks at waiting connections (guess: seven sessions begin in it)
 
 
@@ -45,7 +45,7 @@ class Accepting:
         self._next_look: IDelayedCall | None = None
 
     def may_begin(self, link: MeshProtocol) -> bool:
-        """Whether *link* may begin now; if not, call its go_on() later."""
+        """Whether *link* may begin now; if not, its go_on() will be called."""
         if link.site not in self._waiting and self._has_time_for(link):
             return True
         self._waiting.setdefault(link.site, {})[link.number] = link

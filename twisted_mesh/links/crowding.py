@@ -16,7 +16,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 
 class Rank(IntEnum):
-    """How well this node knows the node at the far end of a link; links of a higher rank go first."""
+    """How well this node knows a link's far end; links with a higher number are closed first."""
 
     OWN = 0  #: this node dialled it
     KNOWN = 1  #: it is a configured peer, or has been a member or linked for ``established_after``

@@ -25,7 +25,7 @@ class _Half:
     read_before: int
 
     def brought(self, window: float, now: float) -> int:
-        """The bytes that have come in about the last *window* seconds, but at least in half of them."""
+        """The bytes that came lately, that is, in the last *window* seconds or in half of them at least."""
         before = self.read if now - self.at >= window / 2 else self.read_before
         return self.link.read_bytes - before
 

@@ -52,7 +52,7 @@ class LinkHost(Interface):
         """A connection is made; its peer has proven nothing yet."""
 
     def may_begin(self, link: MeshProtocol) -> bool:
-        """Whether *link*, which the peer dialled, may read its first bytes; if not, call go_on() later."""
+        """Whether *link*, which the peer dialled, may read its first bytes; if not, go_on() comes later."""
 
     def half_frame(self, link: MeshProtocol, size: int) -> None:
         """*link* keeps *size* bytes of an unfinished frame, or none any more."""

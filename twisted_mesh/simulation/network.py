@@ -76,7 +76,7 @@ class Wire:
 
 
 class Line:
-    """A slow line of one member, for all frames that come to it, or all that it sends.
+    """A slow line of one member: either for all frames to the member, or for all that it sends.
 
     :ivar late_until: when the line will have carried its backlog, if that ever was more than 5 seconds.
     """

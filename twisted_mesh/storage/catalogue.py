@@ -302,7 +302,7 @@ class Catalogue:
                 self._oldest_came = min(self._oldest_came, entry.oldest)
 
     def _evict(self, own: tuple[StreamId, int]) -> None:
-        """Give up batches until a sixteenth of the limit is free; Shares tells the stream of each.
+        """Give up batches until a sixteenth of the limit is free; Shares chooses the stream of each.
 
         This flush gives up at least the bytes above the limit.  If there are many batches, it leaves the
         rest to later flushes.

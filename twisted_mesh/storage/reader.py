@@ -50,7 +50,7 @@ class _Row(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some rows in order.  More may follow from the message *start* on; if it is None, none follow."""
+    """Some rows in order.  More may follow from message *start* on; if *start* is None, none follow."""
 
     rows: Sequence[_Row]
     start: int | None

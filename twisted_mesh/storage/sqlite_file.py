@@ -29,7 +29,7 @@ _MIB: Final = 2**20
 _WAL_PAGES: Final = 2000  # pages of 4 KiB at which SQLite copies its log (guess: twice its own 1000)
 _WAL_BYTES: Final = 16 * _MIB  # that the log keeps on disk after it was copied (guess)
 _PATIENCE: Final = 1.0  # seconds for which the writer waits if another program locks the file (guess)
-_READ_PATIENCE: Final = 0.05  # seconds for the reader, in the reactor's thread (guess)
+_READ_PATIENCE: Final = 0.05  # seconds for which the reader waits, in the reactor's thread (guess)
 _UNKNOWN: Final = 2**63
 #: Errors of a damaged file or a full disk (UnicodeDecodeError: SQLite's message quotes damaged text).
 TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)

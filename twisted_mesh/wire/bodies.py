@@ -30,9 +30,9 @@ ASKS: Final = 64  # added to an entry's kind if its author asks for receipts
 USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
 kind_of: Final = itemgetter(0)  #: returns the kind of an entry
 _type_of: Final = itemgetter(1)
-#: A value takes 8 to 70 bytes unpacked, beside its text (measured), and an empty list or dict 72.
+#: Bytes counted for a value; unpacked, it takes 8 to 70 besides its text (measured).
 _VALUE_BYTES: Final = 16
-_CONTAINER_VALUES: Final = 4
+_CONTAINER_VALUES: Final = 4  # values that a list or dict counts as; an empty one takes 72 bytes (measured)
 _FREE_VALUES: Final = 16  # values of a message that are not counted (guess: most messages have fewer)
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
@@ -103,14 +103,14 @@ def split_entries(body: bytes) -> list[bytes]:
 
 
 def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
-    """The entries in *body*: the first of the two that :func:`unpack_weighed` returns."""
+    """The entries in *body*, as :func:`unpack_weighed` returns them, without their size."""
     return unpack_weighed(body, count)[0]
 
 
 def unpack_weighed(body: bytes, count: int | None = None) -> tuple[list[Entry], int]:
-    """The entries in *body*, and their bytes, of which each value has 16 at least.
+    """The entries in *body*, and their size, which grows with the memory that they take unpacked.
 
-    If a message has no more than 16 values, they are its packed bytes, since any message takes some space.
+    It is the size of *body* in bytes, and 16 bytes more for each value above 16 in a message, on average.
 
     :param count: how many entries there must be, if that is known.
     :raises PoisonedBody: *body* is no list of that many entries, or of more than 16,384.

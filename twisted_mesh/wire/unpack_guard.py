@@ -42,7 +42,7 @@ _LARGE_MESSAGES: Final = 512
 
 
 def _values_of_fixed_size() -> str:
-    """A regular expression for values in a row whose first byte tells their size."""
+    """A regular expression that matches values in a row, each of a size that its first byte tells."""
     heads: defaultdict[int, str] = defaultdict(str)
     for head, size in enumerate(_SIZE):
         heads[size] += f"\\x{head:02x}"

@@ -90,7 +90,7 @@ class Adversary(Member):
 
 
 class Forger(Adversary):
-    """Forges records of others, by which they stop."""
+    """Forges records by which other members stop."""
 
     pace = 1.0
 
@@ -149,7 +149,7 @@ class Accuser(Adversary):
 
 
 class Claimer(Member):
-    """Tells each neighbour that another node uses its key, in a later run."""
+    """Tells each neighbour that another node uses the neighbour's key, in a later run."""
 
     lies = True
 
@@ -166,7 +166,7 @@ class Minter(Adversary):
     """Mints authors, and sends a record and a message of each.
 
     :ivar minted: authors so far; :cvar each_time: authors in each call of :meth:`act`.
-    :cvar most: authors in all; :cvar interval: of their records, in ms.
+    :cvar most: authors in all; :cvar interval: the ``interval`` in their records, in ms.
     :cvar is_silent: whether the authors send no messages.
     """
 
@@ -204,7 +204,7 @@ class Minter(Adversary):
 
 
 class Flooder(Minter):
-    """Makes up authors, each of which sends one message of some size.
+    """Mints authors, each of which sends one message.
 
     :cvar size: bytes of each message.
     """
@@ -215,7 +215,7 @@ class Flooder(Minter):
     size = 2000
 
     def act(self) -> None:
-        """Some more, without a record."""
+        """Mint some authors, each with a message but no record."""
         body = join_entries([pack_entry(0, ["x" * self.size])])
         for _ in range(min(self.each_time, self.most - self.minted)):
             origin, sign = self.mint()

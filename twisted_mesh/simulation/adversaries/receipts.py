@@ -43,7 +43,7 @@ class Swallower(Member):
 
 
 class Tirer(Member):
-    """Relays with so many hops that the next node relays no further."""
+    """Relays receipts and direct messages with so many hops that they go no further."""
 
     lies = True
 

@@ -13,7 +13,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 
 
 def check_at_rest(world: World) -> None:
-    """Check that neighbours hold the same, that no hole is left, and that all held messages came."""
+    """Check that neighbours hold the same, that no hole is left, and that held messages were delivered."""
     authors = _Authors(world)
     for member in world.honest():
         for link in member.links.values():

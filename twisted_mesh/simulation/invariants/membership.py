@@ -24,7 +24,7 @@ class MembershipChecks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._origins = {member.origin: member for member in world.members}
-        self._since: dict[tuple[Member, Member], float] = {}  # by viewer and live member
+        self._since: dict[tuple[Member, Member], float] = {}  # by viewer and live member: since when
         self.wrongs: list[float] = []
         world.changed = self._changed
 

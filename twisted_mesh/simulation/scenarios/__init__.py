@@ -1,1 +1,1 @@
-"""What happens to a simulated mesh."""
+"""Scenarios: the events that happen to a simulated mesh."""

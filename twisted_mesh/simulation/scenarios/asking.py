@@ -211,7 +211,7 @@ class Asking(Play):
             asker.write(reader)
 
     def _unknown(self) -> list[tuple[Asker, str]]:
-        """The receipts that authors lack: each author, with a sentence on a message that a member has."""
+        """The receipts that authors lack, each as the author and a sentence for people."""
         unknown = []
         for asker in self.world.honest():
             for sequence in getattr(asker, "asked", ()):

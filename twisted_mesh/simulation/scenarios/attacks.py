@@ -154,7 +154,7 @@ def _note_frames(stage: Stage) -> None:
 
 
 def _claimed(stage: Stage) -> None:
-    """A node joins by adversaries, which claim that its key has later runs."""
+    """A node joins through adversaries, which claim that its key has later runs."""
     world = stage.world
     *members, newcomer = world.members
     stage.gather(members=members)
