@@ -196,6 +196,18 @@ class TestWaiting(CrowdCase):
         self.assertEqual(a.footprint()["accept_rates"], SITES)
 
 
+class TestHub(CrowdCase):
+    def test_300_clients_of_one_host_that_come_at_once_are_linked_in_two_seconds(
+        self,
+    ) -> None:
+        a = self.crowded()
+        clients = [self.puppet(encrypted=False) for _ in range(300)]
+        for client in clients:
+            self.dial(client, a, host=CROWD, encrypted=False)
+        self.network.advance(2)
+        self.assertEqual(sum(self.linked_to(a, clients)), 300)
+
+
 class TestDescriptors(CrowdCase):
     def allowed(self, descriptors: int, **limits: Any) -> MeshService:
         """A node whose process may have so many descriptors open."""
@@ -206,7 +218,10 @@ class TestDescriptors(CrowdCase):
 
     def test_at_256_descriptors_600_idle_connections_leave_some_free(self) -> None:
         a = self.allowed(256)
-        crowd = [self.silent(a, f"10.8.{number // 100}.{number % 100}") for number in range(600)]
+        crowd = [Raw() for _ in range(600)]
+        for number, raw in enumerate(crowd):
+            self.dial(raw, a, host=f"10.8.{number // 100}.{number % 100}", encrypted=False)
+        self.network.pump()
         self.assertEqual(sum(raw.lost is None for raw in crowd), 64)
         self.result_of(self.crowded().connect(self.host(a), PORT), after=1)
         self.assertEqual(len(self.log("at most 128 links, and 64 connections that have proven nothing")), 1)
