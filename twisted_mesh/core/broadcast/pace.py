@@ -34,7 +34,7 @@ _QUEUE: Final = 64 * 1024  # bytes that may be queued before an answer, in eithe
 _SECONDS: Final = 4.0  # seconds in which slow lines bring all that is asked for at a time (guess)
 _MUCH: Final = 4  # if another link is so many times as fast as a slow one, both are asked (guess)
 _ROUND_TRIPS: Final = 4  # round trips without progress before another link is asked (guess)
-_PATIENT: Final = 5  # the factor for links that bring other batches meanwhile (guess)
+_PATIENT: Final = 5  # times as long to wait for a link that brings other batches meanwhile (guess)
 _URGENT: Final = 1 / 2  # the part of gap_longest after which a hole is urgent (guess)
 
 

@@ -111,7 +111,7 @@ class Repair:
             return max(signs, default=None)
         missing = self._history.head(run) + 1
         waited_for = pull.owing
-        if pull.asked is not None:  # slow links with a claim have their turn after this one
+        if pull.asked is not None:  # the links that announced the run are asked after this one
             waited_for = dict.fromkeys(pull.announced, pull.since) | pull.owing | {pull.asked: pull.since}
         for number, since in waited_for.items():
             link = self._link(number)
@@ -122,7 +122,7 @@ class Repair:
                 signs.append(self._pace.sign(link, since, now) if claims else link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
-        if self._window.is_waiting(run):  # until answers over these links have come
+        if self._window.is_waiting(run):  # until links that are asked for other runs have answered
             asked = [
                 link for link in self._links.all if link.repair.pulls and self._pace.is_slow(link, now)
             ]
@@ -167,7 +167,7 @@ class Repair:
         """
         if (best := self._candidates.way_to(run)) is None:
             return None
-        best.repair.failed.pop(run, None)  # no other link is better
+        best.repair.failed.pop(run, None)  # its failures are forgiven: no other link is better
         self._pulls.setdefault(run, Pull(run)).graft(best.number, now)
         self._wake(now, run)
         return best.number
@@ -184,7 +184,7 @@ class Repair:
             stream = self._history.get(run)
             for link in self._links.fed:
                 low, high = link.frontier.claims.get(run, (1, 0))
-                gave_up = stream is not None and low > high >= stream.high  # and no message of it waits
+                gave_up = stream is not None and low > high >= stream.high  # and holds none of the messages
                 if link.frontier_received and not gave_up and link.number != pull.asked:
                     pull.graft(link.number, now)
             self._wake(now, run)

@@ -45,7 +45,7 @@ class OwedReceipt:
             self.begins_at(self.gaps.pop(0)[1] + 1, self.taken)
 
     def goes_on(self) -> None:
-        """Pass the gaps that lie before the last message taken."""
+        """Begin behind the gaps that lie before the last message taken."""
         while self.gaps and self.taken >= self.gaps[0][1]:
             first, last = self.gaps.pop(0)
             self.begins_at(last + 1, first - 1)
