@@ -41,7 +41,7 @@ PULLED_MOST: Final = 64  # runs that all neighbours are asked for: one author ca
 
 
 class Repair:
-    """The pulls of a node."""
+    """The pulls of a node: one for each run of which it lacks messages."""
 
     def __init__(self, history: History, links: Links, parents: Parents, config: MeshConfig) -> None:
         """:param parents: the link over which each origin's newest message came."""

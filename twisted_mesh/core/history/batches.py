@@ -97,7 +97,7 @@ class Batches:
         """Let *signed* wait behind a hole, and drop the waiting batches that lie within *signed*."""
         batch = signed.batch
         start = end = bisect_left(self._waiting, batch.first)
-        # If it replaces a shorter batch with the same first message, the hole before it stays as old.
+        # If it replaces a shorter batch with the same first message, the hole before it keeps its age.
         arrived = self._by_first.get(batch.first, (now, signed))[0]
         while end < len(self._waiting) and self._last(self._waiting[end]) <= batch.last:
             self.waiting_bytes -= cost(self._by_first.pop(self._waiting[end])[1])

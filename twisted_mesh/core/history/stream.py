@@ -242,7 +242,7 @@ class Stream:
         return [*takewhile(lambda arrived: arrived[1].batch.last > self.storing, newest)][::-1]
 
     def begin_behind(self, last: int) -> None:
-        """Announce only messages behind *last*, since storage lacks some before."""
+        """Announce only messages behind *last*, since storage lacks some of those before."""
         self.low = max(self.low, min(last + 1, self.batches.begin(self.head)))
 
     def given_up(self, low: int) -> None:
@@ -344,7 +344,7 @@ class Stream:
             yield Missing(first, self._end_of_missing(storage, end if came else last), missing is not None)
 
     def _end_of_missing(self, storage: StoredBatches, last: int) -> int:
-        """The last message that storage lacks, if it lacks all up to *last*."""
+        """The end of the range that storage lacks; it lacks all messages up to *last* at least."""
         came = False
         end = self.batches.begin(self.head) - 1
         for read in storage.read(self.run, last + 1, end, _LOOK_ON):

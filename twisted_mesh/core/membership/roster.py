@@ -248,7 +248,7 @@ class Roster:
                     author.since += late
 
     def age(self, author: Author, now: float) -> float:
-        """The seconds since the author's record came; more if it is gone longer.
+        """Seconds since the author's record came; if the author is gone, so many that it counts as gone.
 
         A node that gets this record and age in a ROSTER forgets the author when this node does.
         """
