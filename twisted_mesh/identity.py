@@ -35,12 +35,12 @@ MAX_EPOCH: Final = 2**62  # no honest epoch is greater (docs/protocol.rst)
 #: The highest epoch of the node's own key that the node believes if a peer claims it.  An epoch is a time
 #: in milliseconds since 1970; this one is in the year 2248.
 MOST_CLAIMED: Final = 2**43
-#: Up to so many milliseconds are added to an epoch at random: with a dead clock, two runs that begin from
-#: one backup of the key's files would have the same epoch.  This number is for a clock that is ahead of the
-#: last epoch, and so may work: two starts that are more than a second apart keep their order (guess).
+#: If the clock is ahead of the last epoch, the random part of a new epoch is below so many milliseconds:
+#: two starts more than a second apart keep their order (guess).  Without it, two runs with a dead clock
+#: that begin from one backup of the key's files would have the same epoch.
 _CHANCE: Final = 2**10
-#: The number for a clock that is not ahead: one pair of runs in a million has the same epoch, and it takes
-#: 13 million starts without a clock to come to :data:`MOST_CLAIMED` (guess).
+#: If the clock is not ahead, the random part is below this: one pair of runs in a million has the same
+#: epoch, and it takes 13 million starts without a clock to come to :data:`MOST_CLAIMED` (guess).
 _CHANCE_WITHOUT_CLOCK: Final = 2**20
 _IDS_CACHED: Final = 4096  # ids kept of the origins used last (guess)
 _HIGHEST_BIT: Final = 1 << 255  # of a packed point: the sign of x; the other bits are y

@@ -144,7 +144,7 @@ class MonotonicClock:
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except BaseException:  # as in a reactor, the other calls are still made
+            except BaseException:  # the other calls are still made, as by a reactor
                 _log.failure("a timed call failed")
         if not self._active:
             self._calls.clear()

@@ -34,14 +34,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m twisted_mesh.simulation",
         description="Play schedules of loss, crash and partition, and check every promise.",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the first run (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run (default 1)")
     parser.add_argument("--runs", type=int, default=1, help="seeds to play, one after the other")
     parser.add_argument(
         "--nodes",
         type=span,
         default=range(1),
         metavar="N",
-        help="in each run; LOW-HIGH goes through these from seed to seed (default: as the schedule says)",
+        help="nodes in each run; LOW-HIGH: a number of these by the seed (default: as the schedule says)",
     )
     parser.add_argument(
         "--schedule",
@@ -51,7 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"one of {', '.join((*SCHEDULES, *ASKING, JOINT, *STAGED))} "
         "(default: all but those that take minutes)",
     )
-    parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no new run after so many minutes")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--trace", action="store_true", help="print every frame (of one run)")
     shown.add_argument(

@@ -129,7 +129,7 @@ class Catalogue:
         self._database = database
         self._limits = limits
         self._entries: dict[StreamId, Entry] = {}
-        # The streams that this flush changes, with the lows that the core knows.
+        # The streams that this flush changes; of each, the low that the core knows.
         self._known_lows: dict[StreamId, int] = {}
         self._rows: list[tuple[object, ...]] = []  # batches of this flush that are not inserted yet
         self._may_give_up = 0  # batches that this flush may still give up

@@ -199,7 +199,7 @@ class _Walk:
     def __init__(self) -> None:
         self.containers = 0  # lists and dicts, counted once for each place where they are
         self._bytes = 0  # of the packets as packed, at least
-        self._around: set[int] = set()  # id() of each container around the present value
+        self._around: set[int] = set()  # id() of each list and dict around the present value
 
     def values(self, values: Collection[object], depth: int = 0) -> None:
         """Check *values*; the errors are those of :func:`pack_entry`."""

@@ -42,7 +42,7 @@ _LARGE_MESSAGES: Final = 512
 
 
 def _values_of_fixed_size() -> str:
-    """A regular expression that matches values in a row, each of a size that its first byte tells."""
+    """A regular expression that matches a row of values that each show their size by the first byte."""
     heads: defaultdict[int, str] = defaultdict(str)
     for head, size in enumerate(_SIZE):
         heads[size] += f"\\x{head:02x}"
