@@ -27,7 +27,7 @@ from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 _MIB: Final = 2**20
 _WAL_PAGES: Final = 2000  # pages of 4 KiB at which SQLite copies its log (guess: twice its own 1000)
-_WAL_BYTES: Final = 16 * _MIB  # that the log keeps on disk after it was copied (guess)
+_WAL_BYTES: Final = 16 * _MIB  # bytes of the log that stay on disk after it was copied (guess)
 _PATIENCE: Final = 1.0  # seconds for which the writer waits if another program locks the file (guess)
 _READ_PATIENCE: Final = 0.05  # seconds for which the reader waits, in the reactor's thread (guess)
 _UNKNOWN: Final = 2**63

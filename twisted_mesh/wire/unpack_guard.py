@@ -25,15 +25,16 @@ MAX_CONTAINERS: Final = 16_384  # lists and dicts in a batch (measured: they tak
 # Finds the head of a dict of 1,024 entries or more, or bytes that look like such a head.
 _large_dict = re.compile(rb"\xde[\x04-\xff]|\xdf").search
 
-# The bytes that a value takes, by its first byte; 0 if the first byte alone does not tell.
+# By first byte: the size of a value in bytes; 0 if the first byte alone does not tell the size.
 _SIZE = bytearray(256)
 _SIZE[0x00:0x80] = b"\x01" * 128  # small integers
 _SIZE[0xA0:0xC0] = bytes(range(1, 33))  # short text
 _SIZE[0xC0], _SIZE[0xC2], _SIZE[0xC3] = 1, 1, 1  # None, False, True
 _SIZE[0xCA:0xD4] = bytes((5, 9, 2, 3, 5, 9, 2, 3, 5, 9))  # floats and integers
 _SIZE[0xE0:0x100] = b"\x01" * 32  # small negative integers
-_LENGTH: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}  # text, bytes
-_COUNT: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}  # lists, dicts
+# By first byte: in how many further bytes the length, or the count of items, is.
+_LENGTH: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}  # long text and bytes
+_COUNT: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}  # long lists and dicts
 _CONTAINERS: Final = bytes((*range(0x80, 0xA0), *_COUNT))  # the first bytes of lists and dicts
 
 # A body with more bytes than this for each message is read value by value at once: counting the bytes that
