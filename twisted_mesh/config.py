@@ -234,6 +234,8 @@ class MeshConfig:
     #: Authors of whom this node notes that runs had ended before it joined (guess: four times
     #: ``members_limit``).
     ended_limit: int = 16_384
+    #: Authors of which the lowest valid epoch is kept: four times as many as can be on the roster (guess).
+    floors_limit: int = 16_384
     #: Messages that wait in one ``messages()``; further ones are read from the history later (10,000 was
     #: too few for a burst of short lines while a terminal was busy: measured).
     queue_limit: int = 100_000

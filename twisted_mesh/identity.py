@@ -3,7 +3,8 @@
 Contract: a node's *origin* is its 32-byte Ed25519 public key.  Its *id* is base58 of the SHA-384 of the
 origin, so no other key has the id.  A key file is PKCS8 PEM, with mode 0600.  It is created only if there
 is no such file, and refused if others can read it.  The newest epoch is in ``FILE.epoch`` beside the key
-file, and is on disk before a run uses it.
+file, and is on disk before a run uses it.  ``FILE.runs`` has the epoch and the end of earlier runs, of
+which others may still hold messages.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _CHANCE: Final = 2**10
 #: If the clock is not ahead, the random part is below this: one pair of runs in a million has the same
 #: epoch, and it takes 13 million starts without a clock to come to :data:`MOST_CLAIMED` (guess).
 _CHANCE_WITHOUT_CLOCK: Final = 2**20
+_RUNS_KEPT: Final = 256  # earlier runs kept beside a key: hourly restarts for ten days (guess)
 _IDS_CACHED: Final = 4096  # ids kept of the origins used last (guess)
 _HIGHEST_BIT: Final = 1 << 255  # of a packed point: the sign of x; the other bits are y
 _PRIME: Final = 2**255 - 19
@@ -87,9 +89,14 @@ class Identity:
     def __init__(self, key: Ed25519PrivateKey, path: Path | None = None) -> None:
         self._key = key
         self._newest_epoch = 0
+        self._is_new = path is None  # whether the key was made in this process
+        self._runs: list[
+            tuple[int, int]
+        ] = []  # earlier runs, lowest first: epoch, and end in ms since 1970
         # Absolute: a daemon may change its directory before it writes the epoch.
         self.path = None if path is None else path.absolute()
         self._epoch_file = None if self.path is None else self.path.with_name(f"{self.path.name}.epoch")
+        self._runs_file = None if self.path is None else self.path.with_name(f"{self.path.name}.runs")
         self.origin = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.id = id_of(self.origin)
         self.sign = key.sign
@@ -138,7 +145,9 @@ class Identity:
             _sync_directory(file)
         except OSError as error:
             raise IdentityError(f"identity {file}: {error.strerror}") from error
-        return cls(key, file)
+        identity = cls(key, file)
+        identity._is_new = True
+        return identity
 
     @classmethod
     def load_or_create(cls, path: str | os.PathLike[str]) -> Self:
@@ -164,13 +173,50 @@ class Identity:
         epoch = least + draw(chance) if least + chance <= MOST_CLAIMED else least
         if epoch > MAX_EPOCH:
             raise IdentityError(f"epoch {epoch} is beyond 2^62: is this machine's clock right?")
-        if self._epoch_file is not None:
+        runs = self._earlier_runs(kept, wall_ms)
+        if self._epoch_file is not None and self._runs_file is not None:
+            file = self._runs_file
             try:
-                replace_synced(self._epoch_file, b"%d\n" % epoch)
+                if runs:
+                    replace_synced(file, b"".join(b"%d %d\n" % run for run in runs))
+                file = self._epoch_file
+                replace_synced(file, b"%d\n" % epoch)
             except OSError as error:
-                raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
-        self._newest_epoch = epoch
+                raise IdentityError(f"epoch {file}: {error.strerror}") from error
+        self._newest_epoch, self._runs = epoch, runs
         return epoch
+
+    def earlier_runs(self, seconds: float, wall_ms: int) -> tuple[tuple[int, float], ...]:
+        """The epochs of earlier runs that ended less than *seconds* ago, each with the rest of that time.
+
+        Epoch 0 stands for all runs of which nothing is known.  If a clock was wrong, a run may be returned
+        for too long.
+        """
+        rests = ((epoch, seconds - max(0, wall_ms - end) / 1000) for epoch, end in self._runs)
+        return tuple((epoch, rest) for epoch, rest in rests if rest > 0)
+
+    def _earlier_runs(self, kept: int, wall_ms: int) -> list[tuple[int, int]]:
+        """The runs before the one that begins now, the newest of which is *kept*; 0 if none is known."""
+        runs = self._kept_runs(kept, wall_ms)
+        if kept:
+            runs.append((kept, wall_ms))
+        # No run ended before it began: the clock was wrong
+        runs = sorted((epoch, end if end >= epoch else max(wall_ms, epoch)) for epoch, end in runs)
+        while len(runs) > _RUNS_KEPT:
+            (lowest, end), (_, later), *rest = runs
+            runs = [(lowest, max(end, later)), *rest]
+        return runs
+
+    def _kept_runs(self, kept: int, wall_ms: int) -> list[tuple[int, int]]:
+        unknown = [] if self._is_new else [(0, wall_ms)]
+        if self._newest_epoch or (file := self._runs_file) is None:
+            return self._runs[:]
+        try:
+            lines = file.read_bytes().splitlines()
+            runs = [(int(epoch), int(end)) for epoch, end in map(bytes.split, lines)]
+        except (OSError, ValueError):
+            return unknown
+        return runs if kept else unknown
 
     def _kept_epoch(self) -> int:
         if (file := self._epoch_file) is None:

@@ -206,7 +206,7 @@ def presence(
 
     :param more: other fields of the presence.
     """
-    record = Presence(origin_of(name), epoch, counter, sequence, None, 0, None, {}, 0, 30_000, 0, b"")
+    record = Presence(origin_of(name), epoch, counter, sequence, None, 0, None, {}, 0, 30_000, 0, b"", 0)
     return signed_record(structs.replace(record, **more))
 
 

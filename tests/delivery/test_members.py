@@ -26,7 +26,13 @@ LONGEST = {f"{number:08}": "v" * 20 for number in range(16)}
 def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRecord:
     """A PRESENCE record that *author* has signed."""
     values = {"sequence": 0, "address": None, "role": Role.MEMBER, "label": None, "tags": {}}
-    values |= {"retention": 600, "interval": 30_000, "flags": PresenceFlags(0), "credential": b""}
+    values |= {
+        "retention": 600,
+        "interval": 30_000,
+        "flags": PresenceFlags(0),
+        "credential": b"",
+        "floor": 0,
+    }
     record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
     array = codec.pack(record)
     text = codec.signed_text(codec.network_digest(author.network.id), array, Kind.PRESENCE)

@@ -629,7 +629,7 @@ def presence(author: LocalNode, counter: int) -> SignedRecord:
     """A PRESENCE record that *author* has signed."""
     return Signer(author).signed(
         Presence(
-            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b""
+            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b"", 0
         )
     )  # fmt: skip
 

@@ -70,6 +70,7 @@ class TestProfile(SynchronousTestCase):
             said.tags,
             *(MAX_NUMBER, MAX_INTERVAL, PresenceFlags(7)),
             bytes(MAX_CREDENTIAL),
+            MAX_NUMBER,
         )
         self.assertLessEqual(len(codec.pack(largest)), MAX_RECORD + MAX_CREDENTIAL)
         self.refused(f"at most {MOST_SAID} bytes", label="l" * 63 + "é")

@@ -88,9 +88,10 @@ class TestAttacks(SynchronousTestCase):
         self.assertGreaterEqual(max(tables), full)
 
     def test_messages_of_runs_that_have_ended_do_not_come_to_newcomers(self) -> None:
-        stage = self.assert_nothing_comes_of("ended-runs", 10)
-        recorders = [member for member in stage.world.members if isinstance(member, Recorder)]
-        self.assertGreater(sum(member.repeated for member in recorders), 100)
+        for name in ("ended-runs", "void-runs"):
+            stage = self.assert_nothing_comes_of(name, 10)
+            recorders = [member for member in stage.world.members if isinstance(member, Recorder)]
+            self.assertGreater(sum(member.repeated for member in recorders), 100)
 
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
         only_at_length()

@@ -376,7 +376,7 @@ class TestEpochs(IdentityCase):
         self.identity.next_epoch(NOW + 2, least)
         self.assertEqual(victim.read_bytes(), b"precious")
         self.assertEqual({name.parent for name in names}, {self.directory.absolute()})
-        self.assertEqual(len(set(names)), 3)
+        self.assertEqual(len(set(names)), 5)  # three epochs, and twice the runs before
 
     def test_a_link_in_place_of_the_epoch_is_replaced_and_not_followed(self) -> None:
         victim = self.directory / "victim"
@@ -417,11 +417,46 @@ class TestEpochs(IdentityCase):
         error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW, least)
         self.assertIn("Is a directory", str(error))
 
+    def test_earlier_runs_are_known_until_nobody_can_hold_messages_of_them(self) -> None:
+        hour = 3_600_000
+        self.assertEqual(Identity.generate().earlier_runs(9.0, NOW), ())
+        epochs = []
+        for started in range(3):
+            identity = Identity.load(self.file)
+            epochs.append(identity.next_epoch(NOW + started * hour, least))
+        known = identity.earlier_runs(9000.0, NOW + 2 * hour + 1000)
+        self.assertEqual(known, ((0, 1799.0), (epochs[0], 5399.0), (epochs[1], 8999.0)))
+        self.assertEqual(identity.earlier_runs(7200.0, NOW + 2 * hour)[0][0], epochs[0])
+        self.assertEqual(identity.earlier_runs(9000.0, NOW + 9 * hour), ())
+
+    def test_what_is_not_known_of_earlier_runs_counts_as_ended_just_now(self) -> None:
+        runs_file = self.directory / "node.pem.runs"
+        for content in (None, b"junk\n", b"5 6 7\n"):
+            self.identity.next_epoch(NOW, least)
+            runs_file.unlink(missing_ok=True)
+            if content is not None:
+                runs_file.write_bytes(content)
+            identity = Identity.load(self.file)
+            later = identity.next_epoch(NOW + 9000, least)
+            self.assertEqual(identity.earlier_runs(60.0, NOW + 9000)[0], (0, 60.0))
+            # The clock was wrong when a run ended: no run ends before it begins
+            identity = Identity.load(self.file)
+            identity.next_epoch(0, least)
+            self.assertEqual(identity.earlier_runs(60.0, NOW)[-1], (later, 60.0))
+            self.identity = Identity.load(self.file)
+
+    def test_of_too_many_earlier_runs_the_oldest_count_as_one(self) -> None:
+        for started in range(300):
+            self.identity.next_epoch(NOW + started * 1000, least)
+        runs = self.identity.earlier_runs(1000.0, NOW + 300_000)
+        self.assertEqual((len(runs), runs[0][0]), (256, NOW))
+        self.assertEqual(runs[0][1], 1000.0 - (300 - 44))
+
     def test_an_epoch_that_cannot_be_written_is_not_used(self) -> None:
         self.identity.next_epoch(NOW, least)
         with full_disk():
             error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW + 5)
-        self.assertIn(str(self.epoch_file), str(error))
+        self.assertIn(str(self.file), str(error))
         self.assertEqual(self.epoch_file.read_bytes(), b"1800000000000\n")
         self.assertEqual(self.identity.next_epoch(NOW + 5, least), NOW + 5)
 

@@ -46,7 +46,7 @@ class TestBounds(WireCase):
     def test_presence(self) -> None:
         kind, bad = Kind.PRESENCE, NUMBERS[1]
         self.assert_bounds(kind, 0, *KEYS)
-        for at in (1, 5, 8, 10):
+        for at in (1, 5, 8, 10, 12):
             self.assert_bounds(kind, at, *NUMBERS)
         self.assert_bounds(kind, 2, *SEQUENCES)
         # The message behind the last one must have a number, too.
@@ -116,6 +116,7 @@ class TestLargest(WireCase):
             {f"{number:02}": "v" * 20 for number in range(MAX_TAGS)},
             *(MAX_NUMBER, MAX_INTERVAL, MAX_NUMBER),
             bytes(MAX_CREDENTIAL),
+            MAX_NUMBER,
         )
         frame = SignedRecord(largest, bytes(64), codec.pack(largest))
         self.assertEqual(decode(payload(encode(frame))), frame)

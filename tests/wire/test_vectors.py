@@ -78,6 +78,7 @@ PRESENCE = Presence(
     interval=30_000,
     flags=1,
     credential=b"",
+    floor=EPOCH - 1000,
 )
 SUSPECT = Suspect(accuser=IDENTITY.origin, member=bytes(range(32)), epoch=1, counter=5)
 DIRECT = Direct(

@@ -30,6 +30,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from math import inf
 from typing import Final, TypeVar, assert_never
 
 import msgspec
@@ -106,6 +107,9 @@ class LocalNode(msgspec.Struct, frozen=True):
     profile: Profile = Profile()
     retention: int = 0  # the seconds for which it holds messages for others, as in PRESENCE
     ephemeral: bool = False  # whether its key was made for this run alone
+    #: Epochs of its earlier runs, each with the seconds for which others may hold messages of it.  Epoch 0
+    #: stands for all runs of which the node knows nothing.
+    earlier: tuple[tuple[int, float], ...] = ((0, inf),)
 
 
 class Peer(msgspec.Struct, frozen=True):

@@ -184,13 +184,14 @@ class Node:
         accepted are published in the new run.  Otherwise all stay in this run, held for others.
         """
         outbox, history, settled = self.outbox, self.history, self.settled
-        unsent = [] if settled else outbox.unsent(history)
-        if settled:
+        stays = settled and self.membership.conflict.floor <= outbox.run[1]
+        unsent = [] if stays else outbox.unsent(history)
+        if stays:
             history.accepted_of_earlier(outbox.run, outbox.accepted)
         else:
             history.discard(outbox.run)  # its unsent messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
-        node.outflow.congested = self.outflow.congested and not settled  # so that Drained still follows
+        node.outflow.congested = self.outflow.congested and not stays  # so that Drained still follows
         node.membership.conflict.follow(self.membership.conflict)
         node._broadcast.joining.believes_claims = False
         return node, unsent
@@ -386,7 +387,7 @@ class Node:
     def _evident(self, author: Author, now: float) -> None:
         """Take in the newest record of an author, which says how far its stream has come."""
         if self._broadcast.joining.settled_by is None:  # otherwise _start() does this later
-            self._broadcast.recorded(author.presence, now)
+            self._delivered(self._broadcast.recorded(author.presence, now), now)
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
 

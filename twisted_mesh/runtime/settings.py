@@ -121,4 +121,5 @@ class Settings:
             self._profile,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
+            earlier=me.earlier_runs(max(limits.history_seconds, limits.store_seconds), wall_ms),
         )  # fmt: skip

@@ -143,6 +143,7 @@ class Member:
     :ivar line: the line that all frames to it share; :ivar uplink: that of all its own; None: no limit.
     :ivar host: the host from which its connections come.
     :ivar address: where it can be dialled, or None; :ivar role: in its record, as is *retention*.
+    :ivar earlier: its earlier runs, as in :class:`LocalNode`.
     :ivar caller: dials for its application, or None.
     :ivar table: its routing table: the number of the link to each node, by id.
     :ivar renewals: how many runs its present process has begun besides the first.
@@ -168,6 +169,7 @@ class Member:
         self.replay = 0
         self.role = Role.MEMBER
         self.retention = 0
+        self.earlier: tuple[tuple[int, float], ...] = ((0, inf),)
         self.host = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self.address: Address | None = (self.host, 4444)
         self.caller: Caller | None = None
@@ -242,6 +244,7 @@ class Member:
             self._verify,
             Profile(role=self.role, overlay=self.world.overlay),
             retention=self.retention,
+            earlier=self.earlier,
         )
 
     def _randomness(self) -> random.Random:

@@ -87,6 +87,8 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     :ivar interval: ms until the node sends its next record, at the latest.
     :ivar flags: some of :class:`PresenceFlags`.
     :ivar credential: proof that the node may be an author; empty if every node may.
+    :ivar floor: no message of the node's runs below this epoch is valid any more.  If it is greater than
+        ``epoch``, ``epoch`` counts instead.
     """
 
     kind: ClassVar = Kind.PRESENCE
@@ -102,6 +104,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     interval: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL)]
     flags: Number
     credential: Annotated[bytes, msgspec.Meta(max_length=MAX_CREDENTIAL)]
+    floor: Number
 
     @property
     def signer(self) -> bytes:

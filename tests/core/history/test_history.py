@@ -827,6 +827,42 @@ def processor_time(do: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
+class TestFloors(HistoryTestCase):
+    """Nothing is taken of runs below the floor of their author."""
+
+    def raised(self, floor: int) -> Gaps:
+        """Raise Anna's floor; the gaps that follow."""
+        return told(self.history.raise_floor(ANNA[0], floor))
+
+    def test_runs_below_it_are_taken_nowhere(self) -> None:
+        self.assertEqual(self.raised(5), [])
+        self.assertEqual(self.raised(3), [])
+        for epoch, is_void in ((4, True), (5, False)):
+            run = (ANNA[0], epoch)
+            self.assertEqual(self.history.is_void(run), is_void)
+            self.assertEqual(self.history.is_duplicate(batch("anna", 1, epoch=epoch).batch), is_void)
+            self.assertEqual(self.history.next_missing(run, 1, 9), None if is_void else (1, 9))
+            self.history.hinted(run, 3, 0)
+            self.assertEqual(self.history.get(run) is None, is_void)
+
+    def test_what_was_held_of_them_is_discarded_and_what_was_missing_is_a_gap(self) -> None:
+        self.take(1, 2)
+        self.take(5)
+        self.take(1, name="bert")
+        self.assertEqual(self.raised(1), [])
+        self.assertEqual(self.raised(2), [(3, 4, [(5, 5)])])
+        footprint = self.history.footprint()
+        self.assertEqual((footprint["open_streams"], footprint["waiting_bytes"]), (1, 0))
+        self.assertEqual(self.take(9), [])
+
+    def test_of_too_many_the_one_named_longest_ago_is_forgotten(self) -> None:
+        self.make(floors_limit=2)
+        for name in ("anna", "bert", "anna", "cleo"):
+            list(self.history.raise_floor(origin_of(name), 5))
+        voids = [self.history.is_void((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
+        self.assertEqual((voids, self.history.footprint()["floors"]), ([True, False, True], 2))
+
+
 class TestCost(HistoryTestCase):
     """No order of arrival costs more than its bytes, tens of thousands of batches or not."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from random import Random
 
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
@@ -10,6 +11,7 @@ from tests.core.network import (
     closing,
     forged,
     have,
+    local_node,
     of,
     origin_of,
     presence,
@@ -22,7 +24,15 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core import admission
-from twisted_mesh.core.events import KeyInUse, Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.events import (
+    EpochConflict,
+    KeyInUse,
+    Leaving,
+    LinkClosed,
+    MemberChanged,
+    Send,
+    Timer,
+)
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
@@ -62,7 +72,7 @@ class TestOwnRecord(MembershipTestCase):
     def test_it_is_said_when_the_first_link_is_up(self) -> None:
         effects = self.up(1, "anna")
         expected = Presence(
-            origin_of("me"), 1, 1, 0, (HOST, 4444), 0, "kitchen", {"floor": "1"}, 600, 30_000, 0, b""
+            origin_of("me"), 1, 1, 0, (HOST, 4444), 0, "kitchen", {"floor": "1"}, 600, 30_000, 0, b"", 0
         )
         self.assertEqual(self.own(effects), expected)
         self.assertEqual(of(effects, MemberChanged), [])
@@ -146,6 +156,52 @@ class TestOwnRecord(MembershipTestCase):
 
     def test_who_was_never_there_does_not_say_so(self) -> None:
         self.assertEqual(self.handle(Leaving()), [])
+
+
+class TestFloors(MembershipTestCase):
+    """A record says which of its author's runs are over for good."""
+
+    def floor(self, effects: list[object]) -> int:
+        """The floor in the last own record that is sent over the first link."""
+        signed = of(self.all_frames(effects, 1), SignedRecord)[-1]  # type: ignore[arg-type]
+        assert isinstance(signed.record, Presence)
+        return signed.record.floor
+
+    def test_it_is_the_lowest_run_of_which_others_may_hold_messages(self) -> None:
+        self.manner = {"earlier": ((3, 10.0), (5, 100.0))}
+        self.make(epoch=9)
+        self.assertEqual(self.floor(self.up(1, "anna")), 3)
+        self.assertEqual(self.floor(self.wait(40)), 5)
+        self.assertEqual(self.floor(self.wait(90)), 9)
+
+    def test_if_earlier_runs_are_unknown_there_is_none(self) -> None:
+        self.assertEqual(self.floor(self.up(1, "anna")), 0)
+
+    def test_a_settled_node_that_lacked_something_of_a_lower_run_is_told_a_gap(self) -> None:
+        self.up(1, "anna")
+        self.receive(1, roster(), batch("dora", 1, epoch=3), batch("dora", 3, epoch=3))
+        effects = self.receive(1, presence("dora", 1, epoch=5, floor=5))
+        self.assertEqual((self.gaps(effects), self.delivered(effects)), ([(2, 2)], [(3, [3])]))
+        effects = self.receive(1, batch("dora", 4, epoch=3), have("dora", 1, 9, epoch=4))
+        self.assertEqual((self.delivered(effects), self.wants(effects, 1)), ([], []))
+        self.assertEqual(self.node.footprint()["open_streams"], 0)
+
+    def test_a_floor_above_the_run_of_its_record_voids_no_message_of_that_run(self) -> None:
+        self.up(1, "anna")
+        self.receive(1, roster(), presence("dora", 1, epoch=5, floor=9))
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 1, epoch=5))), [(1, [1])])
+
+    def test_a_run_below_a_floor_of_the_own_key_is_replaced_with_what_nobody_has_of_it(self) -> None:
+        for floor, unsent in ((7, 0), (8, 1)):
+            self.make(epoch=7)
+            self.up(1, "anna")
+            self.receive(1, roster())
+            self.publish("a")
+            effects = self.receive(
+                1, presence("me", 1, epoch=9, floor=floor, flags=PresenceFlags.LEAVING)
+            ) + self.wait(1)
+            self.assertEqual(of(effects, EpochConflict), [EpochConflict(9)])
+            self.assertEqual(len(self.node.next_run(local_node("me", 10), Random(1))[1]), unsent)
 
 
 class TestGuest(MembershipTestCase):

@@ -116,10 +116,14 @@ class Broadcast:
         for run, skip in self.joining.start(records, now):
             yield from self.inbound.skipped([skip], now)
             self.repair.ask_again(run, now)
+        for presence in records:
+            yield from self.recorded(presence, now)
 
-    def recorded(self, presence: Presence, now: float) -> None:
-        """Take in an author's newest record, which says how many messages it has published."""
+    def recorded(self, presence: Presence, now: float) -> Iterator[Outcome]:
+        """Take in an author's newest record: how much it has published, and which of its runs are void."""
         self._history.hinted((presence.origin, presence.epoch), presence.sequence, now)
+        floor = min(presence.floor, presence.epoch)
+        yield from self.inbound.skipped(self._history.raise_floor(presence.origin, floor), now)
 
     def evict(self, now: float) -> Iterator[Outcome]:
         """Keep the history within its limits, after a batch or a record: both can open a stream."""

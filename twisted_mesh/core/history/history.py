@@ -53,6 +53,7 @@ class History:
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
         self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed streams, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
+        self._floors: OrderedDict[bytes, int] = OrderedDict()  # by origin: nothing lower is taken
         self._ended: dict[bytes, int] = {}  # by origin: lower epochs had ended before this node joined
         self.held_bytes = 0
         self.waiting_bytes = 0
@@ -112,6 +113,28 @@ class History:
         for origin, epoch in newest.items():
             if origin in self._ended or len(self._ended) < self._config.ended_limit:
                 self._ended[origin] = max(epoch, self._ended.get(origin, 0))
+
+    def is_void(self, run: StreamId) -> bool:
+        """Whether *run* is below the floor of its author, so that no message of it is taken."""
+        return run[1] < self._floors.get(run[0], 0)
+
+    def raise_floor(self, origin: bytes, floor: int) -> Iterator[Skip]:
+        """Take no message of *origin*'s runs below *floor*; yield the holes of runs that are discarded.
+
+        Of more than ``floors_limit`` authors, the one whose floor came longest ago is forgotten.
+        """
+        if not floor:
+            return
+        known = self._floors.get(origin, 0)
+        self._floors[origin] = max(floor, known)
+        self._floors.move_to_end(origin)
+        if len(self._floors) > self._config.floors_limit:
+            self._floors.popitem(last=False)
+        if floor > known:
+            for stream in [one for run, one in self._of.get(origin, {}).items() if run[1] < floor]:
+                while stream.has_hole:
+                    yield self._skip(stream)
+                self._close(stream)
 
     def end(self, run: StreamId) -> None:
         """Deliver nothing more of *run*, if it is open."""
@@ -182,9 +205,10 @@ class History:
             self._close(stream)
 
     def is_duplicate(self, batch: Batch) -> bool:
-        """Whether all messages of *batch* have come already."""
-        if (stream := self._open.get((batch.origin, batch.epoch))) is None:
-            return batch.last <= self._closed.get((batch.origin, batch.epoch), 0)
+        """Whether all messages of *batch* have come already, or its run is void."""
+        run = (batch.origin, batch.epoch)
+        if (stream := self._open.get(run)) is None:
+            return batch.last <= self._closed.get(run, 0) or self.is_void(run)
         return stream.covers(batch)
 
     def has_hole(self, run: StreamId) -> bool:
@@ -196,7 +220,7 @@ class History:
         if (stream := self._open.get(run)) is not None:
             return stream.next_missing(first, last)
         first = max(first, self._closed.get(run, 0) + 1)
-        return (first, last) if first <= last else None
+        return (first, last) if first <= last and not self.is_void(run) else None
 
     def has_room(self, signed: SignedBatch) -> bool:
         """Whether *signed* joins the head of its stream, or there is memory in which it can wait."""
@@ -226,7 +250,7 @@ class History:
         if stream is not None and stream.equivocated:
             return  # nothing more of the run is held, so nothing is missing
         if stream is None:
-            if sequence <= self._closed.get(run, 0):
+            if sequence <= self._closed.get(run, 0) or self.is_void(run):
                 return
             stream = self._meet(run, now)
             self.changed(run)
@@ -327,6 +351,7 @@ class History:
             **self.authors.footprint(),
             "closed_authors": len(self._newest_closed),
             "ended_authors": len(self._ended),
+            "floors": len(self._floors),
             "holed_streams": len(self._holed),
             "held_batches": sum(map(len, self._open.values())),
             "held_bytes": self.held_bytes,

@@ -44,6 +44,7 @@ class Announcing:
     _leaving: bool = False
     _refuted: float = -inf
     _refutes: bool = False  # whether a refutation waits for refute_pause
+    _began: float = inf  # when the first record was sent
     _second_at: float = inf  # when to send the second record
 
     def __post_init__(self) -> None:
@@ -89,11 +90,18 @@ class Announcing:
             | (PresenceFlags.EPHEMERAL if me.ephemeral else 0)
             | (PresenceFlags.ASKS if self.asks else 0),
             b"",
+            self._floor(now),
         )
         self._records.own, self._records.own_rank = self._signer.signed(presence), self.rank
         self._published, self._due = now, now + interval / 1000
         self._refutes = False
         self._records.push(self._records.own, presence, None)
+
+    def _floor(self, now: float) -> int:
+        """The lowest epoch of the runs of which others may still hold messages."""
+        me = self._local_node
+        self._began = min(self._began, now)
+        return min((epoch for epoch, rest in me.earlier if self._began + rest > now), default=me.epoch)
 
     def announce_first(self, now: float) -> None:
         """Send the first record, unless that was done."""

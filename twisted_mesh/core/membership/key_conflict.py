@@ -48,6 +48,7 @@ class KeyConflict:
     signed: SignedRecord | None = None  # its newest record; None if only its messages came
     rank: Rank = (0, 0)  # the rank of that record; (0, 0) without one
     contact: Contact | None = None
+    floor: int = 0  # the highest floor that a record of it has named
     _until: float = inf  # when the other node counts as gone
     _earliest: float = -inf  # when a new run may begin
     _ran_out: float = -inf  # when the last new run began
@@ -76,6 +77,7 @@ class KeyConflict:
         self._begin(presence.epoch, now)
         self.signed, self.rank = signed, (presence.epoch, presence.counter)
         self.contact = contact
+        self.floor = max(self.floor, min(presence.floor, presence.epoch))
         self._heard = heard
         if presence.flags & PresenceFlags.LEAVING:
             self._until = now

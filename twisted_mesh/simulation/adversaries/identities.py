@@ -190,7 +190,7 @@ class Minter(Adversary):
         """The record of the minted author *origin*."""
         sequence = 0 if self.is_silent else 1
         interval = self.interval
-        return Presence(origin, 1, 1, sequence, address, Role.MEMBER, MINTED, {}, 0, interval, 0, b"")
+        return Presence(origin, 1, 1, sequence, address, Role.MEMBER, MINTED, {}, 0, interval, 0, b"", 0)
 
     def act(self) -> None:
         """Mint some authors, each with a message."""

@@ -118,6 +118,7 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "open_streams": config.open_streams,
         "closed_streams": config.closed_streams,
         "ended_authors": config.ended_limit,
+        "floors": config.floors_limit,
         "held_bytes": config.history_bytes,
         "waiting_bytes": config.waiting_bytes,
         "unsent_bytes": config.unsent_bytes,

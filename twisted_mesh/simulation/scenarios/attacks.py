@@ -68,8 +68,11 @@ def _replayed(stage: Stage) -> None:
     _note_frames(stage)
 
 
-def _recorded(stage: Stage) -> None:
-    """Adversaries send messages of ended runs again; a member that joins later must not get them."""
+def _recorded(voids: bool, stage: Stage) -> None:
+    """Adversaries send messages of ended runs again; a member that joins later must not get them.
+
+    :param voids: whether the authors' newest records say that the ended runs are over for good.
+    """
     world = stage.world
     *members, first, second = world.members
     authors = [member for member in members if not member.lies and member is not stage.contact][:3]
@@ -81,6 +84,8 @@ def _recorded(stage: Stage) -> None:
     for author in authors:
         world.crash(author)
     stage.run(2 * world.config.history_seconds)
+    for author in authors if voids else ():
+        author.earlier = ()
     stage.gather(members=authors)
     stage.run(5.0)
     stage.say(authors)
@@ -96,6 +101,8 @@ def _recorded(stage: Stage) -> None:
         old = [run for run in member.delivered if run[1] < ended.get(run[0], 0)]
         if old and member in (first, second):
             world.violated(member, "duplicates", f"{len(old)} runs that had ended before it came")
+        if voids and any(stream.run[1] < ended.get(stream.run[0], 0) for stream in member.node.history):
+            world.violated(member, "limits", "holds messages of a run that is over for good")
     recorders = [member for member in members if isinstance(member, Recorder)]
     stage.note(f"{sum(member.repeated for member in recorders)} batches of ended runs were repeated")
     _note_frames(stage)
@@ -284,6 +291,8 @@ class ToOneVictim(Misleader):
 
 #: Rosters are right after 45 s instead of 105.
 BRISK = MeshConfig(presence_interval=10.0)
+#: Nobody holds messages for long.
+PASSING = replace(BRISK, history_seconds=5.0)
 #: Few new authors are let in at a time.
 FEW = replace(BRISK, authors_burst=64, authors_a_minute=60.0)
 #: The roster is small: minted authors fill it in seconds.
@@ -307,7 +316,8 @@ ATTACKS = {
     "asked-again": Scene(_attack, 12, replace(BRISK, claims_in_all=500), kinds=(Asker, Asker)),
     "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
-    "ended-runs": Scene(_recorded, 12, replace(BRISK, history_seconds=5.0), kinds=(Recorder, Recorder)),
+    "ended-runs": Scene(partial(_recorded, False), 12, PASSING, kinds=(Recorder, Recorder)),
+    "void-runs": Scene(partial(_recorded, True), 12, PASSING, kinds=(Recorder, Recorder)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
     "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
     "eclipse": Scene(_surrounded, 51, kinds=(Encircler,) * 5),
