@@ -32,7 +32,7 @@ from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
-#: The errors of a Deferred that timed out: CancelledError for callbacks added before addTimeout().
+#: The errors of a Deferred that timed out; callbacks added before addTimeout() get CancelledError.
 _TIMED_OUT: Final = (DeferredTimeout, CancelledError)
 _log = Logger()
 

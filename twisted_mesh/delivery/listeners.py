@@ -34,7 +34,7 @@ class Listeners(EventEmitter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._called: dict[str, tuple[Listener, ...]] = {}  # by event, until a listener comes or goes
+        self._called: dict[str, tuple[Listener, ...]] = {}  # cache of the listeners, by event
 
     @overload
     def on(self, event: str, f: None = None) -> Callable[[F], F]: ...

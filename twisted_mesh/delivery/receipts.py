@@ -162,7 +162,7 @@ class Receipts:
         return receipt
 
     def numbered(self, numbered: events.Numbered) -> None:
-        """Give receipts the numbers that their messages have now, and open them in the core."""
+        """Give receipts the numbers that their messages have now, and ask the core to track them."""
         numbers = []
         before, self._numbered = self._numbered, self._numbered + numbered.count
         while self._unnumbered:

@@ -185,7 +185,7 @@ class MemoryNetwork:
         self.ends.remove(end)
 
     def finish(self, end: MemoryTransport) -> None:
-        """Once no partition is between its hosts, let *end* read what arrived, then the stream's end."""
+        """When no partition is between its hosts, let *end* read to the end of the stream."""
         if self.is_partitioned(end.hosts):
             self._late.append(end)
         else:

@@ -228,7 +228,7 @@ class RunningNode:
             self._delivery.failed(error)
             if self.driver.node.settled:
                 return  # publish nothing: a number could be used twice; the core asks again after key_retry
-            local_node = self.driver.local_node()  # as before: a neighbour proves the epoch
+            local_node = self.driver.local_node()  # with the old epoch
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))
         self._key_is_back.happened(None)

@@ -27,12 +27,12 @@ _log = Logger()
 
 
 class Host(NamedTuple):
-    """What a service takes from its host, and :class:`~twisted_mesh.testing.MemoryMesh` from a seed.
+    """What a service takes from its host; :class:`~twisted_mesh.testing.MemoryMesh` replaces all of it.
 
     :ivar wall_clock: gives seconds since 1970; :ivar verify: checks signatures.
     :ivar draw: draws a number from 0 to its argument - 1 that nobody can foresee.
-    :ivar allow_descriptors: lets the process open so many descriptors, if the host allows; returns how many
-        it may have open, or None if that is not known.
+    :ivar allow_descriptors: asks the host to allow the process this many open descriptors; returns how many
+        it allows, or None if that is not known.
     """
 
     wall_clock: Callable[[], float]
