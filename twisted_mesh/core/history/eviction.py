@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heapreplace
-from typing import Final
+from typing import Any, Final
 
 from twisted_mesh.core.events import StreamId
 
@@ -25,60 +25,8 @@ def reduced(limit: int) -> int:
     return limit * (_SLACK - 1) // _SLACK
 
 
-_Key = bool | str | bytes | StreamId
-
-
-class _Group:
-    """Parts that share room: the bytes of all, and which part has most.
-
-    A part is again a group, or a run, which is a group without parts.
-
-    :ivar size: bytes of all parts, also of those that were passed over.
-    :ivar factor: for how many bytes each of its bytes counts in the group that it is a part of.
-    """
-
-    __slots__ = ("_heap", "_parts", "factor", "size")
-
-    def __init__(self, factor: int = 1) -> None:
-        self.factor = factor
-        self.size = 0
-        self._parts: dict[_Key, _Group] = {}
-        self._heap: list[tuple[int, _Key, _Group]] = []  # minus the bytes, as they count
-
-    def part(self, key: _Key, factor: int = 1) -> _Group:
-        """The part with that key; it begins empty."""
-        part = self._parts.get(key)
-        if part is None:
-            part = self._parts[key] = _Group(factor)
-        return part
-
-    def sort(self) -> None:
-        """Find the part that has most; all parts have their bytes by now."""
-        for part in self._parts.values():
-            part.sort()
-        self._heap = [(-part.size * part.factor, key, part) for key, part in self._parts.items()]
-        heapify(self._heap)  # no two keys are equal, so groups are never compared
-
-    @property
-    def first(self) -> tuple[_Key, _Group] | None:
-        """The part that has most and its key; None if all were passed over."""
-        return self._heap[0][1:] if self._heap else None
-
-    def gave_up(self, size: int) -> None:
-        """Note that the run that has most, in the part that has most, gave up *size* bytes."""
-        self.size -= size
-        if self._heap:
-            _, key, part = self._heap[0]
-            part.gave_up(size)
-            heapreplace(self._heap, (-part.size * part.factor, key, part))
-
-    def pass_over(self) -> None:
-        """Pass over the run that has most in the part that has most."""
-        part = self._heap[0][2]
-        if part.first is not None:
-            part.pass_over()
-        if part.first is None:
-            heappop(self._heap)
+_Heap = list[tuple[int, Any]]
+"""Minus the bytes of each part, and its key: a side, site, origin or run; the largest comes first."""
 
 
 class Shares:
@@ -87,39 +35,58 @@ class Shares:
     :ivar turn: the run whose turn it is; None if all were passed over.
     """
 
-    __slots__ = ("_all", "turn")
+    __slots__ = ("_origins", "_runs", "_sides", "_sites", "turn")
 
     def __init__(self, sizes: Iterable[tuple[StreamId, str | None, int]]) -> None:
-        """:param sizes: each run, its author's introducer (None if the author is known), its bytes."""
-        self._all = _Group()
+        """:param sizes: of each run the introducer of its author, None if it is known, and the bytes."""
+        self._runs: dict[str | None, dict[bytes, _Heap]] = {}  # by introducer and origin
         for run, introducer, size in sizes:
-            if introducer is None:
-                side = self._all.part(False)
-                groups = [side, side.part(run[0])]
-            else:
-                side = self._all.part(True, _NEW_COUNTS)
-                site = side.part(introducer)
-                groups = [side, site, site.part(run[0])]
-            for group in (*groups, groups[-1].part(run)):
-                group.size += size
-        self._all.sort()
+            self._runs.setdefault(introducer, {}).setdefault(run[0], []).append((-size, run))
+        self._origins = {
+            introducer: [(_total(heap), origin) for origin, heap in heaps.items()]
+            for introducer, heaps in self._runs.items()
+        }
+        self._sites: _Heap = [
+            (_total(heap), site) for site, heap in self._origins.items() if site is not None
+        ]
+        self._sides: _Heap = []  # whether the authors of this side are new
+        if None in self._origins:
+            self._sides.append((_total(self._origins[None]), False))
+        if self._sites:
+            self._sides.append((_NEW_COUNTS * _total(self._sites), True))
+        for heaps in self._runs.values():
+            for heap in heaps.values():
+                heapify(heap)
+        for heap in (*self._origins.values(), self._sites, self._sides):
+            heapify(heap)
         self._next()
 
     def gave_up(self, size: int) -> None:
         """Note that the run whose turn it was gave up *size* bytes."""
-        self._all.gave_up(size)
+        for heap in self._heaps():
+            held, key = heap[0]
+            heapreplace(heap, (held + (_NEW_COUNTS * size if key is True else size), key))
         self._next()
 
     def pass_over(self) -> None:
         """Note that the run whose turn it was can give up no more; its bytes still count for its origin."""
-        self._all.pass_over()
+        for heap in reversed(self._heaps()):
+            heappop(heap)
+            if heap:
+                break
         self._next()
 
+    def _heaps(self) -> list[_Heap]:
+        """The heaps that have the turn's side, site, origin and run on top."""
+        is_new = self._sides[0][1]
+        site = self._sites[0][1] if is_new else None
+        origins = self._origins[site]
+        below = [origins, self._runs[site][origins[0][1]]]
+        return [self._sides, self._sites, *below] if is_new else [self._sides, *below]
+
     def _next(self) -> None:
-        self.turn: StreamId | None = None
-        first = self._all.first
-        while first is not None:
-            key, group = first
-            if isinstance(key, tuple):
-                self.turn = key
-            first = group.first
+        self.turn: StreamId | None = self._heaps()[-1][0][1] if self._sides else None
+
+
+def _total(heap: _Heap) -> int:
+    return sum(held for held, _ in heap)
