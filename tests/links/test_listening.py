@@ -25,6 +25,7 @@ from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
+from twisted_mesh.links.listening import BACKLOG, parse_listen
 from twisted_mesh.service import MeshService
 
 LOCAL = "tcp:0:interface=127.0.0.1"
@@ -128,6 +129,18 @@ class TestPorts(TestCase):
             (line,) = [line for line in map(formatEvent, events) if " listens on " in line]
             self.assertTrue(line.endswith(f" listens on {told}"), line)
             events.clear()
+
+    def test_a_tcp_port_has_room_for_many_that_connect_at_once_unless_a_backlog_is_given(self) -> None:
+        for description, backlog in (
+            ("tcp:0", BACKLOG),
+            ("tcp:0:interface=127.0.0.1", BACKLOG),
+            ("tcp:port=0", BACKLOG),
+            (r"tcp6:0:interface=\:\:1", BACKLOG),
+            ("tcp:0:backlog=5", 5),
+            ("tcp6:0:7", 7),
+        ):
+            (endpoint,) = parse_listen(None, [description])
+            self.assertEqual(endpoint._backlog, backlog, description)  # type: ignore[attr-defined]
 
     def test_a_unix_socket_is_its_owners_alone_unless_a_mode_is_given(self) -> None:
         folder = tempfile.mkdtemp()
