@@ -231,6 +231,8 @@ class MeshConfig:
     open_streams: int = 16_384
     #: Heads of closed streams kept; for one more, the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
+    #: Heads of closed streams kept of one author; of more, the lowest run is forgotten, and void (guess).
+    closed_runs: int = 256
     #: Authors of whom this node notes that runs had ended before it joined (guess: four times
     #: ``members_limit``).
     ended_limit: int = 16_384

@@ -855,6 +855,47 @@ class TestFloors(HistoryTestCase):
         self.assertEqual((footprint["open_streams"], footprint["waiting_bytes"]), (1, 0))
         self.assertEqual(self.take(9), [])
 
+    def closed(self, *epochs: int, name: str = "anna") -> Gaps:
+        """Let runs come and be closed; the gaps that follow."""
+        for epoch in epochs:
+            self.history.add(batch(name, 1, epoch=epoch), 0)
+            self.history.discard((origin_of(name), epoch))
+        return self.evict()
+
+    def test_runs_without_end_push_out_no_head_of_another_and_nothing_comes_twice(self) -> None:
+        self.make(closed_runs=3, closed_streams=1000)
+        self.closed(1, name="bert")
+        self.closed(*range(100, 200), 50)
+        self.assertEqual(self.history.footprint()["closed_streams"], 4)
+        for name, epochs in (("anna", range(50, 200)), ("bert", (1,))):
+            for epoch in epochs:
+                self.assertTrue(self.history.is_duplicate(batch(name, 1, epoch=epoch).batch), epoch)
+        self.assertFalse(self.history.is_duplicate(batch("anna", 1, epoch=200).batch))
+
+    def test_a_lower_run_that_is_open_goes_before_a_higher_one_that_is_closed(self) -> None:
+        self.make(closed_runs=3)
+        for first in (1, 3):
+            self.take(first)
+        self.assertEqual(self.closed(2, 3, 4), [])
+        self.assertEqual(self.closed(5), [(2, 2, [(3, 3)])])
+        self.assertEqual(
+            [self.history.is_void((ANNA[0], epoch)) for epoch in (1, 2, 3)], [True, True, False]
+        )
+
+    def test_runs_that_only_others_have_claimed_make_no_run_void(self) -> None:
+        self.make(closed_runs=3)
+        self.take(1)
+        for epoch in range(5, 15):
+            self.history.start_at((ANNA[0], epoch), 9, 9, 0)
+            self.history.discard((ANNA[0], epoch))
+        self.assertEqual((self.evict(), self.history.is_void(ANNA)), ([], False))
+
+    def test_own_runs_are_forgotten_and_not_void(self) -> None:
+        self.make(closed_runs=1)
+        self.take(1, name="me")
+        self.closed(2, 3, 4, name="me")
+        self.assertEqual((self.history.head(ME), self.history.is_void(ME)), (1, False))
+
     def test_of_too_many_the_one_named_longest_ago_is_forgotten(self) -> None:
         self.make(floors_limit=2)
         for name in ("anna", "bert", "anna", "cleo"):

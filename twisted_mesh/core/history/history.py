@@ -8,6 +8,7 @@ is kept.  The number of closed streams is bounded, too.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -51,6 +52,9 @@ class History:
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
+        #: The epochs of closed runs in which the author has signed something, by origin, lowest first.
+        self._closed_of: dict[bytes, list[int]] = {}
+        self._crowded: dict[bytes, None] = {}  # origins with more of them than are kept
         self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed streams, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
         self._floors: OrderedDict[bytes, int] = OrderedDict()  # by origin: nothing lower is taken
@@ -314,6 +318,8 @@ class History:
                 self._evict_bytes(own, own_accepted, lost=False)
             if self.held_bytes > config.history_bytes:
                 self._evict_bytes(own, own_accepted, lost=True)
+        while self._crowded:
+            yield from self._forget_lowest(next(iter(self._crowded)), own)
         while len(self._open) > config.open_streams:
             streams = self._of[next(iter(self._greedy))] if self._greedy else self._open
             stream = next(iter(streams.values()))
@@ -350,6 +356,8 @@ class History:
             "closed_streams": len(self._closed),
             **self.authors.footprint(),
             "closed_authors": len(self._newest_closed),
+            "closed_origins": len(self._closed_of),
+            "crowded_origins": len(self._crowded),
             "ended_authors": len(self._ended),
             "floors": len(self._floors),
             "holed_streams": len(self._holed),
@@ -411,6 +419,7 @@ class History:
     def _begin(self, run: StreamId, head: int, base: int, now: float) -> Stream:
         """Open a stream; if it was closed, it begins no lower than its known head."""
         closed = self._closed.pop(run, 0)
+        self._uncount(run)
         stream = self._open[run] = Stream(run, max(head, closed), max(base, closed), now, self._storage)
         stream.introducer = self.authors.introducer(run[0], now)
         siblings = self._of.setdefault(run[0], OrderedDict())
@@ -444,12 +453,47 @@ class History:
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
         self._keep_head(stream.run, head)
+        if stream.signed:  # others can claim any runs of this author
+            epochs = self._closed_of.setdefault(origin, [])
+            insort(epochs, stream.run[1])
+            if len(epochs) > self._config.closed_runs:
+                self._crowded[origin] = None
         if self._changes is not None:
             self._changes.closed(stream.run, head, self._config.closed_streams)
         if len(self._closed) > self._config.closed_streams:
             (origin, epoch), _ = self._closed.popitem(last=False)
+            self._uncount((origin, epoch))
             if self._newest_closed.get(origin) == epoch:
                 del self._newest_closed[origin]
+
+    def _uncount(self, run: StreamId) -> None:
+        """Note that *run* is not closed any more."""
+        epochs = self._closed_of.get(run[0], [])
+        if run[1] in epochs:
+            epochs.remove(run[1])
+            if not epochs:
+                del self._closed_of[run[0]]
+
+    def _forget_lowest(self, origin: bytes, own: StreamId) -> Iterator[Skip]:
+        """Forget the lowest closed runs of *origin*, which has too many; lower open runs are closed first.
+
+        They would be delivered again, so from now on nothing is taken of them.
+        """
+        del self._crowded[origin]
+        while len(epochs := self._closed_of.get(origin, [])) > self._config.closed_runs:
+            lower = [
+                one for run, one in self._of.get(origin, {}).items() if run[1] < epochs[0] and run != own
+            ]
+            for stream in lower:
+                while stream.has_hole:
+                    yield self._skip(stream)
+                self._close(stream)
+            self._crowded.pop(origin, None)
+            lowest = self._closed_of[origin][0]
+            del self._closed[origin, lowest]
+            self._uncount((origin, lowest))
+            if origin != own[0]:
+                yield from self.raise_floor(origin, lowest + 1)
 
     def _keep_head(self, run: StreamId, head: int) -> None:
         origin, epoch = run
