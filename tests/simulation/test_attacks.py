@@ -62,6 +62,11 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)
 
+    def test_many_of_one_host_that_surround_a_node_do_not_isolate_it(self) -> None:
+        stage = self.assert_nothing_comes_of("besieged", 37)
+        besiegers, _, _, others, *_ = stage.notes[0].split()
+        self.assertGreaterEqual((int(besiegers), int(others)), (1, 2))
+
     def test_members_that_claim_to_hold_everything_do_not_hide_the_one_that_does(self) -> None:
         self.assert_nothing_comes_of("hidden-holder", 14)
 

@@ -14,7 +14,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
-from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
+from twisted_mesh.core.overlay.neighbourhood import NO_ROOM, Neighbourhood
 from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.errors import Reason
 
@@ -115,8 +115,9 @@ class LinkLife:
     def kept(self, link: Link, now: float) -> None:
         """Make an exchange a link between neighbours, unless there is another link to its node."""
         self._links.make_neighbour(link)
-        self._neighbourhood.kept(link, now)
-        if self._links.is_kept(link):
+        if not self._neighbourhood.kept(link, now):
+            self.close(link.number, Reason.ROOM, NO_ROOM, now)
+        elif self._links.is_kept(link):
             self._now_up(link, now)
         else:
             self.close(link.number, *self._links.why_double(link), now)

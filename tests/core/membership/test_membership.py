@@ -490,6 +490,15 @@ class TestStaying(EvidenceTestCase):
         self.assertEqual(of(self.receive(9, roster(last=False)), LinkUp), [])
         self.assertEqual(of(self.receive(9, roster()), LinkUp), [LinkUp(9)])
 
+    def test_with_twenty_neighbours_that_came_unsought_there_is_no_room(self) -> None:
+        self.star()
+        for number in range(100, 120):
+            self.open(number, f"dialler {number}", purpose=Purpose.URGENT)
+        self.exchange()
+        effects = self.receive(9, roster(vote=KeepVote.WANTED))
+        self.assertEqual(self.closed(effects), [(9, Reason.ROOM)])
+        self.assertEqual(of(effects, LinkUp), [])
+
     def test_where_a_link_was_made_meanwhile_one_of_both_stays(self) -> None:
         for outgoing in (True, False):
             self.knows()

@@ -9,7 +9,7 @@ from tests.core.network import contact_of, link_of
 from tests.core.overlay_case import OverlayCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.overlay import WALKS, Overlay
-from twisted_mesh.core.overlay.search import PATIENCE
+from twisted_mesh.core.overlay.search import DRAW_PATIENCE, PATIENCE
 from twisted_mesh.core.rate import WALK_BURST
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
@@ -55,6 +55,15 @@ class WholeOverlayCase(OverlayCase):
         self.assertTrue(self.open(index, purpose, outgoing=outgoing))
         self.overlay.up(self.over(index), self.now)
 
+    def draw(self) -> int:
+        """Let the node that is dialled next become a neighbour; its index."""
+        self.dialled.clear()
+        while not self.dialled:
+            self.wait(0.5)
+        index, purpose = self.dialled[0]
+        self.link(index, purpose, outgoing=True)
+        return index
+
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         until = self.now + seconds
@@ -85,6 +94,24 @@ class TestRoom(WholeOverlayCase):
         for index in range(1, 20):
             self.assertTrue(self.open(index, Purpose.JOIN if index % 2 else Purpose.URGENT))
 
+    def test_who_comes_unsought_is_admitted_up_to_twenty(self) -> None:
+        for index in range(1, 21):
+            self.assertTrue(self.open(index, Purpose.URGENT))
+        self.assertFalse(self.open(21, Purpose.URGENT))
+        self.assertTrue(self.open(22, Purpose.JOIN))
+        self.assertTrue(self.open(23, Purpose.URGENT, outgoing=True))
+        self.overlay.closed(self.over(1), Reason.LOST, self.now)
+        self.assertTrue(self.open(21, Purpose.URGENT))
+
+    def test_and_few_of_one_site_that_is_not_private(self) -> None:
+        self.assertEqual(
+            [self.open(index, Purpose.URGENT, host="9.9.9.9") for index in range(1, 7)],
+            [True] * 4 + [False] * 2,
+        )
+        self.assertTrue(self.open(7, Purpose.URGENT, host="9.9.9.8"))
+        for index in range(8, 16):
+            self.assertTrue(self.open(index, Purpose.URGENT, host="10.7.7.7"))
+
     def test_with_its_view_full_a_node_refuses_others_and_remembers_them(self) -> None:
         for index in range(1, 6):
             self.assertTrue(self.open(index))
@@ -105,10 +132,10 @@ class TestRoom(WholeOverlayCase):
         for index in (1, 2, 3):
             self.assertTrue(self.open(index))
         self.assertFalse(self.open(4))
-        self.link(5, Purpose.NEIGHBOUR, outgoing=True)
+        self.draw()
         self.assertFalse(self.open(4))
         self.overlay.closed(self.over(3), Reason.LOST, self.now)
-        self.link(6, Purpose.NEIGHBOUR, outgoing=True)
+        self.draw()
         self.assertTrue(self.open(4))
 
     def test_no_place_is_kept_where_all_there_are_find_one(self) -> None:
@@ -144,7 +171,7 @@ class TestRoom(WholeOverlayCase):
         self.wait(1)
         self.assertEqual(self.dialled, [(9, Purpose.URGENT)])
         for index in range(1, 6):
-            self.link(index)
+            self.link(index, Purpose.JOIN, outgoing=True)
         self.assertFalse(self.open(9, Purpose.NEIGHBOUR, outgoing=True))
         self.assertEqual(self.overlay.footprint()["overlay_dials"], 0)
 
@@ -464,7 +491,7 @@ class TestSearch(WholeOverlayCase):
 
     def test_where_all_are_full_it_asks_less_and_less_often(self) -> None:
         for index in (1, 2, 3):
-            self.link(index)
+            self.link(index, Purpose.JOIN, outgoing=True)
         self.know(*range(10, 40))
         self.refuse_all(60)
         asked = len(self.dialled)
@@ -477,6 +504,77 @@ class TestSearch(WholeOverlayCase):
         asked = len(self.dialled)
         self.refuse_all(3)
         self.assertGreater(len(self.dialled), asked)
+
+    def surround(self) -> None:
+        """Let twenty nodes of one host become neighbours, which dial this one."""
+        for index in range(1, 21):
+            self.assertTrue(self.open(index, Purpose.URGENT, host="10.7.7.7", address=False))
+            self.overlay.up(self.over(index), self.now)
+
+    def test_whoever_dials_it_a_node_searches_until_it_has_drawn_two_neighbours(self) -> None:
+        self.surround()
+        self.know(*range(30, 50))
+        drawn = [self.draw(), self.draw()]
+        self.dialled.clear()
+        self.wait(600)
+        self.assertEqual(self.dialled, [])
+        self.overlay.closed(self.over(drawn[0]), Reason.LOST, self.now)
+        self.wait(20)
+        self.assertNotEqual(self.dialled, [])
+
+    def test_if_it_has_drawn_none_it_soon_insists_and_if_one_later(self) -> None:
+        self.surround()
+        self.know(*range(30, 40))
+        self.refuse_all(10)
+        purposes = [purpose for _, purpose in self.dialled]
+        self.assertEqual(purposes[: PATIENCE + 1], [Purpose.NEIGHBOUR] * PATIENCE + [Purpose.URGENT])
+        self.link(self.dialled[-1][0], Purpose.URGENT, outgoing=True)
+        self.dialled.clear()
+        self.refuse_all(120)
+        purposes = [purpose for _, purpose in self.dialled]
+        self.assertEqual(purposes.index(Purpose.URGENT), DRAW_PATIENCE)
+
+    def test_the_two_are_of_different_sites_if_it_knows_such(self) -> None:
+        self.surround()
+        self.know(30, 31)
+        for index in (30, 31):
+            self.draw()
+            self.overlay.closed(self.over(index), Reason.DISCONNECT, self.now)
+        self.know(*range(32, 34))
+        for index in (self.draw(), self.draw()):
+            node = self.overlay._active.over(self.over(index))
+            assert node is not None
+            node.host = "9.9.9.9"
+        self.dialled.clear()
+        self.wait(600)
+        self.assertEqual(self.dialled, [])  # it knows nobody else
+        self.know(34)
+        self.assertEqual(self.draw(), 34)
+
+    def test_with_nobody_left_to_dial_it_looks_once_a_minute(self) -> None:
+        self.surround()
+        self.know(30)
+        self.may_dial = False
+        self.wait(600)
+        self.overlay._passive.put_off(contact_of(30).id, self.now + 1e6)
+        self.wait(600)
+        looks = 0
+        until = self.now + 600
+        while (wake := self.overlay.wake) is not None and wake <= until:
+            looks += wake == self.overlay._search.wake
+            self.now = max(wake, self.now)
+            self.overlay.tick(self.now)
+        self.assertTrue(5 <= looks <= 20, looks)
+
+    def test_who_was_sent_there_by_a_node_it_has_drawn_counts_as_drawn(self) -> None:
+        self.link(1)
+        self.know(2)
+        drawn = self.draw()
+        for requester, target in ((drawn, 8), (1, 9)):
+            frame = ForwardJoin(contact_of(target), 0, True)
+            self.overlay.forward_join(self.over(requester), frame, self.now)
+            self.link(target, outgoing=True)
+        self.assertEqual([int(node.id) for node in self.overlay._active.drawn()], [8])
 
     def test_with_less_than_half_of_its_neighbours_it_insists(self) -> None:
         self.link(1)

@@ -367,9 +367,9 @@ class TestRules(OverlayCase):
     def test_whom_the_application_wants_stays_and_two_this_node_has_dialled(self) -> None:
         nodes = self.nodes(9)
         for node in nodes[:5]:
-            node.ours = node.pinned = True
+            node.drawn = node.pinned = True
         for node in nodes[5:7]:
-            node.ours = True
+            node.drawn = True
         for _ in range(40):
             self.now += self.config.move_timeout
             self.pass_rounds(1)
@@ -377,7 +377,7 @@ class TestRules(OverlayCase):
         self.active = ActiveView()
         self.setUp()
         for node in self.nodes(9)[:2]:
-            node.ours = True
+            node.drawn = True
         for _ in range(40):
             self.now += self.config.move_timeout
             self.pass_rounds(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -34,6 +34,8 @@ from twisted_mesh.wire.membership import (
     Shuffle,
     ShuffleReply,
 )
+
+NO_ROOM: Final = "this node has neighbours enough"  #: why a link is refused
 
 Gossip = ForwardJoin | Shuffle | ShuffleReply
 
@@ -85,7 +87,7 @@ class Neighbourhood:
                 return "this node has enough visitors"
             self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
         elif self.overlay is not None and not self.overlay.opened(link, _contact(link), now):
-            return "this node has neighbours enough"
+            return NO_ROOM
         return None
 
     def vote(self, link: Link) -> KeepVote:
@@ -117,11 +119,11 @@ class Neighbourhood:
         """Take in the *vote* that ends the peer's roster; return whether an exchange makes neighbours."""
         return link.is_exchange and self.exchange.roster_received(link, vote)
 
-    def kept(self, link: Link, now: float) -> None:
-        """Take in that an exchange has become a link between neighbours."""
+    def kept(self, link: Link, now: float) -> bool:
+        """Take in that an exchange has become a link between neighbours; whether there is room for it."""
         assert self.overlay is not None  # a node without an overlay votes NEVER
         link.purpose = Purpose.URGENT
-        self.overlay.opened(link, _contact(link), now)
+        return self.overlay.opened(link, _contact(link), now)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 

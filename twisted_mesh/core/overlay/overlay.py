@@ -113,15 +113,15 @@ class Overlay:
         :param contact: the contact of the peer, if the peer told one; :meth:`located` can follow.
         """
         id, purpose, outgoing = link.peer.id, link.purpose, link.outgoing
-        refused = purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now)
-        if refused and self._active.get(id) is None:
+        if self._active.get(id) is None and not self._has_room_for(link, now):
             if outgoing:
                 self._search.drop(id)
             if contact is not None and believed(contact.host, link.host):
                 self._learn((contact,), MET, now)
             return False
         node = self._active.add(link, now)
-        node.ours |= outgoing
+        node.drawn |= outgoing and (purpose is Purpose.JOIN or self._search.drew(id))
+        node.unsought = len(node.links) == 1 and self._is_unsought(link)
         node.pinned |= outgoing and purpose is Purpose.JOIN
         if purpose is Purpose.JOIN and not outgoing:
             node.joins = True
@@ -130,6 +130,16 @@ class Overlay:
             self.located(link, contact, now)
         self._rewiring.review(now)
         return True
+
+    def _has_room_for(self, link: Link, now: float) -> bool:
+        if link.purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now):
+            return False
+        return not self._is_unsought(link) or self._active.has_room_for_unsought(link.host)
+
+    @staticmethod
+    def _is_unsought(link: Link) -> bool:
+        """Whether only the peer's overlay wants the link: neither this node nor an application does."""
+        return not link.outgoing and link.purpose is not Purpose.JOIN
 
     def located(self, link: Link, contact: Contact, now: float) -> None:
         """Take in that the peer of a link says where others can dial it."""

@@ -33,8 +33,8 @@ from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 #: Neighbours above ``active_view`` that are no reason to move: some node must have them (measured: without
 #: this 100 newcomers dial four times as often until they rest, and ten times as often afterwards).
 SPARE: Final = 1
-#: Dialled neighbours that are never moved.  All others could belong to one adversary, whose nodes would
-#: decline to be moved (Bitcoin keeps its outbound links, too).
+#: Neighbours drawn by this node that are never moved.  All others could belong to one adversary, whose
+#: nodes would decline to be moved (Bitcoin keeps its outbound links, too).
 KEPT: Final = 2
 PART: Final = 4  # a round moves a quarter of the surplus neighbours (guess)
 SLOWER: Final = 1.1  # the factor by which the wait between rounds grows (guess)
@@ -117,11 +117,11 @@ class Rewiring:
         """Ask one neighbour to move to another, if *seeking* to one that seeks more; False if none can."""
         locked = {target for target, _ in self._asked.values()}
         nodes = [node for node in self._active.up() if node.id not in self._asked]
-        ours = sum(node.ours for node in self._active)
+        drawn = len(self._active.drawn())
         movable = [
             node
             for node in nodes
-            if not (node.pinned or node.id in locked or (node.ours and ours <= KEPT))
+            if not (node.pinned or node.id in locked or (node.drawn and drawn <= KEPT))
             and self._staying.get(node.id, -inf) <= now
             and now - node.since >= self._config.overlay_interval  # the node has had time to learn contacts
         ]
@@ -164,10 +164,16 @@ class Rewiring:
         self._effects.send((link,), ForwardJoin(contact, 1, True))
 
     def up(self, id: bytes) -> Link | None:
-        """Take in that a link to the node *id* is up; return the link to end now, if any."""
-        if self._task is not None and self._task.contact.id == id:
-            return self._finish(self._task)
-        return None
+        """Take in that a link to the node *id* is up; return the link to end now, if any.
+
+        The node is as good as the requester, which has chosen it: if this node drew that, this counts, too.
+        """
+        if self._task is None or self._task.contact.id != id:
+            return None
+        requester, target = self._active.over(self._task.link), self._active.get(id)
+        if (ended := self._finish(self._task)) is not None and requester is not None and target is not None:
+            target.drawn |= requester.drawn
+        return ended
 
     def failed(self, id: bytes) -> None:
         """Take in that the node *id* was not found."""

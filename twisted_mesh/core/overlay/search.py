@@ -5,9 +5,10 @@ neighbour.  A node that refuses is dialled again later.  A node that all others 
 rarely: if all views are full, some node always has one neighbour less than it wants.  A node with less than
 half of the neighbours it wants insists instead: its dials are URGENT, and are not refused.
 
-Some places are kept for nodes that this node dials, and no second neighbour is taken from a host while
-there are other hosts to dial.  Otherwise an attacker could take all places, and this node would hear only
-the messages that the attacker passes on.
+Two neighbours are nodes that this one has drawn from its contacts, of different sites if there are: an
+attacker can take all other places, by dialling, or by sending this node to others.  So the search goes on
+until there are two, whatever other neighbours there are, and places are kept for them.  Besides, a host
+gets no second place while there are other hosts to dial.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, PassiveView, Randomness, jitter
 from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.reachability import counted_site
 from twisted_mesh.wire.membership import Contact, Purpose
 
-#: Places kept for neighbours that this node dials, as long as there are nodes to dial (guess).
-RESERVED: Final = 2
+#: Neighbours that this node draws itself, as long as there are nodes to dial (guess).
+DRAWN: Final = 2
+#: The most seconds until a node that only wants such neighbours looks again for somebody to dial (guess).
+IDLE_LONGEST: Final = 60.0
 #: Refusals in a row after which a node with less than half of its neighbours insists, since all others may
 #: be full (guess).
 PATIENCE: Final = 2
@@ -32,6 +36,10 @@ AT_ONCE: Final = (3, 2)
 #: How many overlay_intervals a node with half of its neighbours waits between attempts: others need places
 #: more (measured: 100 newcomers come to rest with a tenth fewer dials than without this wait).
 CALM: Final = 2
+#: The same two of a node that has neighbours enough and only wants to draw a second (measured: with less, a
+#: hundred newcomers link with the few that they know first).
+DRAW_CALM: Final = 10
+DRAW_PATIENCE: Final = 4
 HASTY_LONGEST: Final = 2.0  # seconds between attempts at most, with under half of the neighbours (guess)
 PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is tried again (guess)
 
@@ -51,6 +59,7 @@ class Search:
     # By id: until when the dial counts, and whether a walk that ended here was the reason for it.
     _dials: dict[bytes, tuple[float, bool]] = field(default_factory=dict)
     _refusals: int = 0  # of all nodes, in a row
+    _idle: int = 0  # looks in a row at which there was nobody to dial
     wake: float | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +79,7 @@ class Search:
         id = link.peer.id
         if link.outgoing:
             _, walk = self._dials.get(id, (now, False))
-            return len(self._active) < self._config.active_view + walk
+            return len(self._active) < self._config.active_view + walk or (not walk and self._draws > 0)
         places = self._config.active_view - len(self._active)
         everybody = {id, *self._dials, *self._passive, *(node.id for node in self._active)}
         if places <= 0 or len(everybody) <= self._config.active_view:
@@ -78,10 +87,28 @@ class Search:
         others = self._passive.ready(now, (id,))
         if not others:
             return True
-        reserved = min(RESERVED, self._few) - sum(node.ours for node in self._active)
+        reserved = min(DRAWN, self._few) - len(self._active.drawn())
         return places > max(reserved, 0) and not self._passive.is_crowded(link.host, others)
 
+    @property
+    def _draws(self) -> int:
+        """How many neighbours this node has still to draw itself."""
+        drawn = self._active.drawn()
+        sites = {counted_site(node.host) for node in drawn}
+        if len(sites) == 1 < len(drawn) and None not in sites and self._passive.has_site_but(sites):
+            return 1  # of another site
+        return min(DRAWN, self._few) - len(drawn)
+
+    @property
+    def _only_draws(self) -> bool:
+        """Whether there are neighbours enough, and this node has drawn one of them."""
+        return len(self._active) >= self._config.active_view and len(self._active.drawn()) > 0
+
     # ── what comes of attempts ──────────────────────────────────────────────────────
+
+    def drew(self, id: bytes) -> bool:
+        """Whether a node is dialled because this one drew it."""
+        return id in self._dials and not self._dials[id][1]
 
     def found(self, id: bytes) -> bool:
         """Take in a new neighbour; return whether it was dialled because its walk ended here."""
@@ -114,11 +141,12 @@ class Search:
 
     def resume(self, now: float, at: float) -> None:
         """Make the next attempt at the time *at*, if there are too few neighbours and nodes to dial."""
-        if len(self._active) >= self._config.active_view or not len(self._passive):
+        if not len(self._passive) or (len(self._active) >= self._config.active_view and self._draws <= 0):
             self.wake = None
             return
         if len(self._active) > self._few:
-            at = max(at, now + jitter(CALM * self._config.overlay_interval, self._randomness))
+            calm = DRAW_CALM if self._only_draws else CALM
+            at = max(at, now + jitter(calm * self._config.overlay_interval, self._randomness))
         if self.wake is None or (at < self.wake and not self._refusals):
             self.wake = at
 
@@ -129,15 +157,19 @@ class Search:
         if self.wake is None or now < self.wake:
             return
         self.wake = None
-        count = len(self._active)
-        insists = count == 0 or (count <= self._few and self._refusals >= PATIENCE)
+        count, draws = len(self._active), self._draws
+        patience = DRAW_PATIENCE if self._only_draws else PATIENCE
+        insists = count == 0 or ((count <= self._few or draws > 0) and self._refusals >= patience)
         purpose = Purpose.URGENT if insists else Purpose.NEIGHBOUR
-        missing = self._config.active_view - count - len(self._dials)
+        missing = max(self._config.active_view - count, draws) - len(self._dials)
         at_once = AT_ONCE[count] if count < len(AT_ONCE) else 1
+        self._idle += 1
         for _ in range(min(missing, at_once - len(self._dials))):
             contact = self._passive.pick(self._passive.ready(now, self._dials, full=insists))
-            if contact is not None and not self._try(contact, purpose, now):
-                self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._randomness))
+            if contact is not None:
+                self._idle = 0
+                if not self._try(contact, purpose, now):
+                    self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._randomness))
         self.resume(now, now + self._pause())
 
     def welcome(self, contact: Contact, now: float) -> bool:
@@ -158,5 +190,10 @@ class Search:
 
     def _pause(self) -> float:
         """The seconds until the next attempt, which grow with each refusal."""
+        interval = self._config.overlay_interval
+        if len(self._active) >= self._config.active_view:  # it only wants to draw some
+            return jitter(
+                backoff(interval, max(self._idle, self._refusals), IDLE_LONGEST), self._randomness
+            )
         longest = FULL_LONGEST if len(self._active) > self._few else HASTY_LONGEST
-        return jitter(backoff(self._config.overlay_interval, self._refusals, longest), self._randomness)
+        return jitter(backoff(interval, self._refusals, longest), self._randomness)

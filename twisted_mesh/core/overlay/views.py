@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 
 from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.reachability import Place, believed, site_of
+from twisted_mesh.core.reachability import Place, believed, counted_site, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
 T = TypeVar("T")
@@ -23,6 +23,11 @@ K = TypeVar("K")
 
 FULL_FIRST: Final = 1.0  # seconds until a node without room is dialled again; doubled each time (guess)
 FULL_LONGEST: Final = 32.0  # seconds, the longest such wait: a full mesh must not dial all the time (guess)
+
+#: Neighbours that are there only because their overlays wanted it, and of these at one site (guess: nodes
+#: whose neighbours have failed may all know this node alone for a moment).
+UNSOUGHT_MOST: Final = 20
+UNSOUGHT_AT_SITE: Final = 4
 
 MET: Final = b""  #: the source of a contact that this node was linked with itself
 
@@ -63,7 +68,8 @@ class Neighbour:
     host: str = ""  # the far end of a connection to the node; "" if unknown
     links: dict[Link, bool] = field(default_factory=dict)
     joins: bool = False  # whether it is a newcomer whose walks have not begun yet
-    ours: bool = False  # whether this node dialled it
+    drawn: bool = False  # whether this node chose to dial it, and no other sent it there
+    unsought: bool = False  # whether it dialled, and only its own overlay wanted the link
     pinned: bool = False  # whether the application wants the link
     seeks: bool = False  # whether the node is likely to look for more neighbours
 
@@ -122,6 +128,17 @@ class ActiveView:
     def sites(self) -> set[str]:
         """The sites of all nodes (:func:`~twisted_mesh.core.reachability.site_of`)."""
         return {site_of(node.host) for node in self if node.host}
+
+    def drawn(self) -> list[Neighbour]:
+        """The nodes that this node has chosen to dial."""
+        return [node for node in self if node.drawn]
+
+    def has_room_for_unsought(self, host: str) -> bool:
+        """Whether one more node at *host* may be a neighbour only because it wants to."""
+        unsought = [node for node in self if node.unsought]
+        site = counted_site(host)
+        at_site = sum(site is not None and counted_site(node.host) == site for node in unsought)
+        return len(unsought) < UNSOUGHT_MOST and at_site < UNSOUGHT_AT_SITE
 
     def up(self) -> list[Neighbour]:
         """The nodes whose frontier has come."""
@@ -233,6 +250,10 @@ class PassiveView:
             and self._active.get(id) is None
             and (entry.until <= now or (full and entry.full))
         ]
+
+    def has_site_but(self, sites: Collection[str | None]) -> bool:
+        """Whether a contact is at a site that is none of *sites*."""
+        return any(site not in sites for site in self._sites)
 
     def is_crowded(self, host: str, others: Iterable[Contact]) -> bool:
         """Whether a neighbour has the site of *host* already, while one of *others* is at a new site."""

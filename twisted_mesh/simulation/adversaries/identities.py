@@ -22,7 +22,7 @@ from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.broadcast import Batch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Batch, Digest, Have, SignedBatch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -394,3 +394,45 @@ class Encircler(Adversary):
                 address = frame.record.address
                 if address is not None:
                     yield Contact(id_of(frame.record.origin), *address)
+
+
+class Besieger(Adversary):
+    """Is, with its like on the same host, what one node is linked with, and hands on nothing of others.
+
+    :cvar at: the host; :ivar target: the node.
+    """
+
+    pace = 1.0
+    begins = 0.0
+    at = "9.9.9.9"
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.host = self.at
+        self.address = self.at, 4444 + number
+        self.target: Member | None = None
+
+    def handle(self, event: events.Event) -> None:
+        """Never go when asked."""
+        if isinstance(event, events.Received):
+            stays = [f for f in event.frames if not (isinstance(f, ForwardJoin) and f.instead)]
+            event = events.Received(event.link, stays)
+        super().handle(event)
+
+    def act(self) -> None:
+        """Dial the node, urgently, if there is no link."""
+        target = self.target
+        if target is not None and target.address is not None and target.id not in self.table:
+            self.world.call(self, target.address, target.id, Purpose.URGENT, lambda: None)
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Send nothing that is another's."""
+        if isinstance(frame, SignedBatch | Have | ForwardJoin | Shuffle | ShuffleReply | Digest):
+            return
+        if isinstance(frame, SignedRecord) and frame.record.signer != self.origin:
+            return
+        if isinstance(frame, Snapshot):
+            frame = Snapshot(frame.last, [])
+        if isinstance(frame, RosterFrame):
+            frame = RosterFrame(frame.last, [], frame.vote)
+        super().transmit(number, frame, size)

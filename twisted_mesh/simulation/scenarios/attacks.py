@@ -18,6 +18,7 @@ from twisted_mesh.core.membership.roster import HEARSAY
 from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
+    Besieger,
     Claimer,
     Encircler,
     Flooder,
@@ -224,6 +225,32 @@ def _hidden(stage: Stage) -> None:
     _note_frames(stage)
 
 
+def _besieged(stage: Stage) -> None:
+    """Many of one host surround a node, and then its other neighbours fail."""
+    world = stage.world
+    honest = [member for member in world.members if not member.lies]
+    besieged = honest[-1]
+    stage.gather(members=honest)
+    stage.run(FORMED)
+    besiegers = [member for member in world.members if isinstance(member, Besieger)]
+    for besieger in besiegers:
+        besieger.target = besieged
+        later(world, world.random.random(), besieger.start)
+    stage.run(2 * FORMED)
+    for member in honest:
+        if member.id in besieged.table:
+            world.crash(member)
+    stage.chat(ATTACKED, 20.0)
+    stage.run(ATTACKED)
+    neighbours = [link.other(besieged) for link in besieged.links.values()]
+    honest_ones = sum(not member.lies for member in neighbours)
+    stage.note(f"{len(neighbours) - honest_ones} besiegers and {honest_ones} others are neighbours")
+    if world.counts["gaps"] or not honest_ones:
+        world.violated(besieged, "false gaps", f"{world.counts['gaps']} were told")
+    stage.end(patience(world.config))
+    _note_frames(stage)
+
+
 def _minted(stage: Stage) -> None:
     """Adversaries mint authors without end; the messages of a node that joins must come even so."""
     world = stage.world
@@ -312,6 +339,7 @@ ATTACKS = {
     "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
+    "besieged": Scene(_besieged, 45, BRISK, kinds=(Besieger,) * 25),
     "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),
     "asked-again": Scene(_attack, 12, replace(BRISK, claims_in_all=500), kinds=(Asker, Asker)),
     "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
