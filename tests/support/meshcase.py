@@ -326,8 +326,8 @@ class MeshCase(SynchronousTestCase):
 
     @staticmethod
     def lasting(footprint: dict[str, int]) -> dict[str, int]:
-        """*footprint* without entries that change: who brought the latest records, who has connected."""
-        changing = ("first_arrivals", "accept_rates")
+        """*footprint* without entries that change: who brought records or authors, who has connected."""
+        changing = ("first_arrivals", "accept_rates", "author_sites")
         return {name: count for name, count in footprint.items() if name not in changing}
 
     @staticmethod
