@@ -7,6 +7,7 @@ from msgspec import structs
 from tests.core.network import DIGEST, batch, cut, forged, of, origin_of, raw_batch, signature_of
 from tests.core.node_case import HOST, NodeTestCase
 from twisted_mesh.core.events import Effect, EpochConflict, Equivocation, Send
+from twisted_mesh.core.link import FrontierState
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
@@ -99,6 +100,14 @@ class TestFinding(ForksTestCase):
         self.assertEqual(self.proofs(self.have(2, 1, b"")), {})
         self.assertEqual(list(self.proofs(self.have(3, 1, b""))), [3])
 
+    def test_so_many_are_remembered_of_a_link_and_the_latest(self) -> None:
+        shown = FrontierState(2)
+        runs = [(origin_of(name), 1) for name in ("anna", "bert", "cleo")]
+        self.assertEqual(
+            [shown.shows(run, 1) for run in (*runs, runs[2], runs[0])], [True] * 3 + [False, True]
+        )
+        self.assertEqual(len(shown.shown), 2)
+
     def test_of_one_head_with_one_hash_nothing_is_sent(self) -> None:
         self.receive(1, batch("anna", 1))
         for head, hash in ((1, batch("anna", 1).header.hash), (2, b""), (2, bytes(32))):
@@ -157,6 +166,12 @@ class TestHeaders(ForksTestCase):
         self.assertEqual((self.found(effects), self.closed(effects)), ([], [(2, Reason.SIGNATURE)]))
         effects = self.receive(3, headers(other(9), forged(batch("anna", 9))))
         self.assertEqual((self.found(effects), self.closed(effects)), ([], [(3, Reason.SIGNATURE)]))
+
+    def test_one_of_messages_that_are_not_next_to_any_here_is_of_no_use(self) -> None:
+        self.receive(1, batch("anna", 1))
+        self.verified = 0
+        effects = self.receive(2, headers(other(9)))
+        self.assertEqual((self.found(effects), self.closed(effects), self.verified), ([], [], 0))
 
     def test_what_is_no_header_closes_the_link(self) -> None:
         self.assertEqual(self.closed(self.receive(1, Headers([b"none"]))), [(1, Reason.SHAPE)])

@@ -71,6 +71,20 @@ class HistoryTestCase(HistoryCase):
         return told(self.history.give_up(now, patience))
 
 
+class TestEnded(HistoryTestCase):
+    """A run that had ended before this node came."""
+
+    def test_nothing_more_of_it_is_delivered(self) -> None:
+        self.take(1, 2)
+        self.history.end(ANNA)
+        self.assertEqual(self.take(3), [])
+        self.assertEqual(self.history.head(ANNA), 3)
+
+    def test_one_that_is_closed_stays_so(self) -> None:
+        self.history.end(ANNA)
+        self.assertIsNone(self.history.get(ANNA))
+
+
 class TestOrder(HistoryTestCase):
     """Messages are delivered in order, without a hole, and once."""
 
