@@ -37,6 +37,7 @@ class Timer(StrEnum):  # a plain Enum's members are slow keys: 62 ns, four times
     EXCHANGE = "exchange"
     REPLIES = "replies"
     KEEPALIVE = "keepalive"
+    JOINING = "joining"
 
 
 class Holders(NamedTuple):

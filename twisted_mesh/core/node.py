@@ -444,6 +444,11 @@ class Node:
                 self.neighbourhood.on_exchange(now)
             case Timer.REPLIES:
                 self.replies.tick(now)
+            case Timer.JOINING:
+                if (
+                    self._broadcast.joining.settled_by is not None
+                ):  # the first neighbour holds its roster back
+                    self._start(now)
             case Timer.KEEPALIVE:
                 self._keepalive.look(late, now)
             case _:

@@ -231,9 +231,30 @@ class TestEvidence(EvidenceTestCase):
             effects = self.receive(1, roster(presence("dora", 3, 2)))
             if low > 1:  # nothing was held: the messages seemed to be old ones, and are asked for
                 self.assertEqual(self.delivered(effects), [])
-                effects = self.receive(2, have("dora", 1, 4), batch("dora", 3, 2))
+                effects = self.receive(2, have("dora", 1, 4), batch("dora", 1, 3), batch("dora", 4))
             numbers = [number for _, some in self.delivered(effects) for number in some]
-            self.assertEqual(numbers, [3, 4])
+            self.assertEqual(numbers[-2:], [3, 4])
+
+    def test_a_neighbour_that_holds_its_roster_back_delays_messages_and_takes_none(self) -> None:
+        self.up(1, "anna", LIE)
+        self.up(2, "bert")
+        said = presence("dora", 1, 5), batch("dora", 6), batch("emil", 1)
+        self.assertEqual(self.delivered(self.receive(2, *said)), [])
+        self.assertEqual(self.delivered(self.wait(29)), [])
+        self.assertEqual(self.delivered(self.wait(2)), [(1, [1])])
+        effects = self.receive(2, have("dora", 6, 7), batch("dora", 6), batch("dora", 7))
+        self.assertEqual(self.delivered(effects), [(6, [6]), (7, [7])])
+        self.receive(1, roster(presence("dora", 2, 99)))
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 8))), [(8, [8])])
+
+    def test_nor_does_a_record_that_is_newer_than_a_message_that_was_pushed(self) -> None:
+        self.up(1, "anna", LIE)
+        self.up(2, "bert")
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 6), batch("dora", 7))), [])
+        effects = self.receive(1, roster(presence("dora", 1, 9)))
+        self.assertEqual(self.delivered(effects), [])  # nothing is held: a claim only said that it came
+        effects = self.receive(2, have("dora", 6, 9), batch("dora", 6), batch("dora", 7))
+        self.assertEqual(self.delivered(effects), [(6, [6]), (7, [7])])
 
     def test_messages_of_an_unproven_stream_are_delivered_in_order_and_once(self) -> None:
         # They come above the base that was told, and would overtake those between it and the true base.

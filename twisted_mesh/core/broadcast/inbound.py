@@ -61,6 +61,9 @@ class Inbound:
         if run == self._run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1
             self._forks.compare(link, signed)
+            if not asked and self._history.waits_for_base(run):  # only a claim says that it came before
+                self._forks.verify(signed.header)
+                self._history.pushed(run, batch.first)
             if not asked:
                 self._push.duplicate(link, run, batch.first, run == self._run)
             return None
@@ -82,6 +85,8 @@ class Inbound:
         ready = self._history.add(signed, now, link.host)
         if batch.origin == self._run[0]:
             self._history.accepted_of_earlier(run, batch.last)
+        if not asked and self._history.waits_for_base(run):
+            self._history.pushed(run, batch.first)
         self._push.arrived(link, signed, now)
         return self._deliver(ready, link.number)
 

@@ -16,7 +16,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import EpochConflict, StreamId
+from twisted_mesh.core.events import EpochConflict, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import BEYOND_ALL, Skip
@@ -182,6 +182,7 @@ class Joining:
         headers = [self._header(entry) for entry in frontier.snapshot]
         self.settled, self.settled_by = True, link.number
         self._history.joins = True
+        self._effects.set_timer(Timer.JOINING, now + self._config.gap_patience)
         for entry, header in zip(frontier.snapshot, headers, strict=True):
             self._begin(entry, header, now)
         return True
@@ -217,7 +218,8 @@ class Joining:
 
         If the neighbour named no stream of an author, the base is the number in the author's record.  If it
         told a base that the header did not prove, the base counts up to the greater of the numbers in
-        header and record.  A run older than the record's, or than a later header's, had ended before this
+        header and record; it stays below each message that was pushed since the SNAPSHOT, because the
+        record may be newer.  A run older than the record's, or than a later header's, had ended before this
         node joined.
 
         :param records: the newest record of each author on the roster.
@@ -237,7 +239,7 @@ class Joining:
         for run in settling:
             base, proven, has_more = told.get(run, (0, 0, False))
             if newest.get(run[0], 0) <= run[1]:
-                base = min(base, max(proven, sequences.get(run, 0)))
+                base = min(base, max(proven, sequences.get(run, 0)), self._history.before_pushed(run))
             elif not has_more and run[0] != self._outbox.run[0]:
                 base = BEYOND_ALL
             yield run, self._history.settle(run, base)

@@ -267,6 +267,19 @@ class History:
             stream.whole = sequence + 1
             self.changed(run)
 
+    def waits_for_base(self, run: StreamId) -> bool:
+        """Whether the base of *run* is not known yet."""
+        return self.joins and (stream := self._open.get(run)) is not None and stream.settles
+
+    def pushed(self, run: StreamId, first: int) -> None:
+        """Note that a verified batch of *run* came unasked: its messages, from *first* on, are new."""
+        stream = self._open[run]
+        stream.pushed = min(stream.pushed, first)
+
+    def before_pushed(self, run: StreamId) -> int:
+        """The number before the lowest message of *run* that was pushed before its base was known."""
+        return self._open[run].pushed - 1
+
     def settle(self, run: StreamId, base: int) -> Skip:
         """Set the base of *run*, which :meth:`start_at` left open (:meth:`Stream.settle`)."""
         stream = self._open[run]

@@ -74,6 +74,7 @@ class Stream:
     :ivar awaited_at: when messages for the lowest hole were last known to be on their way.
     :ivar stored: the last message in storage; :ivar storing: the last that a flush had.
     :ivar settles: whether the base is not known yet: until then no message is delivered.
+    :ivar pushed: the lowest message that a neighbour pushed before the base was known.
     :ivar header: the header of the newest batch that has joined the head.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar fork: two headers that show the author did so, if they came since this node was started.
@@ -84,7 +85,19 @@ class Stream:
 
     __slots__ = (
         *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
-        *("fork", "head", "header", "high", "introducer", "kept", "low", "moved_at", "run", "settles"),
+        *(
+            "fork",
+            "head",
+            "header",
+            "high",
+            "introducer",
+            "kept",
+            "low",
+            "moved_at",
+            "pushed",
+            "run",
+            "settles",
+        ),
         *("signed", "stored", "storing", "taken", "whole"),
     )
 
@@ -100,6 +113,7 @@ class Stream:
         self.whole = base + 1
         self.kept = self.signed = 0
         self.settles = False
+        self.pushed = MAX_NUMBER
         self.header: SignedHeader | None = None
         self.fork: tuple[SignedHeader, SignedHeader] | None = None
         self.moved_at = self.awaited_at = now
