@@ -79,7 +79,9 @@ def verify(origin: bytes, signature: bytes, data: bytes) -> bool:
 
 
 class Identity:
-    """A private key and the epochs of its runs.
+    """A node's private key, and the epochs of the runs that used it.
+
+    A run is one start of a node.  Its epoch is a number that rises with each run.
 
     :ivar origin: the public key, 32 bytes.
     :ivar id: the node's id.

@@ -42,7 +42,10 @@ def _translated(text: str, table: dict[int, str]) -> str:
 
 
 def _hidden(text: str) -> set[str] | None:
-    """The characters of *text* that are not shown; None if *text* has more than _DIFFERENT in all."""
+    """The characters of *text* that a terminal would not show.
+
+    :return: None if *text* has more than _DIFFERENT different characters, which are too many to look up.
+    """
     if text.isascii() and text.isprintable():
         return set()
     different = set(text)

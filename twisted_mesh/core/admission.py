@@ -22,7 +22,9 @@ from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
 
 SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
-_IN_ALL: Final = 3  # the limit of all sites, in limits of one; sites with few have one more (guess)
+#: All sites together may bring so many times the limit of one; once more is kept for sites that brought few
+#: (guess).
+_IN_ALL: Final = 3
 _FEW: Final = 16  # a site that has brought up to a sixteenth of its limit has brought few (guess)
 
 

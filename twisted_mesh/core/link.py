@@ -24,7 +24,7 @@ from twisted_mesh.wire.membership import Purpose
 RTT_MOST: Final = 1.0  # seconds; longer round trips count as this: a peer can delay its PONGs (guess)
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # the token of the last PING from a node that leaves
-READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING that asks whether the peer has read own messages
+READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING behind this node's own messages: are they read?
 READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fast the peer reads
 SLOWED_SECONDS: Final = 5.0  # seconds from the last part of a slow frame until a line is fast again (guess)
 COMING_SECONDS: Final = 10.0  # seconds without pushes of a run that another link brings the peer (guess)

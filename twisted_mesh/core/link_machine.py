@@ -40,9 +40,9 @@ from twisted_mesh.wire.link import Bye
 
 _OPENING: Final = 4  # the first bytes of a connection, which tell TLS from plain text
 _DETAIL: Final = 512  # characters of the text in a BYE
-_FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: 600 kB)
-_FRONTIER_LEAST: Final = 1024  # bytes that must come per handshake_timeout (guess: signs of life: 100)
-_END_WAITS: Final = 150  # how many close_timeouts a slow link's end may take (guess: 600 kB)
+_FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: for 600 kB)
+_FRONTIER_LEAST: Final = 1024  # bytes that must come per handshake_timeout (guess; PONGs alone are 100)
+_END_WAITS: Final = 150  # how many close_timeouts a slow link's end may take (guess: for 600 kB)
 _END_LOOKS: Final = 2  # checks per close_timeout, or dead_after, whether bytes still move (guess)
 
 

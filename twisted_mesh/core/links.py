@@ -91,7 +91,10 @@ class Links:
         return self._kept(self.to(link.peer.origin)) is link
 
     def is_wanted(self, link: Link) -> bool:
-        """Whether to keep a new link; an exchange is kept only if there is no other link to its node."""
+        """Whether to keep *link*, which is new.
+
+        An exchange is kept only if no other link leads to its node, be it to a neighbour or an exchange.
+        """
         if not link.is_exchange:
             return self.is_kept(link)
         others = (other for other in (*self.fed, *self.exchanges) if other is not link)

@@ -98,7 +98,7 @@ class Node:
                 self._on_received(event, now)
             case events.Arriving():
                 self._on_arriving(event, now)
-            case events.Accepted():  # every second event is this one, and it makes nothing else due
+            case events.Accepted():  # half of all events; nothing is due after it, so the rest is left out
                 self._on_accepted(event, now)
                 return effects
             case events.Flowing() | events.Resumed():
@@ -236,7 +236,12 @@ class Node:
             self._forget(link.number, now)
 
     def _weigh(self, link: Link, now: float) -> None:
-        """Bound the claims of all links together, now that *link* has brought some."""
+        """Keep what peers claim unsigned within ``claims_in_all``, over all links.
+
+        The link with the most claims forgets half of them, or is closed.
+
+        :raises RemoteError: that link is *link*, and is to be closed.
+        """
         known = self.history.open_streams + len(self.roster)
         while (largest := self._links.weigh(link, known)) is not None:
             if largest is link:

@@ -20,7 +20,7 @@ WALK_BURST: Final = 64  # FORWARD_JOINs and SHUFFLEs of one link in a row (guess
 WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on average (guess)
 REMEMBERED_SECONDS: Final = 600.0  # seconds for which bytes sent are counted (docs/protocol.rst)
 AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
-RUNS_REMEMBERED: Final = 65_536  # runs of all peers together; the peer counted longest is forgotten (guess)
+RUNS_REMEMBERED: Final = 65_536  # runs of all peers; the peer whose count began first is forgotten (guess)
 
 
 class RateLimit:

@@ -56,7 +56,11 @@ class LinkLog:
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
-        """A connection closes; if it was no link yet, return the refusal to tell the application."""
+        """Log that a connection closes; return the Refusal that the application is told of, or None.
+
+        It is told of no link or exchange that had begun, of no usual reason, and of no incoming connection
+        that was merely lost, as to a port scan.
+        """
         if link.exchange_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.exchange_begun:

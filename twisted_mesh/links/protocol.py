@@ -151,7 +151,7 @@ class MeshProtocol(Protocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """The address at which the peer says it can be dialled; if it gave none, :attr:`remote`."""
+        """The address at which the peer says it can be dialled; if it gave none, ``remote``."""
         told_address = None if self.peer is None else self.peer.address
         return self.remote if told_address is None else told_address
 

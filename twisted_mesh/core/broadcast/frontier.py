@@ -111,7 +111,11 @@ class Frontier:
 
 
 def digest(heads: Heads) -> Digest:
-    """The DIGEST of *heads*, without empty buckets."""
+    """The DIGEST of *heads*.
+
+    Runs fall into :data:`BUCKETS` buckets by the first byte of their origin; a DIGEST has one hash for each
+    bucket that is not empty.
+    """
     return Digest([Bucket(number, made) for number, made in sorted(_hashes(heads).items())])
 
 

@@ -51,7 +51,7 @@ class History:
         self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
-        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
+        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads of closed runs, oldest first
         #: The epochs of closed runs in which the author has signed something, by origin, lowest first.
         self._closed_of: dict[bytes, list[int]] = {}
         self._crowded: dict[bytes, None] = {}  # origins with more of them than are kept

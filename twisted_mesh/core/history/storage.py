@@ -158,9 +158,9 @@ class StoredBatches(Protocol):
         """
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
-        """The first message of the first stored batch that came within the last *seconds*, or None.
+        """The first message of the oldest stored batch that came within the last *seconds*, or None.
 
-        If a batch waited behind a hole, it came when the hole was filled.
+        A batch that waited behind a hole counts as having come when the hole was filled.
         """
 
 

@@ -192,16 +192,16 @@ class PassiveView:
     def add(
         self, contact: Contact, source: bytes, sent: Collection[bytes] = (), *, own_word: bool = False
     ) -> None:
-        """Add *contact*, which *source* told, unless its node or its address is known already.
+        """Add *contact*, which *source* told, unless its id or its address is known already.
 
-        The node's own word replaces an entry with that node or address.  Otherwise somebody could make up
-        another id for the same address, and the node would never be dialled.
+        With *own_word* it replaces entries with that id or address that others told.  Otherwise somebody
+        could tell a made up id for an address, and the node that really is there would never be dialled.
 
-        If the view is full, a contact of the site with the most contacts is removed: one of *sent*, since
-        the source has it now, and otherwise one of the source that told the most.
+        If the view is full, a contact of the site with the most contacts makes room.  A contact in *sent*
+        goes first, since *source* has it now; then a contact of the source that told the most.
 
         :param sent: the ids that this node sent in exchange.
-        :param own_word: whether the node itself has signed the address, or was reached there.
+        :param own_word: whether the contact's node itself signed the address, or was reached there.
         """
         place = (contact.host, contact.port)
         if contact.id == self._own_id or self._active.get(contact.id) is not None:

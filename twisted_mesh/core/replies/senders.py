@@ -36,7 +36,7 @@ class Incoming:
     above: int = 0  # at most 164 bytes; a set of numbers needs 60 KiB (measured)
 
     def given_up_below(self, oldest: int) -> None:
-        """Raise the head: the sender repeats no message below *oldest*."""
+        """Count the numbers below *oldest* as given up: the sender repeats none of them."""
         if (passed := oldest - 1 - self.head) > 0:
             self.head += passed
             self.above >>= passed
