@@ -29,7 +29,7 @@ from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
-from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, seconds_of
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_at_most
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
@@ -332,7 +332,7 @@ class MeshSocket(Listeners):
         """Fires with True once a message may have come, or with False after *seconds*."""
         if len(self._queue) or self._node.closed:
             return succeed(bool(len(self._queue)))
-        return Deferred.fromCoroutine(is_in_time(self._arrivals.wait(), seconds, self._thread.reactor))
+        return Deferred.fromCoroutine(wait_at_most(self._arrivals.wait(), seconds, self._thread.reactor))
 
     def _arrived(self) -> None:
         if self.listeners("message"):

@@ -367,7 +367,7 @@ class TestDeadlines(MachineCase):
         self.take(machine, said[:5])
         self.take(machine, said[5:])
         self.assertIsNone(self.expire(machine, self.read))
-        self.assertEqual((machine.half, machine.deadline), (0, inf))
+        self.assertEqual((machine.unfinished_bytes, machine.deadline), (0, inf))
 
     def test_a_frontier_that_comes_is_waited_for_and_one_that_drips_is_not(self) -> None:
         for least, waits in ((1024, True), (1023, False)):

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds, is_in_time, wait_for
+from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds, wait_at_most, wait_for
 
 
 class TestWaiters(SynchronousTestCase):
@@ -122,7 +122,7 @@ class RefusingClock(Clock):
 class TestIsInTime(SynchronousTestCase):
     def begin(self, waiting: Deferred[None], seconds: float) -> tuple[Deferred[bool], Clock]:
         clock = RefusingClock()
-        return Deferred.fromCoroutine(is_in_time(waiting, seconds, clock)), clock
+        return Deferred.fromCoroutine(wait_at_most(waiting, seconds, clock)), clock
 
     def test_what_fires_is(self) -> None:
         waiting: Deferred[None] = Deferred()

@@ -133,7 +133,7 @@ class TestIncoming(SynchronousTestCase):
                 over = max(over, number - 1)
             else:
                 head = incoming.head
-                news = incoming.takes(number)
+                news = incoming.take(number)
                 if number <= over or number in seen:
                     assert news is False
                 elif number > head + WINDOW:

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted_mesh.addressing.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning, SelfConnection
-from twisted_mesh.eventloop.deferreds import is_in_time, wait_for
+from twisted_mesh.eventloop.deferreds import wait_at_most, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
@@ -62,7 +62,7 @@ class SocketNode(MeshService):
     async def _later(self, send: Callable[[], T]) -> T:
         until = self._clock.seconds() + self.config.handover_timeout
         while True:
-            await is_in_time(self.drained(), until - self._clock.seconds(), self._clock)
+            await wait_at_most(self.drained(), until - self._clock.seconds(), self._clock)
             try:
                 return self.if_open(send)
             except Congested:
@@ -117,7 +117,7 @@ class SocketNode(MeshService):
 
     def joins(self, seconds: float) -> Deferred[bool]:
         """Fires with True once a neighbour has sent its roster, or with False after *seconds*."""
-        return Deferred.fromCoroutine(is_in_time(self.joined(), seconds, self._clock))
+        return Deferred.fromCoroutine(wait_at_most(self.joined(), seconds, self._clock))
 
     def stopService(self) -> Deferred[None]:
         """Stop.

@@ -278,7 +278,7 @@ class FrontierState:
     claims: OrderedDict[StreamId, Claim] = field(default_factory=OrderedDict)
     shown: OrderedDict[StreamId, int] = field(default_factory=OrderedDict)  # heads whose headers were sent
 
-    def shows(self, run: StreamId, head: int) -> bool:
+    def note_shown(self, run: StreamId, head: int) -> bool:
         """Note that the header at *head* goes over the link; return whether that is the first time."""
         if self.shown.get(run) == head:
             return False

@@ -176,7 +176,7 @@ class LinkMachine:
         self.deadline += seconds
 
     @property
-    def half(self) -> int:
+    def unfinished_bytes(self) -> int:
         """The bytes of an unfinished frame that are kept."""
         return self._frames.kept
 
@@ -187,7 +187,7 @@ class LinkMachine:
         """
         self.deadline = inf
         self._is_established = True
-        if self.phase is Phase.OPEN and self.half:
+        if self.phase is Phase.OPEN and self.unfinished_bytes:
             self._watch_half(read, now)
 
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
@@ -283,7 +283,7 @@ class LinkMachine:
 
         :param late: the seconds by which this node was held up; bytes may have come that it has not read.
         """
-        if not self.half:
+        if not self.unfinished_bytes:
             return None
         still = self._still + 1 if read == self._seen and late <= self._config.stall_grace else 0
         if still == _END_LOOKS:

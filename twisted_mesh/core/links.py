@@ -167,7 +167,7 @@ class Links:
         if (link := self._all.pop(number, None)) is not None:
             self._weight -= link.weight
 
-    def weigh(self, link: Link, known: int) -> Link | None:
+    def bound_claims(self, link: Link, known: int) -> Link | None:
         """Bound the claims of all links together, now that *link* has brought some.
 
         The link with the most claims forgets half of them.

@@ -235,7 +235,7 @@ class Node:
             self._link_life.close(link.number, error.reason, error.detail, now)
             self._forget(link.number, now)
 
-    def _weigh(self, link: Link, now: float) -> None:
+    def _bound_claims(self, link: Link, now: float) -> None:
         """Keep what peers claim unsigned within ``claims_in_all``, over all links.
 
         The link with the most claims forgets half of them, or is closed.
@@ -243,7 +243,7 @@ class Node:
         :raises RemoteError: that link is *link*, and is to be closed.
         """
         known = self.history.open_streams + len(self.roster)
-        while (largest := self._links.weigh(link, known)) is not None:
+        while (largest := self._links.bound_claims(link, known)) is not None:
             if largest is link:
                 raise RemoteError(_TOO_MANY, Reason.LIMIT)
             if not largest.closing:
@@ -263,16 +263,16 @@ class Node:
                 self._on_batch(link, frame, now)
             case Have():
                 self._broadcast.frontier.on_have(link, frame, now)
-                self._weigh(link, now)
+                self._bound_claims(link, now)
             case Want():
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
-                    self._weigh(link, now)
+                    self._bound_claims(link, now)
             case Headers():
                 self._broadcast.forks.on_headers(link, frame)
             case Prune():
                 link.push.pruned(frame.origins)
-                self._weigh(link, now)
+                self._bound_claims(link, now)
             case SignedRecord(record=record):
                 match record:
                     case Presence() | Suspect():
@@ -289,7 +289,7 @@ class Node:
                 self.neighbourhood.on_gossip(link, frame, now)
             case Snapshot():
                 self._on_snapshot(link, frame, now)
-                self._weigh(link, now)
+                self._bound_claims(link, now)
             case Digest():
                 self._on_digest(link, frame, now)
             case Whisper():

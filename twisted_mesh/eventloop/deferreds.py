@@ -35,7 +35,7 @@ def seconds_of(timeout: object) -> float:
     return inf if timeout > _FOR_EVER else max(0.0, timeout)
 
 
-async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
+async def wait_at_most(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
     """Whether *waiting* fires within *seconds* (0: whether it has fired); if not, cancel it."""
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)

@@ -25,7 +25,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, LocalNode, Nonces, Peer, Side
 from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, wait_at_most
 from twisted_mesh.links.accepting import Accepting
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.crowding import Rank, Strangers, crowded_out
@@ -139,7 +139,7 @@ class Connections:
     async def all_gone(self) -> None:
         """Wait until no connection is left; each is cut ``close_timeout`` after it was closed."""
         longest = 2 * self.config.close_timeout
-        if self._links and not await is_in_time(self._none_left.wait(), longest, self.clock):
+        if self._links and not await wait_at_most(self._none_left.wait(), longest, self.clock):
             # Twisted tells the end of a cut connection by a timer of the reactor, which is late by hours if
             # the wall clock was set back by hours.
             _log.warn(

@@ -352,7 +352,7 @@ class MeshProtocol(Protocol):
             elif not self._told_closing:
                 self.close(error)
             return
-        half = self._machine.half
+        half = self._machine.unfinished_bytes
         if half or self._half:
             self._half = half
             self._host.half_frame(self, half)

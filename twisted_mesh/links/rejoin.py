@@ -25,7 +25,7 @@ from twisted_mesh.addressing.address_book import AddressBook, dialled_at
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError
-from twisted_mesh.eventloop.deferreds import is_in_time
+from twisted_mesh.eventloop.deferreds import wait_at_most
 from twisted_mesh.links.connections import Linked, Unlinked
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.redial import Attempts, Redial
@@ -93,7 +93,7 @@ class Rejoin:
 
     async def wait_for_book(self) -> None:
         """Wait until the book is on disk, at most ``close_timeout``."""
-        if not await is_in_time(self.book.written(), self.config.close_timeout, self.redial.clock):
+        if not await wait_at_most(self.book.written(), self.config.close_timeout, self.redial.clock):
             _log.warn("the address book is not written yet: its newest addresses may be lost")
 
     def _cancel_next(self) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_mesh.core import events
 from twisted_mesh.errors import NotHandedOver
-from twisted_mesh.eventloop.deferreds import is_in_time
+from twisted_mesh.eventloop.deferreds import wait_at_most
 from twisted_mesh.runtime.driver import Driver
 
 CHECK: Final = 1.0  # seconds until a neighbour is asked again which messages it has read (guess)
@@ -34,7 +34,7 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     :raises NotHandedOver: *timeout* seconds are over.
     """
     until = clock.seconds() + timeout
-    if not await is_in_time(driver.when(lambda: not driver.unsent), timeout, clock):
+    if not await wait_at_most(driver.when(lambda: not driver.unsent), timeout, clock):
         raise NotHandedOver(f"{were(driver.unsent, 'message')} taken by no neighbour")
     last = driver.node.status().sent
 
@@ -47,7 +47,7 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     checking.start(CHECK).addErrback(lambda _: None)
     try:
         left = until - clock.seconds()
-        if not await is_in_time(driver.when(lambda: not unread()), left, clock):
+        if not await wait_at_most(driver.when(lambda: not unread()), left, clock):
             raise NotHandedOver(f"no neighbour is known to have read {counted(unread(), 'message')}")
     finally:
         checking.stop()

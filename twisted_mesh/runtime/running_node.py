@@ -37,7 +37,7 @@ from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
-from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
 from twisted_mesh.identity import MOST_CLAIMED, id_of
 from twisted_mesh.links.connections import Connections, Linked, Unlinked
@@ -364,14 +364,14 @@ class RunningNode:
 
     async def give_all(self) -> None:
         """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
-        await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
+        await wait_at_most(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
 
     async def _say_goodbye(self) -> None:
         await deferLater(self._clock, 0)  # in a later turn: during a delivery the core handles no event
         await self.give_all()
         if self.driver.unsent:
             _log.warn("{messages} taken by no neighbour", messages=were(self.driver.unsent, "message"))
-        await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
+        await wait_at_most(self.driver.left(), self._config.farewell_timeout, self._clock)
         status = self.status()
         if status.silent and (lost := status.unread):
             told = "{lost} may have reached nobody: {silent} did not answer at the end"

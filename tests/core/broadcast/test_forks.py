@@ -104,7 +104,7 @@ class TestFinding(ForksTestCase):
         shown = FrontierState(2)
         runs = [(origin_of(name), 1) for name in ("anna", "bert", "cleo")]
         self.assertEqual(
-            [shown.shows(run, 1) for run in (*runs, runs[2], runs[0])], [True] * 3 + [False, True]
+            [shown.note_shown(run, 1) for run in (*runs, runs[2], runs[0])], [True] * 3 + [False, True]
         )
         self.assertEqual(len(shown.shown), 2)
 

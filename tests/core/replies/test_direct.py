@@ -27,12 +27,12 @@ class TestIncoming(SynchronousTestCase):
     def test_what_was_given_up_moves_the_head(self) -> None:
         incoming = Incoming(1, 0)
         for number in (2, 5, 6, 9):
-            incoming.takes(number)
+            incoming.take(number)
         incoming.given_up_below(5)
         self.assertEqual((incoming.head, incoming.above), (6, 0b100))
         incoming.given_up_below(3)
         self.assertEqual(incoming.head, 6)
-        self.assertFalse(incoming.takes(4))
+        self.assertFalse(incoming.take(4))
         incoming.given_up_below(2**62)
         self.assertEqual((incoming.head, incoming.above), (2**62 - 1, 0))
 

@@ -92,7 +92,7 @@ class Forks:
             packed = [stream.proof]
         else:
             return
-        if link.frontier.shows(run, stream.head + len(packed) - 1):
+        if link.frontier.note_shown(run, stream.head + len(packed) - 1):
             self._effects.send((link,), Headers(packed))
 
     def on_headers(self, link: Link, frame: Headers) -> None:

@@ -181,7 +181,7 @@ class Joining:
             return False
         headers = [self._header(entry) for entry in frontier.snapshot]
         self.settled, self.settled_by = True, link.number
-        self._history.joins = True
+        self._history.is_joining = True
         self._effects.set_timer(Timer.JOINING, now + self._config.gap_patience)
         for entry, header in zip(frontier.snapshot, headers, strict=True):
             self._begin(entry, header, now)

@@ -37,8 +37,8 @@ class History:
     :ivar authors: the authors that this node has met.
     :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
-    :ivar joins: whether it is not known yet which runs had ended before this node joined.  Of a run that is
-        met meanwhile no message is delivered before :meth:`settle`.
+    :ivar is_joining: whether it is not known yet which runs had ended before this node joined.  No message
+        of a run that is met meanwhile is delivered before :meth:`settle`.
     """
 
     def __init__(self, config: MeshConfig, changes: Changes | None = None) -> None:
@@ -61,7 +61,7 @@ class History:
         self._ended: dict[bytes, int] = {}  # by origin: lower epochs had ended before this node joined
         self.held_bytes = 0
         self.waiting_bytes = 0
-        self.joins = False
+        self.is_joining = False
 
     @property
     def open_streams(self) -> int:
@@ -113,7 +113,7 @@ class History:
 
         If such a run is met later, it is held for others, and never delivered here.
         """
-        self.joins = False
+        self.is_joining = False
         for origin, epoch in newest.items():
             if origin in self._ended or len(self._ended) < self._config.ended_limit:
                 self._ended[origin] = max(epoch, self._ended.get(origin, 0))
@@ -269,7 +269,7 @@ class History:
 
     def waits_for_base(self, run: StreamId) -> bool:
         """Whether the base of *run* is not known yet."""
-        return self.joins and (stream := self._open.get(run)) is not None and stream.settles
+        return self.is_joining and (stream := self._open.get(run)) is not None and stream.settles
 
     def pushed(self, run: StreamId, first: int) -> None:
         """Note that a verified batch of *run* came unasked: its messages, from *first* on, are new."""
@@ -424,7 +424,7 @@ class History:
     def _meet(self, run: StreamId, now: float) -> Stream:
         """Open the stream of a run of which no SNAPSHOT has said where it begins."""
         has_ended = run[1] < self._ended.get(run[0], 0)
-        waits = self.joins and run not in self._closed
+        waits = self.is_joining and run not in self._closed
         stream = self._begin(run, 0, BEYOND_ALL if has_ended or waits else 0, now)
         stream.settles = waits
         return stream

@@ -251,7 +251,7 @@ class Directs:
         if unpacked is None or self._senders.is_over(direct):
             self.counts["stray_directs"] += 1
             return
-        if (news := self._senders.takes(direct, now)) is None:
+        if (news := self._senders.take(direct, now)) is None:
             self.counts["dropped_directs"] += 1
             return
         if news:

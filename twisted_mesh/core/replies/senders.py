@@ -42,7 +42,7 @@ class Incoming:
             self.above >>= passed
             self._join()
 
-    def takes(self, number: int) -> bool | None:
+    def take(self, number: int) -> bool | None:
         """Whether *number* is new; None if it is too far above the head to be remembered."""
         ahead = number - self.head - 1
         if ahead < 0 or self.above >> ahead & 1:
@@ -77,7 +77,7 @@ class Senders:
         epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
         return direct.epoch < epoch
 
-    def takes(self, direct: Direct, now: float) -> bool | None:
+    def take(self, direct: Direct, now: float) -> bool | None:
         """Whether *direct*, of a run that is not over, is new; None if there is no room to remember it."""
         origin = direct.origin
         incoming = self._incoming.get(origin)
@@ -89,7 +89,7 @@ class Senders:
             incoming = self._incoming[origin] = Incoming(direct.epoch, since)
         self._incoming.move_to_end(origin)
         incoming.given_up_below(direct.oldest)
-        return incoming.takes(direct.number)
+        return incoming.take(direct.number)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
