@@ -26,7 +26,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from twisted_mesh import MeshService
-from twisted_mesh.core.broadcast.inbound import Inbound
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.links.protocol import MeshProtocol
@@ -114,8 +114,8 @@ class Ear(LineOnlyReceiver):
         clock.before(Connection, "doRead", waking)
         clock.before(MeshProtocol, "dataReceived", read)
         clock.before(Node, "handle", framed)
-        clock.before(Inbound, "_verify", looked)
-        clock.after(Inbound, "_verify", verified)
+        clock.before(Forks, "verify", looked)
+        clock.after(Forks, "verify", verified)
         clock.after(Node, "handle", accepted)
         self._heard_step = heard
         self._all: list[Stamps] = []
