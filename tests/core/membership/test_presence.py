@@ -662,14 +662,14 @@ class TestNewAuthors(MembershipTestCase):
         self.assertEqual(self.known(), 3)
 
     def test_all_hosts_together_have_one_too_and_those_that_bring_few_come_first(self) -> None:
-        for host in range(10):
+        for host in range(20):
             self.from_another(3 + host)
             self.receive(3 + host, presence(f"a{host}"), presence(f"b{host}"))
-        self.assertEqual(self.known(), 8)  # four times as many as from one host
+        self.assertEqual(self.known(), 32)  # sixteen times as many as from one host
         self.wait(10)
         self.receive(3, presence("c"), presence("d"), presence("e"))
-        self.from_another(13)
-        self.receive(13, presence("f"))
+        self.from_another(30)
+        self.receive(30, presence("f"))
         self.assertIsNotNone(self.node.roster.get(origin_of("f")))
 
     def test_of_the_hosts_the_one_whose_link_was_used_longest_ago_is_forgotten(self) -> None:
