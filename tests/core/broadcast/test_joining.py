@@ -18,10 +18,12 @@ from tests.core.network import (
 )
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast import joining
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
+from twisted_mesh.core.links import Links
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedHeader, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
@@ -188,9 +190,9 @@ class TestSettle(JoiningTestCase):
 
     def settle(self, *streams: SnapshotEntry) -> None:
         """Start where *streams* say, and no roster says more."""
-        begins = joining.Joining(
-            local_node("me", 5), MeshConfig(), self.history, self.outbox, Effects(self.outbox.run), False
-        )
+        config, effects, me = MeshConfig(), Effects(self.outbox.run), local_node("me", 5)
+        forks = Forks(me, self.history, self.outbox, Links(me, config), effects)
+        begins = joining.Joining(forks, config, self.history, self.outbox, effects, False)
         begins.on_snapshot(link_of(1, contact_of(1)), Snapshot(True, list(streams)), 0)
         list(begins.start([], 0))
 

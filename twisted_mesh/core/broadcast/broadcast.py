@@ -62,8 +62,8 @@ class Broadcast:
         self.repair = repair = Repair(history, links, parents, config)
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
-        self.joining = Joining(local_node, config, history, outbox, effects, settled)
         self.forks = forks = Forks(local_node, history, outbox, links, effects)
+        self.joining = Joining(forks, config, history, outbox, effects, settled)
         self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience, forks)
         self.inbound = Inbound(local_node, forks, history, repair, push, admission, effects)
 

@@ -21,7 +21,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import HaveEntry, Headers, SignedBatch, SignedHeader
+from twisted_mesh.wire.broadcast import Batch, HaveEntry, Headers, SignedBatch, SignedHeader
 
 
 @dataclass(eq=False)
@@ -66,7 +66,8 @@ class Forks:
         :raises RemoteError: it differs from that batch, and its signature is false.
         """
         batch = signed.batch
-        if batch.origin == self._outbox.run[0] and self._is_of_own_key(signed.header):
+        if self._is_beyond_own(batch):
+            self._begin_anew(signed.header)
             return
         stream = self._history.get((batch.origin, batch.epoch))
         if stream is None or stream.equivocated:
@@ -105,7 +106,10 @@ class Forks:
         for header in headers:
             run = (header.batch.origin, header.batch.epoch)
             stream = self._history.get(run)
-            if self._is_of_own_key(header) or stream is None or stream.equivocated:
+            if self._is_beyond_own(header.batch):
+                self._begin_anew(header)
+                continue
+            if stream is None or stream.equivocated:
                 continue
             siblings = (one for one in headers if (one.batch.origin, one.batch.epoch) == run)
             other = stream.contradicting(header) or next(
@@ -119,17 +123,17 @@ class Forks:
                 self.verify(header)
                 stream.header = header
 
-    def _is_of_own_key(self, header: SignedHeader) -> bool:
-        """Whether *header* is of this node's run, but another node's: then this node begins a new run.
+    def _is_beyond_own(self, batch: Batch) -> bool:
+        """Whether *batch* is of this node's run, and of messages that this node has not published."""
+        return (batch.origin, batch.epoch) == self._outbox.run and batch.last > self._outbox.head
 
-        :raises RemoteError: it is of this run, and is not signed with this node's key.
+    def _begin_anew(self, header: SignedHeader) -> None:
+        """Have a new run begun, since another node signs in this one.
+
+        :raises RemoteError: nobody with this node's key has signed *header*.
         """
-        batch = header.batch
-        if (batch.origin, batch.epoch) != self._outbox.run or batch.last <= self._outbox.head:
-            return False
         self.verify(header)
-        self._effects.emit(EpochConflict(batch.epoch))
-        return True
+        self._effects.emit(EpochConflict(header.batch.epoch))
 
     def _close(self, stream: Stream, link: Link, one: SignedHeader, other: SignedHeader) -> None:
         """Hold nothing more of a run with a fork, and tell the application and the neighbours."""
@@ -139,6 +143,7 @@ class Forks:
         self._effects.emit(Equivocation(*stream.run, first))
         if stream.run == self._outbox.run:
             self._effects.emit(EpochConflict(stream.run[1]))
-        neighbours = [other for other in self._links.fed if other is not link and other.frontier_received]
+        proof = Headers([codec.pack_header(one), codec.pack_header(other)])
+        neighbours = [near for near in self._links.fed if near is not link and near.frontier_received]
         if neighbours:
-            self._effects.send(neighbours, Headers([codec.pack_header(one), codec.pack_header(other)]))
+            self._effects.send(neighbours, proof)

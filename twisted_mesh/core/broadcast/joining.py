@@ -14,10 +14,10 @@ from math import ceil
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import EpochConflict, StreamId, Timer
-from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import BEYOND_ALL, Skip
 from twisted_mesh.core.link import Link
@@ -126,7 +126,7 @@ class Joining:
     :ivar is_void: whether this run must be replaced by a new one, so that no frame counts any more.
     """
 
-    _local_node: LocalNode
+    _forks: Forks
     _config: MeshConfig
     _history: History
     _outbox: Outbox
@@ -197,10 +197,7 @@ class Joining:
         header = codec.unpack_header(entry.proof)
         if (header.batch.origin, header.batch.epoch) != (entry.origin, entry.epoch):
             raise RemoteError("the header of another run in a snapshot", Reason.SHAPE)
-        network = codec.network_digest(self._local_node.network.id)
-        text = codec.batch_text(network, header.hash)
-        if not self._local_node.verify(entry.origin, header.signature, text):
-            raise RemoteError("a header with a false signature in a snapshot", Reason.SIGNATURE)
+        self._forks.verify(header)
         return header
 
     def _begin(self, entry: SnapshotEntry, header: SignedHeader | None, now: float) -> None:

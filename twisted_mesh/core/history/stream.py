@@ -197,8 +197,7 @@ class Stream:
     @property
     def proof(self) -> bytes:
         """The header of the batch that ends at the head, packed; empty if it is unknown."""
-        header = self.header
-        return pack_header(header) if header is not None and header.batch.last == self.head else b""
+        return pack_header(self.header) if self.header is not None and self.hash else b""
 
     def covers(self, batch: Batch) -> bool:
         """Whether all messages of *batch* have come already."""
