@@ -228,6 +228,11 @@ class TestClosedRun(ForksTestCase):
         false = structs.replace(other(1, 2, name="me"), signature=bytes(64))
         self.assertEqual(self.closed(self.receive(2, headers(false))), [(2, Reason.SIGNATURE)])
 
+    def test_it_is_asked_to_begin_one_new_run_whatever_comes_of_the_old_one(self) -> None:
+        frames = headers(other(1, 2, name="me"), other(5, name="me")), other(9, name="me")
+        effects = self.receive(1, *frames) + self.receive(2, *frames)
+        self.assertEqual(of(effects, EpochConflict), [EpochConflict(1)])
+
     def test_poison_is_no_fork(self) -> None:
         self.receive(1, raw_batch("anna", 1, 1, b"\xc1"))
         self.assertEqual(self.found(self.receive(2, raw_batch("anna", 1, 1, b"\xc1"))), [])

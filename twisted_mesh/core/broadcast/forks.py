@@ -36,6 +36,7 @@ class Forks:
 
     def __post_init__(self) -> None:
         self._network = codec.network_digest(self._local_node.network.id)
+        self._begins_anew = False  # whether a new run of this node was asked for
 
     def verify(self, header: SignedHeader) -> None:
         """Verify a header's signature.
@@ -67,7 +68,8 @@ class Forks:
         """
         batch = signed.batch
         if self._is_beyond_own(batch):
-            self._begin_anew(signed.header)
+            self.verify(signed.header)
+            self._begin_anew()
             return
         stream = self._history.get((batch.origin, batch.epoch))
         if stream is None or stream.equivocated:
@@ -107,7 +109,8 @@ class Forks:
             run = (header.batch.origin, header.batch.epoch)
             stream = self._history.get(run)
             if self._is_beyond_own(header.batch):
-                self._begin_anew(header)
+                self.verify(header)
+                self._begin_anew()
                 continue
             if stream is None or stream.equivocated:
                 continue
@@ -127,13 +130,11 @@ class Forks:
         """Whether *batch* is of this node's run, and of messages that this node has not published."""
         return (batch.origin, batch.epoch) == self._outbox.run and batch.last > self._outbox.head
 
-    def _begin_anew(self, header: SignedHeader) -> None:
-        """Have a new run begun, since another node signs in this one.
-
-        :raises RemoteError: nobody with this node's key has signed *header*.
-        """
-        self.verify(header)
-        self._effects.emit(EpochConflict(header.batch.epoch))
+    def _begin_anew(self) -> None:
+        """Have a new run begun, since another node signs in this one; once, whatever else comes of it."""
+        if not self._begins_anew:
+            self._begins_anew = True
+            self._effects.emit(EpochConflict(self._outbox.run[1]))
 
     def _close(self, stream: Stream, link: Link, one: SignedHeader, other: SignedHeader) -> None:
         """Hold nothing more of a run with a fork, and tell the application and the neighbours."""
@@ -142,7 +143,7 @@ class Forks:
         first = max(one.batch.first, other.batch.first)
         self._effects.emit(Equivocation(*stream.run, first))
         if stream.run == self._outbox.run:
-            self._effects.emit(EpochConflict(stream.run[1]))
+            self._begin_anew()
         proof = Headers([codec.pack_header(one), codec.pack_header(other)])
         neighbours = [near for near in self._links.fed if near is not link and near.frontier_received]
         if neighbours:
