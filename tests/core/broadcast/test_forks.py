@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import structs
 
 from tests.core.network import DIGEST, batch, cut, forged, of, origin_of, raw_batch, signature_of
 from tests.core.node_case import HOST, NodeTestCase
+from twisted_mesh.core.broadcast import forks
 from twisted_mesh.core.events import Effect, EpochConflict, Equivocation, Send
 from twisted_mesh.core.link import FrontierState
 from twisted_mesh.errors import Reason
@@ -210,6 +213,19 @@ class TestClosedRun(ForksTestCase):
         for epoch in (1, 2):
             stream = self.node.history.get((ANNA, epoch))
             self.assertIsNotNone(None if stream is None else stream.introducer)
+
+    def test_of_an_author_with_forks_without_end_one_proof_goes_to_all_neighbours(self) -> None:
+        self.patch(forks, "ACCUSED", 2)
+        proven = []
+        for name, epoch in (("anna", 1), ("anna", 2), ("bert", 1), ("cleo", 1), ("anna", 3)):
+            self.receive(1, batch(name, 1, epoch=epoch))
+            false = structs.replace(batch(name, 1, epoch=epoch).batch, sent=5)
+            twin = codec.sign_batch(false, b"", DIGEST, partial(signature_of, origin_of(name)))
+            effects = self.receive(2, twin)
+            self.assertEqual(self.found(effects), [(epoch, 1)])
+            proven.append(bool(self.proofs(effects)))
+            self.assertLessEqual(self.node.footprint()["accused_authors"], 2)
+        self.assertEqual(proven, [True, False, True, True, True])  # the last author was forgotten since
 
     def test_a_later_run_of_the_author_goes_on(self) -> None:
         self.receive(1, batch("anna", 1))

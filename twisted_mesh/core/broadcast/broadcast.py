@@ -203,6 +203,7 @@ class Broadcast:
         """The number of entries, or of bytes, in every table."""
         return {
             **self._history.footprint(),
+            **self.forks.footprint(),
             **self.push.footprint(),
             **self.repair.footprint(),
             **self.patience.footprint(),

@@ -9,7 +9,9 @@ If two neighbours have the same head with different hashes, they send each other
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
@@ -22,6 +24,8 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, HaveEntry, Headers, SignedBatch, SignedHeader
+
+ACCUSED: Final = 4096  # authors whose proof was sent to all neighbours; the oldest is forgotten (guess)
 
 
 @dataclass(eq=False)
@@ -37,6 +41,9 @@ class Forks:
     def __post_init__(self) -> None:
         self._network = codec.network_digest(self._local_node.network.id)
         self._begins_anew = False  # whether a new run of this node was asked for
+        self._accused: OrderedDict[bytes, None] = (
+            OrderedDict()
+        )  # authors whose proof was sent, oldest first
 
     def verify(self, header: SignedHeader) -> None:
         """Verify a header's signature.
@@ -46,6 +53,10 @@ class Forks:
         text = codec.batch_text(self._network, header.hash)
         if not self._local_node.verify(header.batch.origin, header.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
+
+    def footprint(self) -> dict[str, int]:
+        """The number of entries in every table."""
+        return {"accused_authors": len(self._accused)}
 
     def is_forked(self, run: StreamId) -> bool:
         """Whether *run* has a fork, so that nothing more of it is held."""
@@ -144,6 +155,11 @@ class Forks:
         self._effects.emit(Equivocation(*stream.run, first))
         if stream.run == self._outbox.run:
             self._begin_anew()
+        if stream.run[0] in self._accused:
+            return  # it can make forks without end; of the others neighbours hear when they compare
+        self._accused[stream.run[0]] = None
+        if len(self._accused) > ACCUSED:
+            self._accused.popitem(last=False)
         proof = Headers([codec.pack_header(one), codec.pack_header(other)])
         neighbours = [near for near in self._links.fed if near is not link and near.frontier_received]
         if neighbours:
