@@ -256,6 +256,11 @@ class TestSigned(WireCase):
             error = self.assertRaises(RemoteError, codec.unpack_header, packed[:length])
             self.assertIs(error.reason, Reason.SHAPE)
 
+    def test_the_author_of_a_batch_hashes_its_body_once(self) -> None:
+        made = signed(BATCH, BODY)
+        self.assertIn("header", vars(made))
+        self.assertEqual(made.header, SignedBatch(made.batch, made.signature, made.array, made.body).header)
+
     def test_what_this_version_does_not_know_of_a_record_is_kept_and_bounded(self) -> None:
         for kind in RECORDS:
             array = pack([*fields_of(kind), b"x" * (MAX_LATER - 3)])

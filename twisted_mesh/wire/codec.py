@@ -176,8 +176,13 @@ def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes]
     :param sign: makes the 64 bytes of a signature with the author's key.
     """
     array = pack(batch)
-    signature = sign(batch_text(network, hash_of(array, hashlib.sha256(body).digest())))
-    return SignedBatch(batch, signature, array, body)
+    digest = hashlib.sha256(body).digest()
+    hash = hash_of(array, digest)
+    signature = sign(batch_text(network, hash))
+    signed = SignedBatch(batch, signature, array, body)
+    # The cached property, so that the body is not hashed again.
+    vars(signed)["header"] = SignedHeader(batch, signature, array, digest, hash)
+    return signed
 
 
 def size(frame: Signed | Whisper | Plain) -> int:
