@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.lines import LINES
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 SEEDS = at_length(range(1, 45), range(1, 7))
 IN_VAIN = 1.1  # bytes of batches sent for each missing byte, over all seeds (measured: 1.05)
@@ -26,3 +32,26 @@ class TestLines(SynchronousTestCase):
             missing += stage.world.fresh_bytes
         self.assertGreater(missing, 0)
         self.assertLessEqual(came, IN_VAIN * missing)
+
+    def test_a_line_that_was_overloaded_for_a_time_carries_each_record_once_from_then_on(self) -> None:
+        """Reduced from seed 60010 of ``joint`` with 16 nodes, where the line was full for ever."""
+        world = World(1, 8, MeshConfig(presence_interval=1.0)).start()
+        newcomer, *others = world.members
+        world.crash(newcomer)
+        for one, other in combinations(others, 2):
+            world.link(one, other)
+        world.run_until(10.0)
+        for author in others:
+            for _ in range(10):
+                author.publish("x" * 300)
+        world.run_until(20.0)
+        newcomer.line, newcomer.replay = Line(world, 3500.0), MAX_NUMBER
+        newcomer.start()
+        for other in others:
+            world.link(newcomer, other)
+        world.run_until(30.0)
+        self.assertGreater(newcomer.late_until, 45.0)  # the messages and all records wait on each link
+        world.run_until(120.0)
+        self.assertLess(newcomer.late_until, 100.0)
+        self.assertEqual(sum(stream.head for stream in newcomer.node.history), 70)
+        self.assertEqual(world.violations, [])

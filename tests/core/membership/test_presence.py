@@ -24,6 +24,7 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core import admission
+from twisted_mesh.core.broadcast import trees
 from twisted_mesh.core.events import (
     EpochConflict,
     KeyInUse,
@@ -272,7 +273,7 @@ class TestOthers(MembershipTestCase):
             effects = self.receive(1, presence("dora", counter, epoch=epoch))
             self.assertEqual(self.presences(effects, 2), [("dora", counter, 0)])
         for epoch, counter in order[:-1]:
-            effects = self.receive(2, presence("dora", counter, epoch=epoch))
+            effects = self.receive(1, presence("dora", counter, epoch=epoch))
             self.assertEqual(of(effects, Send), [])
         self.assertEqual(self.entry("dora").rank, (2, 3))
         self.assertEqual(self.count("old_records"), len(order) - 1)
@@ -287,6 +288,18 @@ class TestOthers(MembershipTestCase):
     def test_the_same_again_from_the_same_link_prunes_nothing(self) -> None:
         self.receive(1, presence("dora", 1))
         self.assertEqual(self.prunes(self.receive(1, presence("dora", 1)), 1), [])
+
+    def test_an_older_one_from_a_slower_link_prunes_that_link(self) -> None:
+        self.receive(1, presence("dora", 2))
+        effects = self.receive(2, presence("dora", 1))
+        self.assertEqual(self.prunes(effects, 2), ["dora"])
+        self.assertEqual(self.prunes(self.receive(2, presence("dora", 1)), 2), [])
+
+    def test_an_older_one_prunes_nothing_if_the_newest_came_long_ago(self) -> None:
+        self.receive(1, presence("dora", 2))
+        self.wait(trees.REMEMBERED)
+        self.receive(1, presence("emil", 1))  # what came first is forgotten when something comes
+        self.assertEqual(self.prunes(self.receive(2, presence("dora", 1)), 2), [])
 
     def test_what_is_not_news_is_not_verified(self) -> None:
         self.receive(1, presence("dora", 2))
@@ -353,10 +366,11 @@ class TestOthers(MembershipTestCase):
             false = SignedRecord(presence("dora").record, signature_of(origin_of("dora"), said), array)
             self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
 
-    def test_a_replayed_one_does_nothing(self) -> None:
+    def test_a_replayed_one_does_nothing_but_prune(self) -> None:
         self.receive(1, presence("dora", 1), presence("dora", 2, flags=PresenceFlags.LEAVING))
+        self.assertEqual(of(self.receive(1, presence("dora", 1)), Send), [])
         effects = self.receive(2, presence("dora", 1))
-        self.assertEqual(of(effects, Send), [])
+        self.assertEqual([send.frame for send in of(effects, Send)], [prune("dora")])
         self.assertIs(self.state("dora"), State.LEFT)
 
     def test_it_has_no_place_before_the_frontier(self) -> None:

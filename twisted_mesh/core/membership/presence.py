@@ -1,8 +1,9 @@
 """Incoming records of presence: keeps those that are newer than the known ones, and pushes them on.
 
-Contract: a newer record is kept and pushed on, a second copy prunes the link, and an older record is
-dropped.  Newer records in a peer's ROSTER are pushed on, too, if they are fresh.  Otherwise two parts of a
-mesh that meet would know each other's members only after the next record of each.
+Contract: a newer record is kept and pushed on.  A second copy of the newest prunes the link it came over,
+and so does an older record: another link is faster.  Newer records in a peer's ROSTER are pushed on, too,
+if they are fresh.  Otherwise two parts of a mesh that meet would know each other's members only after the
+next record of each.
 """
 
 from __future__ import annotations
@@ -64,11 +65,10 @@ class Presences:
         known = self._roster.rank(origin)
         if rank <= known:
             link.presence.note_from_peer(origin, rank)
-        if rank == known:
-            self._push.duplicate(link, run, -presence.counter, False)
-            return None
-        if rank < known:
-            self.old += 1
+        if rank <= known:
+            self.old += rank < known
+            if presence.epoch == known[0]:  # if the record is older, the link is a slow one
+                self._push.duplicate(link, run, -known[1], False)
             return None
         parent = self._served_by(link, origin, now)
         if (news := self._keep(link, signed, presence, now, now)) is not None:
