@@ -54,7 +54,7 @@ ROOMS = (
 )
 #: Of these none imports another.
 SIDE_BY_SIDE = {"links", "storage", "delivery"}
-VALUES = {"errors", "flags", "config", "message", "network", "identity", "version"}
+VALUES = {"errors", "flags", "config", "message", "network", "identity", "status", "version"}
 DOORS = {"mesh", "base", "testing", "tap"}
 
 #: Imports that still lead up or across, each with the knot it is a thread of. The list only gets shorter.
@@ -338,6 +338,7 @@ QUESTIONS = {
     *(
         "handle",
         "status",
+        "report",
         "room_for",
         "head",
         "holders",

@@ -51,8 +51,10 @@ from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_profile
+from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
+from twisted_mesh.status import Status
 
 _log = Logger()
 _NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -176,6 +178,14 @@ class MeshService(Service, Listeners):
         """A factory of links, with encryption, for an application that listens by other means."""
         factory = MeshFactory(lambda: None if self._run is None else self._run.connections)
         return factory if self._tls is None else self._tls.factory(factory)
+
+    def status(self) -> Status:
+        """The node now, as one tree of values; it costs nothing while nobody asks.
+
+        :raises NotRunning: the service does not run.
+        """
+        where = Where(self.addresses, self.out_addr)
+        return self._running(stopping=True).reporting.status(where, self.dropped, self.footprint())
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table, for tests and metrics; empty while stopped."""

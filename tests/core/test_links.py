@@ -11,6 +11,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Arriving, LinkOpened
 from twisted_mesh.core.link import SLOWED_SECONDS, Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.status import LinkReport
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.begun import Begun
 
@@ -50,6 +51,14 @@ class TestTable(SynchronousTestCase):
             link.presence.note_from_peer(origin_of(name), (1, 1))
         told = [link.presence.came_from_peer(origin_of(name)) for name in ("anna", "cleo", "dora")]
         self.assertEqual(told, [False, True, True])
+
+    def test_its_round_trip_is_told_once_it_is_known(self) -> None:
+        link = Link(LinkOpened(7, peer("bert"), True, False), 0, MeshConfig())
+        self.assertEqual(link.report(), LinkReport(7, None, 0, 0))
+        link.flow.rtt = 0.02
+        link.push.prune(origin_of("anna"))
+        link.push.pruned([origin_of("cleo"), origin_of("dora")])
+        self.assertEqual(link.report(), LinkReport(7, 0.02, 1, 2))
 
     def test_no_link_remembers_more_than_two_rosters_of_records(self) -> None:
         link = Link(LinkOpened(1, peer("bert"), True, False), 0, MeshConfig(members_limit=2))

@@ -26,6 +26,7 @@ from twisted_mesh.addressing.addresses import lan_address
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.links.listening import BACKLOG, parse_listen
+from twisted_mesh.runtime.reporting import NOT_DIALLED
 from twisted_mesh.service import MeshService
 
 LOCAL = "tcp:0:interface=127.0.0.1"
@@ -257,6 +258,7 @@ class TestOutAddr(MeshCase):
         self.assertIsNone(node.out_addr)
         self.link((node, self.node()), after=100)
         self.assertEqual(len(self.log("no other node is told where to dial this one")), 1)
+        self.assertEqual(node.status().warnings, [NOT_DIALLED])
         self.assertEqual(self.node(listen=[self.network.listen("::", PORT)]).out_addr, ("fd00::7", PORT))
 
 

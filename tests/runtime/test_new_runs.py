@@ -28,6 +28,7 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import MOST_CLAIMED, Identity
+from twisted_mesh.runtime.reporting import KEY_IN_USE
 from twisted_mesh.service import MeshService
 from twisted_mesh.testing import _Service
 from twisted_mesh.wire import codec
@@ -321,6 +322,7 @@ class TestKeyInUse(MeshCase):
         self.assertIs(failure.type, KeyInUse)
         self.assertIn("another node uses this node's key", failure.getErrorMessage())
         self.assertEqual(len(self.log("another node uses this node's key")), 1)
+        self.assertIn(KEY_IN_USE, self.old.status().warnings)
         error = self.assertRaises(KeyInUse, self.old.send, "no more")
         self.assertIn("may publish no more", str(error))
         self.assertEqual(self.got(self.one), ["old", 0, 1, 2])

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Store
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Store, StoreSize
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.identity import Identity
+from twisted_mesh.runtime.reporting import CANNOT_STORE
 from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.service import MeshService
 from twisted_mesh.simulation.storage import SimStore
@@ -44,7 +45,7 @@ class AnyStore:
         return False
 
     def footprint(self) -> dict[str, int]:
-        return {"stored_streams": len(self._kept.restored().marks)}
+        return StoreSize(len(self._kept.restored().marks), 0, 0, 0)._asdict()
 
     def close(self) -> None:
         self.closed = True
@@ -84,7 +85,9 @@ class TestAnyStore(MeshCase):
         self.send(self.a, "received", after=1)
         self.assertEqual(self.got(self.b), ["received"])
         self.assertIn("any store cannot be written", str(self.assertRaises(StoreFull, self.b.send, "x")))
+        self.assertIn(CANNOT_STORE, self.b.status().warnings)
         self.stores[0].is_full = False
         self.network.advance(self.b.config.store_retry + 1)
+        self.assertNotIn(CANNOT_STORE, self.b.status().warnings)
         self.send(self.b, "sent", after=1)
         self.assertEqual(self.got(self.a), ["sent"])

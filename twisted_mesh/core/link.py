@@ -17,6 +17,7 @@ from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
 from twisted_mesh.core.meter import MEASURED, Meter
 from twisted_mesh.core.rate import LinkRates
+from twisted_mesh.core.status import LinkReport
 from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
@@ -86,6 +87,11 @@ class Link:
     def _claimed(self) -> tuple[OrderedDict[Any, Any], ...]:
         push = self.push
         return self.frontier.claims, push.lazy_by_peer, push.coming, push.wants
+
+    def report(self) -> LinkReport:
+        """The link as a value."""
+        push, flow = self.push, self.flow
+        return LinkReport(self.number, flow.rtt or None, len(push.lazy_by_us), len(push.lazy_by_peer))
 
     def received(self, now: float) -> None:
         """Note that whole frames have come."""

@@ -35,7 +35,7 @@ from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.core.replies.routes import Routes
-from twisted_mesh.core.status import Status
+from twisted_mesh.core.status import Report, Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
@@ -56,9 +56,9 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`, :meth:`next_run`,
-    :attr:`settled`, :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Only the simulator and
-    tests look at its parts.
+    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`,
+    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Only
+    the simulator and tests look at its parts.
     """
 
     def __init__(
@@ -159,6 +159,16 @@ class Node:
             unread=outflow.unread,
             settled=self.settled,
             joined=self.membership.joined,
+        )
+
+    def report(self) -> Report:
+        """The links and streams of this node, for people who look at it."""
+        oldest = filter(None, (stream.batches.oldest() for stream in self.history))
+        return Report(
+            tuple(link.report() for link in self._links.all),
+            tuple(stream.report() for stream in self.history),
+            self.history.held_bytes,
+            min((came for came, _ in oldest), default=None),
         )
 
     def room_for(self, size: int) -> bool:

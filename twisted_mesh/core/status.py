@@ -1,6 +1,6 @@
-"""The state of a node as one value.
+"""The state of a node as values: in short for the driver, and in full for people who look at the node.
 
-Contract: a value shows the node at one time and is not updated.
+Contract: a value shows the node at one time and is not updated.  The core keeps nothing for them.
 """
 
 from __future__ import annotations
@@ -28,3 +28,45 @@ class Status(msgspec.Struct, frozen=True):
     unread: int
     settled: bool  # whether the node has a base: a snapshot or a store said where each stream begins
     joined: bool  # whether a neighbour has sent its roster
+
+
+class LinkReport(msgspec.Struct, frozen=True):
+    """A link of the core.
+
+    :ivar link: its number.
+    :ivar round_trip: seconds; None until it was measured.
+    :ivar lazy_by_us: authors whose messages the peer is asked to announce, and not to push.
+    :ivar lazy_by_peer: authors whose messages this node announces to the peer, and does not push.
+    """
+
+    link: int
+    round_trip: float | None
+    lazy_by_us: int
+    lazy_by_peer: int
+
+
+class StreamReport(msgspec.Struct, frozen=True):
+    """A run as this node has it.
+
+    :ivar head: the last number up to which every message came or was given up.
+    :ivar high: the highest number that is known to exist.
+    :ivar missing: how many messages are known to exist and have not come.
+    """
+
+    run: StreamId
+    head: int
+    high: int
+    missing: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A node's links and streams at one time.
+
+    :ivar held_bytes: the memory of the messages that the node holds for others.
+    :ivar oldest_at: when the oldest of these messages came; None if there are none.
+    """
+
+    links: tuple[LinkReport, ...]
+    streams: tuple[StreamReport, ...]
+    held_bytes: int
+    oldest_at: float | None

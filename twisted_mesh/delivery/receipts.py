@@ -10,7 +10,7 @@ begins, receipts of messages that are sent again in it stay open, and the others
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Protocol as Interface
 
@@ -155,6 +155,10 @@ class Receipts:
 
     def __len__(self) -> int:
         return len(self._unnumbered) + len(self._open)
+
+    def __iter__(self) -> Iterator[Receipt]:
+        """The receipts whose messages have numbers, in the order of these."""
+        return iter(self._open.values())
 
     def ask(self, place: int) -> Receipt:
         """A receipt for the message at *place*."""

@@ -13,8 +13,9 @@ to hear of its configured peers.  If this node has no link left, it dials the ta
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -32,12 +33,21 @@ from twisted_mesh.links.redial import Attempts, Redial
 _log = Logger()
 
 
+class FailingPeer(NamedTuple):
+    """A target that could not be reached, the last *failures* times in a row; *reason* is the last."""
+
+    address: str
+    failures: int
+    reason: str
+
+
 @dataclass(slots=True, eq=False)
 class _Target:
     address: PeerAddress
     _node_id: bytes | None
     _exchange: MeshProtocol | None = None
     failures: int = 0
+    reason: str = ""  # why the last attempt failed
     passed_on: bool = False  # the node there had no room, and passed this node on to others
     is_self: bool = False  # this node itself was found there
     attempt: Deferred[MeshProtocol] | None = None
@@ -104,6 +114,12 @@ class PersistentPeers:
         targets = self._targets.items()
         return any(node_id in (address.id, target.node_id) for address, target in targets)
 
+    def failing(self) -> Iterator[FailingPeer]:
+        """The targets that could not be reached at the last attempt."""
+        for target in self._targets.values():
+            if target.failures and target.node_id not in self._linked:
+                yield FailingPeer(str(target.address), target.failures, target.reason)
+
     def unlinked(self, unlinked: Unlinked) -> None:
         """A link left the routing table: dial its target again.
 
@@ -161,9 +177,10 @@ class PersistentPeers:
             return
         target.is_self = False
         target.failures += 1
+        target.reason = failure.getErrorMessage()
         self._again(target)
         assert target.retry is not None
-        text = f"cannot link with {target.address}: {failure.getErrorMessage()}"
+        text = f"cannot link with {target.address}: {target.reason}"
         wait = target.retry.getTime() - self._redial.clock.seconds()
         self._log.line(str(target.address), f"{text}; next attempt in {wait:.1f} s")
 

@@ -92,6 +92,7 @@ class MeshProtocol(Protocol):
     :ivar dialled_for: the purpose for which this node dialled; None if the far end dialled.
     :ivar remote: host and port of the far end of the connection; :ivar site: the site of that host.
     :ivar made_at: when the connection was made.
+    :ivar received_frames: frames that came once the peer was proven; :ivar sent_frames: frames sent since.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class MeshProtocol(Protocol):
         self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
         self.site = site_of(self.remote[0])
         self.made_at = inf
+        self.received_frames = self.sent_frames = 0
         self._host = host
         self._handshake = host.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected, purpose)
         self._machine = LinkMachine(
@@ -192,6 +194,7 @@ class MeshProtocol(Protocol):
         """Send one packed message to this peer alone."""
         if self.phase is not Phase.OPEN:
             return unreachable(f"the link to {show(self.remote)} is closed")
+        self.sent_frames += 1
         accepted = self._queue.put_awaited(codec.encode(Whisper(join_entries((entry,)))))
         self._host.wants_flush(self)
         return accepted
@@ -199,6 +202,7 @@ class MeshProtocol(Protocol):
     def write(self, frame: bytes, *, counted: bool = False) -> None:
         """Queue a whole frame; once the link is closing, do nothing."""
         if self._machine.phase is Phase.OPEN:
+            self.sent_frames += 1
             self._queue.put(frame, counted=counted)
             self._host.wants_flush(self)
 
@@ -214,6 +218,11 @@ class MeshProtocol(Protocol):
     def queued_bytes(self) -> int:
         """Bytes that wait until the transport accepts them."""
         return self._queue.queued_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that the transport has accepted so far."""
+        return self._queue.written
 
     @property
     def read_bytes(self) -> int:
@@ -333,6 +342,7 @@ class MeshProtocol(Protocol):
             for event in self._machine.receive(data, self.read_bytes, now):
                 match event:
                     case list():
+                        self.received_frames += len(event)
                         self._host.handle(Received(self.number, event))
                     case bytes():
                         self._write_now(event)

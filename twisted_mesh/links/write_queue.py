@@ -47,7 +47,8 @@ class WriteQueue:
     """The queue of one link.
 
     :ivar queued_bytes: bytes that wait here.
-    :ivar accepted: bytes of counted frames that the transport has accepted so far.
+    :ivar written: bytes of all frames that the transport has accepted so far.
+    :ivar accepted: bytes of counted frames among them.
     :ivar paused: whether the transport accepts nothing for now.
     """
 
@@ -63,7 +64,7 @@ class WriteQueue:
         self._resumed = resumed
         self._queue: deque[_Item] = deque()
         self.queued_bytes = 0
-        self.accepted = 0
+        self.written = self.accepted = 0
         self.paused = False
 
     def put(self, data: bytes, *, counted: bool = False) -> None:
@@ -94,6 +95,7 @@ class WriteQueue:
                 if accepted is not None:
                     awaited.append(accepted)
             self.queued_bytes -= size
+            self.written += size
             self._write(parts[0] if len(parts) == 1 else b"".join(parts))
             for accepted in awaited:
                 accepted.callback(None)

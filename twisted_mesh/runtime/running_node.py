@@ -2,8 +2,8 @@
 
 Contract: a service makes a new node at each start, so that nothing of an earlier run is left in it.  The
 parts get each other's events by one table (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here and
-nowhere else.  The service reads the node by :meth:`RunningNode.status`, ``footprint()``, ``dropped`` and
-the tables of links and members.
+nowhere else.  The service reads the node by ``reporting``, ``footprint()``, ``dropped`` and the tables of
+links and members.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing, Restored
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.status import Status
 from twisted_mesh.delivery.backlog import Backlog
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.direct import PendingDirects, Sources
@@ -53,6 +52,7 @@ from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.driver import Driver, Handled
 from twisted_mesh.runtime.handover import counted, handed_over, were
 from twisted_mesh.runtime.progress import Progress
+from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.wire.bodies import pack_entry
@@ -68,6 +68,7 @@ class RunningNode:
 
     :ivar driver: drives the core; :ivar connections: hosts every link.
     :ivar writer: stores the history; None without a history file.
+    :ivar reporting: makes the status of the node.
     :ivar peers: keeps up the links that the application wants.
     :ivar members: the other members of the roster.
     """
@@ -119,6 +120,9 @@ class RunningNode:
             self._connector = Connector(endpoints, self.connections, driver)
             self.peers, self._rejoin = self._persistent(book, local_node)
             self._receipts = Receipts(clock, driver, delivery.listeners.emit)
+            self.reporting = Reporting(
+                driver, self.connections, self.members, delivery, self._receipts, self.peers, self.writer
+            )
             self._directs = PendingDirects(driver.handle)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
@@ -175,6 +179,7 @@ class RunningNode:
             on(Linked, self._rejoin.linked)
             on(Unlinked, self._rejoin.unlinked)
         on(Linked, lambda linked: delivery.linked(linked.count) if linked.is_new else None)
+        on(Unlinked, self.reporting.unlinked)
         on(Unlinked, self.peers.unlinked, lambda unlinked: delivery.unlinked(unlinked.count))
         on(Refusal, delivery.refused)
         on(events.Deliver, self._deliver, progress.delivered)
@@ -260,7 +265,7 @@ class RunningNode:
             self._rejoin.begin()
 
     def joined(self) -> Deferred[None]:
-        return succeed(None) if self.status().joined else self._joined.wait()
+        return succeed(None) if self.driver.node.status().joined else self._joined.wait()
 
     def key_in_use(self) -> Deferred[KeyInUse]:
         return self._key_lost.wait() if self._key_in_use is None else succeed(self._key_in_use)
@@ -372,7 +377,7 @@ class RunningNode:
         if self.driver.unsent:
             _log.warn("{messages} taken by no neighbour", messages=were(self.driver.unsent, "message"))
         await wait_at_most(self.driver.left(), self._config.farewell_timeout, self._clock)
-        status = self.status()
+        status = self.driver.node.status()
         if status.silent and (lost := status.unread):
             told = "{lost} may have reached nobody: {silent} did not answer at the end"
             _log.warn(told, lost=counted(lost, "message"), silent=counted(status.silent, "neighbour"))
@@ -385,10 +390,6 @@ class RunningNode:
             self.writer.store.close_in_fork()
 
     # ── the node as values ──────────────────────────────────────────────────────────
-
-    def status(self) -> Status:
-        """The state of the core now."""
-        return self.driver.node.status()
 
     @property
     def unsent(self) -> int:

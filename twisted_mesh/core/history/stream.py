@@ -24,6 +24,7 @@ from twisted_mesh.core.authors import UNMET
 from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.batches import Batches
 from twisted_mesh.core.history.storage import BatchOrMissing, Marks, Missing, StoredBatches
+from twisted_mesh.core.status import StreamReport
 from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 from twisted_mesh.wire.codec import pack_header
@@ -206,6 +207,14 @@ class Stream:
     def next_missing(self, low: int, high: int) -> tuple[int, int] | None:
         """The lowest range within *low* to *high* that has not come, or None."""
         return self.batches.next_missing(max(low, self.head + 1), high)
+
+    def report(self) -> StreamReport:
+        """The stream as a value."""
+        missing, first = 0, self.head + 1
+        while (hole := self.next_missing(first, self.high)) is not None:
+            missing += hole[1] + 1 - hole[0]
+            first = hole[1] + 1
+        return StreamReport(self.run, self.head, self.high, missing)
 
     def keep(self, signed: SignedBatch, now: float) -> list[Ready]:
         """Hold *signed*, which is no duplicate; return the batches that can be delivered now."""

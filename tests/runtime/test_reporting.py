@@ -1,0 +1,134 @@
+"""The status of a service: the whole node as values, and sentences about what is wrong with it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.support.meshcase import MeshCase, batch, take
+from twisted_mesh.errors import NotRunning
+from twisted_mesh.identity import Identity
+from twisted_mesh.runtime.reporting import CONGESTED
+from twisted_mesh.status import Status
+
+
+class TestTree(MeshCase):
+    def test_the_node_and_its_link_are_told(self) -> None:
+        a, b = self.linked(self.node(label="web1", subnet="alerts"), self.node(label="db", subnet="alerts"))
+        self.send(a, "one", "two", after=20)
+        status = a.status()
+        node = status.node
+        self.assertEqual((node.id, node.label, node.subnet), (a.id.decode(), "web1", "alerts"))
+        self.assertEqual((node.encryption, node.role), ("SSL", "member"))
+        self.assertEqual((node.addresses, node.told_address), ([self.address(a)], self.address(a)))
+        self.assertEqual((node.joined, node.messages_sent, node.messages_waiting), (True, 2, 0))
+        self.assertAlmostEqual(node.uptime_seconds, 20, delta=1)
+        (link,) = status.links
+        self.assertEqual((link.peer, link.label, link.outgoing), (b.id.decode(), "db", True))
+        self.assertEqual(link.remote_address, self.address(b))
+        self.assertAlmostEqual(link.up_seconds, 20, delta=1)
+        for count in (link.received_bytes, link.received_frames, link.sent_bytes, link.sent_frames):
+            self.assertGreater(count, 0)
+        self.assertEqual(link.queued_bytes, 0)
+        (member,) = status.members
+        self.assertEqual((member.id, member.label, member.state), (b.id.decode(), "db", "up"))
+        self.assertEqual((status.warnings, status.dropped["no_room"]), ([], 0))
+        self.assertEqual(status.footprint, a.footprint())
+
+    def test_each_author_tells_how_far_it_has_come(self) -> None:
+        a, b = self.linked(self.node(label="web1"), self.node())
+        queue = b.messages()
+        self.send(a, *range(5))
+        (author,) = b.status().authors
+        self.assertEqual((author.id, author.label), (a.id.decode(), "web1"))
+        self.assertEqual(author.epoch, a.status().node.epoch)
+        self.assertEqual((author.head, author.behind, author.missing, author.taken), (5, 0, 0, 0))
+        self.run_to_end(take(queue, 3))
+        self.network.advance(1)
+        self.assertEqual(b.status().authors[0].taken, 3)
+
+    def test_a_hole_is_missing_and_a_warning(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        self.send_frames(puppet, *(batch(puppet.me, number, "x") for number in (1, 4, 7)))
+        status = a.status()
+        (author,) = status.authors
+        self.assertEqual((author.head, author.behind, author.missing), (1, 6, 4))
+        (warning,) = [each for each in status.warnings if each.startswith("missing")]
+        self.assertIn(f"missing from {puppet.me.id.decode()}: 4 messages; this node asks for them", warning)
+
+    def test_an_open_receipt_names_its_members(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=1)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        a.send("fire", receipt=True)
+        self.network.pump()
+        (receipt,) = a.status().receipts
+        self.assertEqual((receipt.sequence, receipt.epoch), (1, a.status().node.epoch))
+        self.assertEqual((receipt.delivered, receipt.pending, receipt.missed), ([], [b.id.decode()], []))
+        self.network.between(self.host(a), self.host(b))[1].reads = True
+        self.network.advance(10)
+        self.assertEqual(a.status().receipts, [])
+
+    def test_the_history_tells_its_size_and_its_file(self) -> None:
+        a = self.node()
+        self.assertEqual(a.status().history.oldest_seconds, None)
+        self.send(a, b"x" * 1000, after=30)
+        history = a.status().history
+        self.assertGreater(history.memory_bytes, 1000)
+        self.assertEqual(history.memory_limit_bytes, a.config.history_bytes)
+        self.assertAlmostEqual(history.oldest_seconds or 0, 30, delta=1)
+        self.assertEqual((history.file, history.file_bytes, history.file_limit_bytes), (None, 0, 0))
+        path = self.folder / "node.history"
+        b = self.node(identity=Identity.create(self.folder / "key"), history=path)
+        self.send(b, b"x" * 1000, after=30)
+        history = b.status().history
+        self.assertEqual(
+            (history.file, history.file_limit_bytes), (str(path.absolute()), b.config.store_bytes)
+        )
+        self.assertGreater(history.file_bytes, 1000)
+
+    def test_it_is_json(self) -> None:
+        a, _ = self.linked(self.node(tags={"floor": "3"}), self.node(), after=1)
+        encoded = msgspec.json.encode(a.status())
+        self.assertEqual(msgspec.json.decode(encoded, type=Status).node, a.status().node)
+
+    def test_a_service_that_does_not_run_has_none(self) -> None:
+        self.assertRaises(NotRunning, self.make().status)
+
+
+class TestWarnings(MeshCase):
+    def test_nothing_is_warned_of_at_the_start(self) -> None:
+        self.assertEqual(self.node().status().warnings, [])
+
+    def test_no_neighbour_and_no_peer(self) -> None:
+        a = self.node()
+        self.network.advance(40)
+        self.assertEqual(
+            a.status().warnings,
+            ["no neighbour for 40 s: give this node a peer, or let another node dial it"],
+        )
+
+    def test_no_neighbour_says_why_each_peer_cannot_be_reached(self) -> None:
+        other = self.node(subnet="other")
+        a = self.node(peers=[self.address(other)])
+        self.network.advance(40)
+        (warning,) = a.status().warnings
+        self.assertRegex(warning, rf"^no neighbour for 40 s: {self.address(other)}: .*subnet")
+
+    def test_a_peer_that_fails_beside_a_neighbour(self) -> None:
+        b = self.node()
+        a = self.node(peers=["10.9.9.9:1", self.address(b)])
+        self.network.advance(40)
+        (warning,) = a.status().warnings
+        self.assertRegex(warning, r"^a peer cannot be reached: 10\.9\.9\.9:1: ")
+
+    def test_the_time_without_a_neighbour_begins_with_the_last(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=100)
+        self.stop(b)
+        self.network.advance(30)
+        self.assertRegex(a.status().warnings[0], r"^no neighbour for 3[0-9] s")
+
+    def test_messages_that_are_not_taken(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=1)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        self.fill(a)
+        self.assertIn(CONGESTED, a.status().warnings)

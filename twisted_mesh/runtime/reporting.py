@@ -1,0 +1,229 @@
+"""Makes the status of a running node (:mod:`twisted_mesh.status`) out of the values of its parts.
+
+Contract: this only reads, and only when somebody asks for the status; nothing else is kept for it than the
+time since when the node has no neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from twisted_mesh.addressing.addresses import show
+from twisted_mesh.core.status import LinkReport, Report, StreamReport
+from twisted_mesh.delivery.delivery import Delivery
+from twisted_mesh.delivery.members import Members
+from twisted_mesh.delivery.receipts import Receipts
+from twisted_mesh.identity import id_of
+from twisted_mesh.links.connections import Connections, Unlinked
+from twisted_mesh.links.peers import PersistentPeers
+from twisted_mesh.message import Member
+from twisted_mesh.runtime.driver import Driver
+from twisted_mesh.runtime.handover import counted
+from twisted_mesh.status import (
+    AuthorStatus,
+    HistoryStatus,
+    LinkStatus,
+    MemberStatus,
+    NodeStatus,
+    ReceiptStatus,
+    Status,
+)
+from twisted_mesh.storage.writer import HistoryWriter
+from twisted_mesh.version import __version__
+from twisted_mesh.wire.greeting import Address
+
+Labels = Mapping[bytes, str | None]  # by id
+ALONE: Final = 5.0  # seconds without a neighbour before the status warns of that (guess)
+KEY_IN_USE: Final = (
+    "another node uses this node's key, so this node publishes nothing: stop the other node, or give one "
+    "of the two an identity of its own"
+)
+CANNOT_STORE: Final = (
+    "the history file cannot be written, so send() raises StoreFull: make room on its disk, or let this "
+    "user write the file"
+)
+CONGESTED: Final = (
+    "send() raises Congested: the neighbours take this node's messages too slowly, or there is none"
+)
+NOT_DIALLED: Final = (
+    "no other node is told where to dial this one: listen at an address that others can reach, or give "
+    "out_addr"
+)
+
+
+class Where(NamedTuple):
+    """The addresses where a node listens, and the one that others are told, if there is one."""
+
+    addresses: tuple[Address, ...]
+    told: Address | None
+
+
+class Reporting:
+    """Makes the status of one run of a service."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        connections: Connections,
+        members: Members,
+        delivery: Delivery,
+        receipts: Receipts,
+        peers: PersistentPeers,
+        writer: HistoryWriter | None,
+    ) -> None:
+        self._clock = driver.clock
+        self._driver = driver
+        self._connections = connections
+        self._members = members
+        self._delivery = delivery
+        self._receipts = receipts
+        self._peers = peers
+        self._writer = writer
+        self._began = self._alone_since = driver.clock.seconds()
+
+    def unlinked(self, _: Unlinked) -> None:
+        """Note that a link has left the routing table."""
+        self._alone_since = self._clock.seconds()
+
+    def status(self, where: Where, dropped: Mapping[str, int], footprint: dict[str, int]) -> Status:
+        """The node now.
+
+        :param dropped: and *footprint*: the totals of the service.
+        """
+        now, report = self._clock.seconds(), self._driver.node.report()
+        labels = {member.id: member.label for member in self._members.table.values()}
+        labels[self._driver.id] = self._driver.local_node().profile.label
+        authors = [self._author(stream, labels) for stream in report.streams]
+        return Status(
+            self._node(where, now),
+            list(self._links(report, labels, now)),
+            [_member(member) for member in self._members.table.values()],
+            authors,
+            list(self._open_receipts()),
+            self._history(report, now),
+            dict(dropped),
+            footprint,
+            list(self._warnings(where, authors, now)),
+        )
+
+    def _node(self, where: Where, now: float) -> NodeStatus:
+        me, core = self._driver.local_node(), self._driver.node.status()
+        return NodeStatus(
+            id=me.id.decode(),
+            label=me.profile.label,
+            version=__version__,
+            subnet=me.network.subnet,
+            encryption=me.network.encryption,
+            role=me.profile.role.name.lower(),
+            epoch=me.epoch,
+            uptime_seconds=now - self._began,
+            addresses=[show(address) for address in where.addresses],
+            told_address=None if where.told is None else show(where.told),
+            joined=core.joined,
+            messages_sent=core.sent,
+            messages_waiting=self._driver.unsent,
+        )
+
+    def _links(self, report: Report, labels: Labels, now: float) -> Iterator[LinkStatus]:
+        reports: dict[int, LinkReport] = {each.link: each for each in report.links}
+        for node_id, link in self._connections.table.items():
+            if (core := reports.get(link.number)) is not None:
+                yield LinkStatus(
+                    peer=node_id.decode(),
+                    label=labels.get(node_id),
+                    remote_address=show(link.remote),
+                    outgoing=link.outgoing,
+                    up_seconds=now - link.made_at,
+                    round_trip_seconds=core.round_trip,
+                    received_bytes=link.read_bytes,
+                    received_frames=link.received_frames,
+                    sent_bytes=link.sent_bytes,
+                    sent_frames=link.sent_frames,
+                    queued_bytes=link.queued_bytes,
+                    lazy_by_us=core.lazy_by_us,
+                    lazy_by_peer=core.lazy_by_peer,
+                )
+
+    def _author(self, stream: StreamReport, labels: Labels) -> AuthorStatus:
+        origin, epoch = stream.run
+        node_id = id_of(origin)
+        return AuthorStatus(
+            id=node_id.decode(),
+            label=labels.get(node_id),
+            epoch=epoch,
+            head=stream.head,
+            behind=stream.high - stream.head,
+            missing=stream.missing,
+            taken=self._delivery.taken(stream.run, stream.head),
+        )
+
+    def _open_receipts(self) -> Iterator[ReceiptStatus]:
+        for receipt in self._receipts:
+            if receipt.id is not None:
+                _, epoch, sequence = receipt.id
+                sets = (receipt.delivered, receipt.pending, receipt.missed)
+                yield ReceiptStatus(epoch, sequence, *map(_texts, sets))
+
+    def _history(self, report: Report, now: float) -> HistoryStatus:
+        config, store = self._driver.config, None if self._writer is None else self._writer.store
+        return HistoryStatus(
+            memory_bytes=report.held_bytes,
+            memory_limit_bytes=config.history_bytes,
+            oldest_seconds=None if report.oldest_at is None else now - report.oldest_at,
+            file=None if store is None else store.name,
+            file_bytes=0 if store is None else store.footprint()["stored_bytes"],
+            file_limit_bytes=0 if store is None else config.store_bytes,
+        )
+
+    # ── warnings ────────────────────────────────────────────────────────────────────
+
+    def _warnings(self, where: Where, authors: Iterable[AuthorStatus], now: float) -> Iterator[str]:
+        node = self._driver.node
+        if node.has_key_conflict:
+            yield KEY_IN_USE
+        if self._writer is not None and self._writer.full:
+            yield CANNOT_STORE
+        yield from self._unreachable(now)
+        if node.status().congested:
+            yield CONGESTED
+        if where.addresses and where.told is None:
+            yield NOT_DIALLED
+        for author in authors:
+            if author.missing:
+                yield (
+                    f"missing from {_name(author)}: {counted(author.missing, 'message')}; this node asks "
+                    "for them, and tells a gap if no member has them"
+                )
+
+    def _unreachable(self, now: float) -> Iterator[str]:
+        """Warn of peers that cannot be reached, in one sentence if there is no neighbour at all."""
+        reasons = [f"{failing.address}: {failing.reason}" for failing in self._peers.failing()]
+        alone = 0.0 if self._connections.table else now - self._alone_since
+        if alone < ALONE:
+            yield from (f"a peer cannot be reached: {reason}" for reason in reasons)
+        elif reasons:
+            yield f"no neighbour for {alone:.0f} s: {'; '.join(reasons)}"
+        else:
+            yield f"no neighbour for {alone:.0f} s: give this node a peer, or let another node dial it"
+
+
+def _member(member: Member) -> MemberStatus:
+    return MemberStatus(
+        id=member.id.decode(),
+        label=member.label,
+        state=member.state,
+        since_unix_seconds=member.since,
+        address=None if member.address is None else show(member.address),
+        role=member.role,
+        tags=dict(member.tags),
+    )
+
+
+def _name(author: AuthorStatus) -> str:
+    """An author for people: its label, if it has one, and the first characters of its id."""
+    return author.id if author.label is None else f"{author.label} ({author.id[:8]})"
+
+
+def _texts(ids: Iterable[bytes]) -> list[str]:
+    return sorted(each.decode() for each in ids)

@@ -1,0 +1,143 @@
+"""The state of a running node as one tree of values, which :meth:`.MeshService.status` returns.
+
+Contract: a value shows the node at one time and is not updated.  Units are in the names: ``_seconds`` is a
+duration, ``_unix_seconds`` a time since 1970, ``_bytes`` a size.  Ids are base58 text and addresses are
+``host:port``, so that ``msgspec.json.encode(status)`` gives JSON that people can read.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """The node itself.
+
+    :ivar epoch: of its present run; its messages are numbered anew in each run.
+    :ivar addresses: where it listens; :ivar told_address: where others are told to dial it, if anywhere.
+    :ivar joined: whether a neighbour has sent its list of members.
+    :ivar messages_sent: the number of its last message in this run.
+    :ivar messages_waiting: how many of its messages no neighbour's transport has accepted yet.
+    """
+
+    id: str
+    label: str | None
+    version: str
+    subnet: str
+    encryption: str
+    role: str
+    epoch: int
+    uptime_seconds: float
+    addresses: list[str]
+    told_address: str | None
+    joined: bool
+    messages_sent: int
+    messages_waiting: int
+
+
+class LinkStatus(msgspec.Struct, frozen=True):
+    """A link to a neighbour.
+
+    :ivar peer: the neighbour's id; :ivar remote_address: the far end of the connection.
+    :ivar outgoing: whether this node dialled.
+    :ivar round_trip_seconds: None until it was measured.
+    :ivar queued_bytes: bytes that wait here for the transport.
+    :ivar lazy_by_us: authors of which this node asked the neighbour to announce messages, not to push them.
+    :ivar lazy_by_peer: authors of which the neighbour asked this node for the same.
+    """
+
+    peer: str
+    label: str | None
+    remote_address: str
+    outgoing: bool
+    up_seconds: float
+    round_trip_seconds: float | None
+    received_bytes: int
+    received_frames: int
+    sent_bytes: int
+    sent_frames: int
+    queued_bytes: int
+    lazy_by_us: int
+    lazy_by_peer: int
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    """Another member, as this node knows it.
+
+    :ivar state: ``"up"``, ``"suspect"``, ``"down"`` or ``"left"``; :ivar since_unix_seconds: since when.
+    """
+
+    id: str
+    label: str | None
+    state: str
+    since_unix_seconds: float
+    address: str | None
+    role: str
+    tags: dict[str, str]
+
+
+class AuthorStatus(msgspec.Struct, frozen=True):
+    """One run of an author whose messages this node holds, this node's own runs included.
+
+    :ivar head: the last message up to which every message came here or was given up.
+    :ivar behind: how many numbers beyond the head are known to exist.
+    :ivar missing: how many of them have not come.
+    :ivar taken: the last message up to which all consumers here have taken the messages.
+    """
+
+    id: str
+    label: str | None
+    epoch: int
+    head: int
+    behind: int
+    missing: int
+    taken: int
+
+
+class ReceiptStatus(msgspec.Struct, frozen=True):
+    """A message of this node whose receipt is not complete.
+
+    :ivar delivered: the ids of the members that have taken the message.
+    :ivar pending: the ids of those that should and have not yet; :ivar missed: of those that never will.
+    """
+
+    epoch: int
+    sequence: int
+    delivered: list[str]
+    pending: list[str]
+    missed: list[str]
+
+
+class HistoryStatus(msgspec.Struct, frozen=True):
+    """The messages that this node holds for members that were away.
+
+    :ivar oldest_seconds: how long ago the oldest message in memory came; None if there is none.
+    :ivar file: the path of the history file; None if the history is in memory only.
+    :ivar file_bytes: bytes of the messages in the file.
+    """
+
+    memory_bytes: int
+    memory_limit_bytes: int
+    oldest_seconds: float | None
+    file: str | None
+    file_bytes: int
+    file_limit_bytes: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A running node at one time.
+
+    :ivar dropped: how many items were dropped or ignored, by kind.
+    :ivar footprint: entries and bytes of every table, by name.
+    :ivar warnings: what is wrong now, in sentences that say what to do about it.
+    """
+
+    node: NodeStatus
+    links: list[LinkStatus]
+    members: list[MemberStatus]
+    authors: list[AuthorStatus]
+    receipts: list[ReceiptStatus]
+    history: HistoryStatus
+    dropped: dict[str, int]
+    footprint: dict[str, int]
+    warnings: list[str]
