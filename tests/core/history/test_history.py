@@ -596,32 +596,6 @@ class TestBounds(HistoryTestCase):
         self.assertEqual(self.history.head(ANNA), 0)
         self.assertEqual(self.history.head(BERT), 1)
 
-    def test_the_closed_runs_of_an_author_are_the_asked_one_and_the_newest(self) -> None:
-        self.make(open_streams=1, closed_streams=4)
-        for epoch in (7, 3, 9, 5, 1):
-            self.history.add(batch("anna", 1, epoch, epoch=epoch), 0)
-            self.evict()  # but the last
-        name = ANNA[0]
-        self.assertEqual(list(self.history.closed_from((name, 3))), [((name, 3), 3), ((name, 9), 9)])
-        self.assertEqual(list(self.history.closed_from((name, 4))), [((name, 9), 9)])
-        self.assertEqual(list(self.history.closed_from((name, 9))), [((name, 9), 9)])
-        self.assertEqual(list(self.history.closed_from((name, 10))), [])
-        self.assertEqual(list(self.history.closed_from(BERT)), [])
-        self.history.add(batch("anna", 10, epoch=9), 0)  # it is open again, and told as such
-        self.assertEqual(list(self.history.closed_from((name, 9))), [])
-
-    def test_of_closed_runs_no_more_authors_are_known_than_heads(self) -> None:
-        self.make(open_streams=1, closed_streams=2)
-        for name in ("anna", "bert", "cleo", "dora"):
-            for epoch in (2, 1):
-                self.history.add(batch(name, 1, epoch=epoch), 0)
-                self.evict()
-        footprint = self.history.footprint()
-        self.assertEqual((footprint["closed_streams"], footprint["closed_authors"]), (2, 1))
-        self.assertEqual(
-            list(self.history.closed_from((origin_of("dora"), 2))), [((origin_of("dora"), 2), 1)]
-        )
-
 
 class TestEviction(HistoryTestCase):
     """The batches that are held are bounded by bytes and age."""
@@ -853,7 +827,7 @@ class TestFloors(HistoryTestCase):
         self.assertEqual(self.raised(3), [])
         for epoch, is_void in ((4, True), (5, False)):
             run = (ANNA[0], epoch)
-            self.assertEqual(self.history.is_void(run), is_void)
+            self.assertEqual(self.history.past.is_void(run), is_void)
             self.assertEqual(self.history.is_duplicate(batch("anna", 1, epoch=epoch).batch), is_void)
             self.assertEqual(self.history.next_missing(run, 1, 9), None if is_void else (1, 9))
             self.history.hinted(run, 3, 0)
@@ -893,7 +867,7 @@ class TestFloors(HistoryTestCase):
         self.assertEqual(self.closed(2, 3, 4), [])
         self.assertEqual(self.closed(5), [(2, 2, [(3, 3)])])
         self.assertEqual(
-            [self.history.is_void((ANNA[0], epoch)) for epoch in (1, 2, 3)], [True, True, False]
+            [self.history.past.is_void((ANNA[0], epoch)) for epoch in (1, 2, 3)], [True, True, False]
         )
 
     def test_runs_that_only_others_have_claimed_make_no_run_void(self) -> None:
@@ -902,20 +876,13 @@ class TestFloors(HistoryTestCase):
         for epoch in range(5, 15):
             self.history.start_at((ANNA[0], epoch), 9, 9, 0)
             self.history.discard((ANNA[0], epoch))
-        self.assertEqual((self.evict(), self.history.is_void(ANNA)), ([], False))
+        self.assertEqual((self.evict(), self.history.past.is_void(ANNA)), ([], False))
 
     def test_own_runs_are_forgotten_and_not_void(self) -> None:
         self.make(closed_runs=1)
         self.take(1, name="me")
         self.closed(2, 3, 4, name="me")
-        self.assertEqual((self.history.head(ME), self.history.is_void(ME)), (1, False))
-
-    def test_of_too_many_the_one_named_longest_ago_is_forgotten(self) -> None:
-        self.make(floors_limit=2)
-        for name in ("anna", "bert", "anna", "cleo"):
-            list(self.history.raise_floor(origin_of(name), 5))
-        voids = [self.history.is_void((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
-        self.assertEqual((voids, self.history.footprint()["floors"]), ([True, False, True], 2))
+        self.assertEqual((self.history.head(ME), self.history.past.is_void(ME)), (1, False))
 
 
 class TestCost(HistoryTestCase):

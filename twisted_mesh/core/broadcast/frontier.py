@@ -94,7 +94,7 @@ class Frontier:
         evidence = self._history.head(run) if stream is None else stream.high
         high = min(high, evidence + _CLAIM_AHEAD)
         link.frontier.claim(run, low, high)
-        if high > self._history.head(run) and not link.closing and not self._history.is_void(run):
+        if high > self._history.head(run) and not link.closing and not self._history.past.is_void(run):
             self._repair.announced(link, run, now, eager=eager)
 
     def _held_there(self, run: StreamId, high: int) -> None:

@@ -86,7 +86,7 @@ def snapshot(
     ]
     if peer is not None:
         entries += (
-            SnapshotEntry(*run, head + 1, head, head, b"") for run, head in history.closed_from(peer)
+            SnapshotEntry(*run, head + 1, head, head, b"") for run, head in history.past.closed_from(peer)
         )
     for at in range(0, max(len(entries), 1), STREAMS_A_FRAME):
         last = at + STREAMS_A_FRAME >= len(entries)
@@ -230,7 +230,8 @@ class Joining:
             if proven:
                 newest[origin] = max(epoch, newest.get(origin, 0))
         newest.pop(self._outbox.run[0], None)
-        self._history.joined(newest)
+        self._history.is_joining = False
+        self._history.past.joined(newest)
         newest[self._outbox.run[0]] = self._outbox.run[1]
         settling = [stream.run for stream in self._history if stream.settles]
         for run in settling:

@@ -2,15 +2,14 @@
 
 Contract: the messages held are bounded in bytes and in age.  If there are too many bytes, streams lose
 their oldest batches (:mod:`~twisted_mesh.core.history.eviction` says which streams).  Own messages that no
-neighbour has accepted are never given up.  A stream of which no message is held is *closed*: only its head
-is kept.  The number of closed streams is bounded, too.
+neighbour has accepted are never given up.  A stream of which no message is held is *closed*; from then on
+:mod:`~twisted_mesh.core.history.past_runs` remembers its run.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -20,10 +19,10 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
+from twisted_mesh.core.history.past_runs import PastRuns
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import BEYOND_ALL, Ready, Skip, Stream
 from twisted_mesh.errors import RemoteError
-from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 
@@ -35,6 +34,7 @@ class History:
     """Every stream that this node has met; iterating gives the open ones.
 
     :ivar authors: the authors that this node has met.
+    :ivar past: the runs of which no message is held.
     :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
     :ivar is_joining: whether it is not known yet which runs had ended before this node joined.  No message
@@ -46,19 +46,13 @@ class History:
         self._config = config
         self._changes = changes
         self.authors = Authors(config)
+        self.past = PastRuns(config)
         self._storage = None if changes is None else changes.storage
         self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
         self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
-        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads of closed runs, oldest first
-        #: The epochs of closed runs in which the author has signed something, by origin, lowest first.
-        self._closed_of: dict[bytes, list[int]] = {}
-        self._crowded: dict[bytes, None] = {}  # origins with more of them than are kept
-        self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed streams, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
-        self._floors: OrderedDict[bytes, int] = OrderedDict()  # by origin: nothing lower is taken
-        self._ended: dict[bytes, int] = {}  # by origin: lower epochs had ended before this node joined
         self.held_bytes = 0
         self.waiting_bytes = 0
         self.is_joining = False
@@ -78,21 +72,11 @@ class History:
     def head(self, run: StreamId) -> int:
         """The head of *run*, 0 if the run is unknown."""
         stream = self._open.get(run)
-        return stream.head if stream is not None else self._closed.get(run, 0)
+        return stream.head if stream is not None else self.past.head(run)
 
     def is_known(self, run: StreamId) -> bool:
         """Whether *run* has an open stream, or a closed one of which a message came."""
-        return run in self._open or self._closed.get(run, 0) > 0
-
-    def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
-        """*run*, if it is closed, and then the newest closed run of its author, if later; with their heads.
-
-        A run that its author would not believe in (:data:`MOST_CLAIMED`) does not count as the newest.
-        """
-        origin, epoch = run
-        for known in sorted({epoch, max(epoch, self._newest_closed.get(origin, 0))}):
-            if head := self._closed.get((origin, known), 0):
-                yield (origin, known), head
+        return run in self._open or self.past.head(run) > 0
 
     def start_at(
         self, run: StreamId, head: int, base: int | None, now: float, header: SignedHeader | None = None
@@ -108,37 +92,10 @@ class History:
             stream.signed = 0 if header is None else header.batch.last
             self.changed(run)
 
-    def joined(self, newest: Mapping[bytes, int]) -> None:
-        """Note which runs had ended before this node joined: those of each author below its *newest* epoch.
-
-        If such a run is met later, it is held for others, and never delivered here.
-        """
-        self.is_joining = False
-        for origin, epoch in newest.items():
-            if origin in self._ended or len(self._ended) < self._config.ended_limit:
-                self._ended[origin] = max(epoch, self._ended.get(origin, 0))
-
-    def is_void(self, run: StreamId) -> bool:
-        """Whether *run* is below the floor of its author, so that no message of it is taken."""
-        return run[1] < self._floors.get(run[0], 0)
-
     def raise_floor(self, origin: bytes, floor: int) -> Iterator[Skip]:
-        """Take no message of *origin*'s runs below *floor*; yield the holes of runs that are discarded.
-
-        Of more than ``floors_limit`` authors, the one whose floor came longest ago is forgotten.
-        """
-        if not floor:
-            return
-        known = self._floors.get(origin, 0)
-        self._floors[origin] = max(floor, known)
-        self._floors.move_to_end(origin)
-        if len(self._floors) > self._config.floors_limit:
-            self._floors.popitem(last=False)
-        if floor > known:
-            for stream in [one for run, one in self._of.get(origin, {}).items() if run[1] < floor]:
-                while stream.has_hole:
-                    yield self._skip(stream)
-                self._close(stream)
+        """Take no message of *origin*'s runs below *floor*; yield the holes of runs that are discarded."""
+        if self.past.raise_floor(origin, floor):
+            yield from self._close_below(origin, floor)
 
     def end(self, run: StreamId) -> None:
         """Deliver nothing more of *run*, if it is open."""
@@ -167,8 +124,7 @@ class History:
                 stream.header = codec.unpack_header(marks.header)
             if marks.run[0] == origin:
                 stream.base = marks.taken
-        for run, head in restored.closed:
-            self._keep_head(run, head)
+        self.past.restore(restored.closed)
 
     def accepted_of_earlier(self, run: StreamId, sequence: int) -> None:
         """Note that a neighbour has all messages up to *sequence* of *run*, an earlier run of this node."""
@@ -212,7 +168,7 @@ class History:
         """Whether all messages of *batch* have come already, or its run is void."""
         run = (batch.origin, batch.epoch)
         if (stream := self._open.get(run)) is None:
-            return batch.last <= self._closed.get(run, 0) or self.is_void(run)
+            return batch.last <= self.past.head(run) or self.past.is_void(run)
         return stream.covers(batch)
 
     def has_hole(self, run: StreamId) -> bool:
@@ -223,8 +179,8 @@ class History:
         """The lowest range of messages *first* to *last* of *run* that has not come, or None."""
         if (stream := self._open.get(run)) is not None:
             return stream.next_missing(first, last)
-        first = max(first, self._closed.get(run, 0) + 1)
-        return (first, last) if first <= last and not self.is_void(run) else None
+        first = max(first, self.past.head(run) + 1)
+        return (first, last) if first <= last and not self.past.is_void(run) else None
 
     def has_room(self, signed: SignedBatch) -> bool:
         """Whether *signed* joins the head of its stream, or there is memory in which it can wait."""
@@ -254,7 +210,7 @@ class History:
         if stream is not None and stream.equivocated:
             return  # nothing more of the run is held, so nothing is missing
         if stream is None:
-            if sequence <= self._closed.get(run, 0) or self.is_void(run):
+            if sequence <= self.past.head(run) or self.past.is_void(run):
                 return
             stream = self._meet(run, now)
             self.changed(run)
@@ -331,8 +287,8 @@ class History:
                 self._evict_bytes(own, own_accepted, lost=False)
             if self.held_bytes > config.history_bytes:
                 self._evict_bytes(own, own_accepted, lost=True)
-        while self._crowded:
-            yield from self._forget_lowest(next(iter(self._crowded)), own)
+        while (crowded := self.past.crowded) is not None:
+            yield from self._forget_lowest(crowded, own)
         while len(self._open) > config.open_streams:
             streams = self._of[next(iter(self._greedy))] if self._greedy else self._open
             stream = next(iter(streams.values()))
@@ -366,13 +322,8 @@ class History:
         """The number of entries, or of bytes, in every table."""
         return {
             "open_streams": len(self._open),
-            "closed_streams": len(self._closed),
             **self.authors.footprint(),
-            "closed_authors": len(self._newest_closed),
-            "closed_origins": len(self._closed_of),
-            "crowded_origins": len(self._crowded),
-            "ended_authors": len(self._ended),
-            "floors": len(self._floors),
+            **self.past.footprint(),
             "holed_streams": len(self._holed),
             "held_batches": sum(map(len, self._open.values())),
             "held_bytes": self.held_bytes,
@@ -423,16 +374,14 @@ class History:
 
     def _meet(self, run: StreamId, now: float) -> Stream:
         """Open the stream of a run of which no SNAPSHOT has said where it begins."""
-        has_ended = run[1] < self._ended.get(run[0], 0)
-        waits = self.is_joining and run not in self._closed
-        stream = self._begin(run, 0, BEYOND_ALL if has_ended or waits else 0, now)
+        waits = self.is_joining and run not in self.past
+        stream = self._begin(run, 0, BEYOND_ALL if waits or self.past.had_ended(run) else 0, now)
         stream.settles = waits
         return stream
 
     def _begin(self, run: StreamId, head: int, base: int, now: float) -> Stream:
         """Open a stream; if it was closed, it begins no lower than its known head."""
-        closed = self._closed.pop(run, 0)
-        self._uncount(run)
+        closed = self.past.reopen(run)
         stream = self._open[run] = Stream(run, max(head, closed), max(base, closed), now, self._storage)
         stream.introducer = self.authors.introducer(run[0], now)
         siblings = self._of.setdefault(run[0], OrderedDict())
@@ -465,51 +414,25 @@ class History:
         self.held_bytes -= stream.batches.held_bytes
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
-        self._keep_head(stream.run, head)
-        if stream.signed:  # others can claim any runs of this author
-            epochs = self._closed_of.setdefault(origin, [])
-            insort(epochs, stream.run[1])
-            if len(epochs) > self._config.closed_runs:
-                self._crowded[origin] = None
+        self.past.close(stream.run, head, signed=stream.signed > 0)
         if self._changes is not None:
             self._changes.closed(stream.run, head, self._config.closed_streams)
-        if len(self._closed) > self._config.closed_streams:
-            (origin, epoch), _ = self._closed.popitem(last=False)
-            self._uncount((origin, epoch))
-            if self._newest_closed.get(origin) == epoch:
-                del self._newest_closed[origin]
-
-    def _uncount(self, run: StreamId) -> None:
-        """Note that *run* is not closed any more."""
-        epochs = self._closed_of.get(run[0], [])
-        if run[1] in epochs:
-            epochs.remove(run[1])
-            if not epochs:
-                del self._closed_of[run[0]]
 
     def _forget_lowest(self, origin: bytes, own: StreamId) -> Iterator[Skip]:
         """Forget the lowest closed runs of *origin*, which has too many; lower open runs are closed first.
 
         They would be delivered again, so from now on nothing is taken of them.
         """
-        del self._crowded[origin]
-        while len(epochs := self._closed_of.get(origin, [])) > self._config.closed_runs:
-            lower = [
-                one for run, one in self._of.get(origin, {}).items() if run[1] < epochs[0] and run != own
-            ]
-            for stream in lower:
-                while stream.has_hole:
-                    yield self._skip(stream)
-                self._close(stream)
-            self._crowded.pop(origin, None)
-            lowest = self._closed_of[origin][0]
-            del self._closed[origin, lowest]
-            self._uncount((origin, lowest))
+        while (lowest := self.past.lowest_too_many(origin)) is not None:
+            yield from self._close_below(origin, lowest, spared=own)
+            lowest = self.past.forget_lowest(origin)
             if origin != own[0]:
                 yield from self.raise_floor(origin, lowest + 1)
 
-    def _keep_head(self, run: StreamId, head: int) -> None:
-        origin, epoch = run
-        self._closed[run] = head
-        if self._newest_closed.get(origin, 0) < epoch <= MOST_CLAIMED:
-            self._newest_closed[origin] = epoch
+    def _close_below(self, origin: bytes, epoch: int, spared: StreamId | None = None) -> Iterator[Skip]:
+        """Close the runs of *origin* below *epoch*, but *spared*; yield their holes."""
+        lower = [one for run, one in self._of.get(origin, {}).items() if run[1] < epoch and run != spared]
+        for stream in lower:
+            while stream.has_hole:
+                yield self._skip(stream)
+            self._close(stream)

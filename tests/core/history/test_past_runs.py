@@ -1,0 +1,127 @@
+"""The runs of which no message is held are remembered within limits."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.history_case import ANNA, BERT
+from tests.core.network import origin_of
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.history.past_runs import PastRuns
+from twisted_mesh.identity import MOST_CLAIMED
+
+NAME = ANNA[0]
+
+
+class PastRunsCase(SynchronousTestCase):
+    """Past runs with small limits."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, **limits: int) -> None:
+        """Begin anew."""
+        self.past = PastRuns(MeshConfig(**{"closed_streams": 4, **limits}))  # type: ignore[arg-type]
+
+    def close(self, *epochs: int, name: str = "anna", signed: bool = True) -> None:
+        """Close runs at a head that is their epoch."""
+        for epoch in epochs:
+            self.past.close((origin_of(name), epoch), epoch, signed=signed)
+
+
+class TestClosed(PastRunsCase):
+    """Of a closed run the head is kept."""
+
+    def test_until_it_is_opened_again(self) -> None:
+        self.close(7)
+        run = (NAME, 7)
+        self.assertEqual((run in self.past, self.past.head(run)), (True, 7))
+        self.assertEqual(self.past.reopen(run), 7)
+        self.assertEqual((run in self.past, self.past.head(run), self.past.reopen(run)), (False, 0, 0))
+
+    def test_the_asked_run_and_the_newest_of_its_author_are_told(self) -> None:
+        self.close(3, 9, 5, 1)
+        self.assertEqual(list(self.past.closed_from((NAME, 3))), [((NAME, 3), 3), ((NAME, 9), 9)])
+        self.assertEqual(list(self.past.closed_from((NAME, 4))), [((NAME, 9), 9)])
+        self.assertEqual(list(self.past.closed_from((NAME, 9))), [((NAME, 9), 9)])
+        self.assertEqual(list(self.past.closed_from((NAME, 10))), [])
+        self.assertEqual(list(self.past.closed_from(BERT)), [])
+        self.past.reopen((NAME, 9))  # it is told as an open one
+        self.assertEqual(list(self.past.closed_from((NAME, 9))), [])
+
+    def test_a_run_that_no_clock_can_have_given_is_not_the_newest(self) -> None:
+        self.close(3, MOST_CLAIMED + 1)
+        self.assertEqual(list(self.past.closed_from((NAME, 2))), [((NAME, 3), 3)])
+
+    def test_no_more_authors_are_known_than_heads(self) -> None:
+        self.make(closed_streams=2)
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.close(2, 1, name=name)
+        footprint = self.past.footprint()
+        self.assertEqual((footprint["closed_streams"], footprint["closed_authors"]), (2, 1))
+        dora = origin_of("dora")
+        self.assertEqual(list(self.past.closed_from((dora, 2))), [((dora, 2), 2)])
+
+    def test_an_author_with_too_many_is_crowded_until_the_lowest_are_forgotten(self) -> None:
+        self.make(closed_runs=2)
+        self.close(5, 3)
+        self.assertIsNone(self.past.crowded)
+        self.close(4)
+        self.assertEqual((self.past.crowded, self.past.lowest_too_many(NAME)), (NAME, 3))
+        self.assertEqual(self.past.forget_lowest(NAME), 3)
+        self.assertEqual((self.past.lowest_too_many(NAME), self.past.crowded), (None, None))
+        self.assertEqual([self.past.head((NAME, epoch)) for epoch in (3, 4, 5)], [0, 4, 5])
+
+    def test_a_crowded_author_whose_runs_open_again_forgets_none(self) -> None:
+        self.make(closed_runs=1)
+        self.close(5, 3)
+        for epoch in (5, 3):
+            self.past.reopen((NAME, epoch))
+        self.assertEqual((self.past.lowest_too_many(NAME), self.past.crowded), (None, None))
+        self.assertEqual(self.past.footprint()["closed_origins"], 0)
+
+    def test_runs_that_only_others_have_claimed_make_no_author_crowded(self) -> None:
+        self.make(closed_runs=1)
+        self.close(3, 4, 5, signed=False)
+        self.assertIsNone(self.past.crowded)
+
+    def test_it_begins_with_those_that_a_store_held(self) -> None:
+        self.past.restore([((NAME, 3), 2), (BERT, 8)])
+        self.assertEqual((self.past.head((NAME, 3)), self.past.head(BERT)), (2, 8))
+        self.assertEqual(list(self.past.closed_from(ANNA)), [((NAME, 3), 2)])
+
+
+class TestVoid(PastRunsCase):
+    """Runs below the floor of their author are void."""
+
+    def test_below_the_highest_floor(self) -> None:
+        self.assertEqual(
+            [self.past.raise_floor(NAME, floor) for floor in (0, 5, 3, 5)], [False, True, False, False]
+        )
+        self.assertEqual([self.past.is_void((NAME, epoch)) for epoch in (4, 5)], [True, False])
+        self.assertFalse(self.past.is_void((BERT[0], 4)))
+
+    def test_of_too_many_floors_the_one_named_longest_ago_is_forgotten(self) -> None:
+        self.make(floors_limit=2)
+        for name in ("anna", "bert", "anna", "cleo"):
+            self.past.raise_floor(origin_of(name), 5)
+        voids = [self.past.is_void((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
+        self.assertEqual((voids, self.past.footprint()["floors"]), ([True, False, True], 2))
+
+
+class TestEnded(PastRunsCase):
+    """Runs that had ended before this node joined are not delivered here."""
+
+    def test_below_the_newest_epoch_of_their_author(self) -> None:
+        self.past.joined({NAME: 5})
+        self.past.joined({NAME: 3})
+        self.assertEqual([self.past.had_ended((NAME, epoch)) for epoch in (4, 5)], [True, False])
+        self.assertFalse(self.past.had_ended((BERT[0], 4)))
+
+    def test_of_so_many_authors_and_no_more(self) -> None:
+        self.make(ended_limit=2)
+        self.past.joined({origin_of(name): 5 for name in ("anna", "bert", "cleo")})
+        self.past.joined({NAME: 7})
+        ended = [self.past.had_ended((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
+        self.assertEqual((ended, self.past.footprint()["ended_authors"]), ([True, True, False], 2))
+        self.assertTrue(self.past.had_ended((NAME, 6)))

@@ -1,0 +1,159 @@
+"""The runs of which this node holds no message: closed ones, void ones, and those ended before it joined.
+
+Contract: of a *closed* run only the head is kept.  A run is *void* if it is below the floor of its author:
+nothing of it is taken.  If a run had *ended* before this node joined, its messages are held for others, and
+never delivered here.  Each table is bounded.  If too many runs of one author are closed, History forgets
+the lowest, and raises the author's floor above it; else its messages could be delivered again.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.identity import MOST_CLAIMED
+
+
+class PastRuns:
+    """What a node remembers of the runs of which it holds no message."""
+
+    def __init__(self, config: MeshConfig) -> None:
+        self._config = config
+        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads, those closed first at the front
+        #: The epochs of closed runs in which the author has signed something, by origin, lowest first.
+        self._closed_of: dict[bytes, list[int]] = {}
+        self._crowded: dict[bytes, None] = {}  # origins with more of them than are kept
+        self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed runs, by origin
+        self._floors: OrderedDict[bytes, int] = OrderedDict()  # by origin, the one named longest ago first
+        self._ended: dict[bytes, int] = {}  # by origin: lower epochs had ended before this node joined
+
+    # ── closed runs ─────────────────────────────────────────────────────────────────
+
+    def __contains__(self, run: StreamId) -> bool:
+        """Whether *run* is closed."""
+        return run in self._closed
+
+    def head(self, run: StreamId) -> int:
+        """The head of *run*, 0 if it is not closed."""
+        return self._closed.get(run, 0)
+
+    def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
+        """*run*, if it is closed, and then the newest closed run of its author, if later; with their heads.
+
+        A run that its author would not believe in (:data:`MOST_CLAIMED`) does not count as the newest.
+        """
+        origin, epoch = run
+        for known in sorted({epoch, max(epoch, self._newest_closed.get(origin, 0))}):
+            if head := self.head((origin, known)):
+                yield (origin, known), head
+
+    def close(self, run: StreamId, head: int, *, signed: bool) -> None:
+        """Keep the *head* of *run*, of which no message is held any more.
+
+        If there are more than ``closed_streams`` heads, the one that was closed first is forgotten.
+
+        :param signed: whether the author has signed something in it; others can claim any runs.
+        """
+        origin, epoch = run
+        self._keep(run, head)
+        if signed:
+            epochs = self._closed_of.setdefault(origin, [])
+            insort(epochs, epoch)
+            if len(epochs) > self._config.closed_runs:
+                self._crowded[origin] = None
+        if len(self._closed) > self._config.closed_streams:
+            self._forget(next(iter(self._closed)))
+
+    def reopen(self, run: StreamId) -> int:
+        """Note that *run* is not closed any more; return the head that was kept, or 0."""
+        self._uncount(run)
+        return self._closed.pop(run, 0)
+
+    def restore(self, closed: Iterable[tuple[StreamId, int]]) -> None:
+        """Begin with the *closed* runs and heads that a store held."""
+        for run, head in closed:
+            self._keep(run, head)
+
+    @property
+    def crowded(self) -> bytes | None:
+        """An author of which too many runs are closed, or None."""
+        return next(iter(self._crowded), None)
+
+    def lowest_too_many(self, origin: bytes) -> int | None:
+        """The lowest closed epoch of *origin*, if too many of its runs are closed; else None."""
+        epochs = self._closed_of.get(origin, [])
+        if len(epochs) > self._config.closed_runs:
+            return epochs[0]
+        self._crowded.pop(origin, None)
+        return None
+
+    def forget_lowest(self, origin: bytes) -> int:
+        """Forget the lowest closed run of *origin*; return its epoch."""
+        lowest = self._closed_of[origin][0]
+        self.reopen((origin, lowest))
+        return lowest
+
+    # ── void and ended runs ─────────────────────────────────────────────────────────
+
+    def is_void(self, run: StreamId) -> bool:
+        """Whether *run* is below the floor of its author, so that no message of it is taken."""
+        return run[1] < self._floors.get(run[0], 0)
+
+    def raise_floor(self, origin: bytes, floor: int) -> bool:
+        """Note that runs of *origin* below *floor* are void; return whether that raises the floor.
+
+        Of more than ``floors_limit`` authors, the one whose floor came longest ago is forgotten.
+        """
+        if not floor:
+            return False
+        known = self._floors.get(origin, 0)
+        self._floors[origin] = max(floor, known)
+        self._floors.move_to_end(origin)
+        if len(self._floors) > self._config.floors_limit:
+            self._floors.popitem(last=False)
+        return floor > known
+
+    def joined(self, newest: Mapping[bytes, int]) -> None:
+        """Note which runs had ended before this node joined: those of each author below its *newest* epoch.
+
+        They are remembered of the first ``ended_limit`` authors.
+        """
+        for origin, epoch in newest.items():
+            if origin in self._ended or len(self._ended) < self._config.ended_limit:
+                self._ended[origin] = max(epoch, self._ended.get(origin, 0))
+
+    def had_ended(self, run: StreamId) -> bool:
+        """Whether *run* had ended before this node joined."""
+        return run[1] < self._ended.get(run[0], 0)
+
+    def footprint(self) -> dict[str, int]:
+        """The number of entries in every table."""
+        return {
+            "closed_streams": len(self._closed),
+            "closed_authors": len(self._newest_closed),
+            "closed_origins": len(self._closed_of),
+            "crowded_origins": len(self._crowded),
+            "ended_authors": len(self._ended),
+            "floors": len(self._floors),
+        }
+
+    def _keep(self, run: StreamId, head: int) -> None:
+        origin, epoch = run
+        self._closed[run] = head
+        if self._newest_closed.get(origin, 0) < epoch <= MOST_CLAIMED:
+            self._newest_closed[origin] = epoch
+
+    def _forget(self, run: StreamId) -> None:
+        self.reopen(run)
+        if self._newest_closed.get(run[0]) == run[1]:
+            del self._newest_closed[run[0]]
+
+    def _uncount(self, run: StreamId) -> None:
+        epochs = self._closed_of.get(run[0], [])
+        if run[1] in epochs:
+            epochs.remove(run[1])
+            if not epochs:
+                del self._closed_of[run[0]]
