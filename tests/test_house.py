@@ -46,6 +46,7 @@ ROOMS = (
     "runtime",
     "service",
     "cli",
+    "threads",
     "blocking",
     "memory",
     "doors",

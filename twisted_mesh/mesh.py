@@ -21,10 +21,8 @@ from twisted.python.failure import Failure
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
-from twisted_mesh.blocking.proxies import Link, Receipt, thread_safe
-from twisted_mesh.blocking.reactor_thread import reactor_thread
+from twisted_mesh.blocking.receipt import Receipt
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
-from twisted_mesh.blocking.standard_error import log_to_standard_error
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
@@ -33,6 +31,9 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
+from twisted_mesh.threads.proxies import Link, with_replies
+from twisted_mesh.threads.reactor_thread import reactor_thread
+from twisted_mesh.threads.standard_error import log_to_standard_error
 
 __all__ = ["Link", "MeshSocket", "MessageQueue", "Receipt", "default_protocol"]
 
@@ -112,7 +113,7 @@ class MeshSocket(Listeners):
         node.on("receipt", lambda receipt: self.emit("receipt", Receipt(self._thread, receipt)))
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
-        self._thread.start(node)
+        self._thread.start(node, node.class_name)
         self._out_addr = node.shown_at()
 
     def _give_up(self) -> None:
@@ -169,7 +170,7 @@ class MeshSocket(Listeners):
     @property
     def queue(self) -> list[Message]:
         """The messages that wait for :meth:`recv`, the next one first."""
-        return [thread_safe(self._thread, message) for message in self._thread.call(self._queue.peek)]
+        return [with_replies(self._thread, message) for message in self._thread.call(self._queue.peek)]
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -311,7 +312,7 @@ class MeshSocket(Listeners):
                 if left <= 0 or not self._thread.wait(self._arrival, left):
                     break
                 self._thread.call(self._take, quantity, taken)
-            messages = [thread_safe(self._thread, message) for message, _ in taken]
+            messages = [with_replies(self._thread, message) for message, _ in taken]
             if quantity != 1:
                 return messages
             return messages[0] if messages else None
@@ -353,7 +354,7 @@ class MeshSocket(Listeners):
 
         @wraps(handler)
         def handle(message: Message, link: MeshProtocol | None) -> object:
-            return handler(thread_safe(self._thread, message), Link(self._thread, link))
+            return handler(with_replies(self._thread, message), Link(self._thread, link))
 
         self._node.register_handler(handle)
 

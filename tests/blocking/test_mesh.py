@@ -34,9 +34,6 @@ from tests.support.processes import eventually, reactor
 from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh
 from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
-from twisted_mesh.blocking import reactor_thread as threads
-from twisted_mesh.blocking import standard_error
-from twisted_mesh.blocking.reactor_thread import reactor_thread
 from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.errors import (
     Congested,
@@ -49,6 +46,9 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import Identity
+from twisted_mesh.threads import reactor_thread as threads
+from twisted_mesh.threads import standard_error
+from twisted_mesh.threads.reactor_thread import reactor_thread
 
 T = TypeVar("T")
 MIB = 2**20

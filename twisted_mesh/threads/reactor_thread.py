@@ -54,8 +54,9 @@ class ReactorThread:
         self._process = os.getpid()
         self._lock = RLock()  # a signal handler can call in the middle of a call
         self._ended = False
-        self._calls: set[_Call] = set()  # calls for which another thread waits
-        self._services: dict[MeshService, None] = {}  # in the order in which they were started
+        self._calls: set[Call] = set()  # calls that have not ended
+        #: With the name of the class that the application uses, in the order in which they were started.
+        self._services: dict[MeshService, str] = {}
         self._thread = None if self.reactor.running else self._started()
         self.reactor.callFromThread(self._watch)
         atexit.register(self._at_exit)
@@ -77,7 +78,7 @@ class ReactorThread:
         """
         if self.is_here:
             return f(*args, **kwargs)
-        return self._begun(lambda: f(*args, **kwargs)).wait()
+        return self._blocking(lambda: f(*args, **kwargs)).wait()
 
     def wait(self, f: Callable[..., Any], *args: Any) -> Any:
         """As :meth:`call`, for a caller that needs the result itself, not a Deferred.
@@ -86,36 +87,48 @@ class ReactorThread:
         """
         if self.is_here:
             raise RuntimeError("this would wait in the reactor's own thread, for ever: use MeshService")
-        return self._begun(lambda: f(*args)).wait()
+        return self._blocking(lambda: f(*args)).wait()
 
     def later(self, f: Callable[..., object], *args: Any) -> None:
         """Call *f* in the reactor's thread after all earlier calls; do not wait for its result."""
         if self._process == os.getpid():
             self.reactor.callFromThread(f, *args)
 
-    def _begun(self, f: Callable[[], Any]) -> _Call:
+    def begin(self, call: Call) -> None:
+        """Make *call* in the reactor's thread; do not wait for its result.
+
+        :raises NotRunning: the reactor has ended, or belongs to another process.
+        """
         if self._process != os.getpid():  # before the lock is taken: a fork can have left it locked
             raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
-        call = _Call(self.reactor, f, self._calls.discard)
+        call.over = self._calls.discard
+        self._begun(call)
+
+    def _begun(self, call: Call) -> None:
         with self._lock:
             if self._ended or not self.reactor.running:
                 raise NotRunning("the reactor of this process was stopped, and cannot run again")
             self._calls.add(call)
         self.reactor.callFromThread(call.begin)
+
+    def _blocking(self, f: Callable[[], Any]) -> _BlockingCall:
+        call = _BlockingCall(f, self.reactor)
+        self.begin(call)
         return call
 
     # ── services ────────────────────────────────────────────────────────────────────
 
-    def start(self, service: MeshService) -> None:
+    def start(self, service: MeshService, class_name: str) -> None:
         """Start *service*; call this in the reactor's thread.
 
+        :param class_name: the name of the class that the application uses instead of the service.
         :raises ListenFailed: the service cannot listen, and was not started.
         """
         try:
             service.startService()
         except CannotListenError as error:
             raise self._listen_failed(error) from None
-        self._services[service] = None
+        self._services[service] = class_name
 
     def stop(self, service: MeshService) -> Deferred[None]:
         """Stop *service*; call this in the reactor's thread.
@@ -132,10 +145,13 @@ class ReactorThread:
 
     def _listen_failed(self, error: CannotListenError) -> ListenFailed:
         reason: OSError = error.socketError
-        if reason.errno == errno.EADDRINUSE and any(
-            error.port == port for service in self._services for _, port in service.addresses
-        ):
-            text = f"port {error.port} is taken by another MeshSocket of this process: close() it first"
+        by = (
+            class_name
+            for service, class_name in self._services.items()
+            if any(port == error.port for _, port in service.addresses)
+        )
+        if reason.errno == errno.EADDRINUSE and (class_name := next(by, None)) is not None:
+            text = f"port {error.port} is taken by another {class_name} of this process: close() it first"
         else:
             where = f" of {error.interface}" if error.interface else ""
             text = f"cannot listen on port {error.port}{where}: {reason.strerror}"
@@ -214,7 +230,7 @@ class ReactorThread:
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
         until = time.monotonic() + sum(each.longest_stop for each in configs)
         try:
-            self._begun(self._stop_all).wait(until - time.monotonic())
+            self._blocking(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:
                 # A thread that writes while the interpreter closes its streams would abort the process.
                 self.reactor.callFromThread(self.reactor.crash)
@@ -225,20 +241,18 @@ class ReactorThread:
             pass  # the user does not wait for the last messages
 
 
-class _Call:
-    """One call of a function in the reactor's thread, for whose result another thread waits."""
+class Call:
+    """One call of a function in the reactor's thread, for code outside it.
 
-    def __init__(self, reactor: Any, f: Callable[[], Any], over: Callable[[_Call], None]) -> None:
-        self._reactor = reactor
+    :ivar over: is called when the call has ended, or nobody waits for it any more.
+    """
+
+    over: Callable[[Call], None]
+
+    def __init__(self, f: Callable[[], Any]) -> None:
         self._f = f
-        self._over = over
         self._deferred: Deferred[Any] | None = None
-        # A Lock: Event.wait() has several steps, and raises RuntimeError if a signal comes between two.
-        self._running = Lock()
-        self._running.acquire()
         self._has_ended = False
-        self._result: Any = None
-        self._error: BaseException | None = None
 
     def begin(self) -> None:
         """Call the function; this runs in the reactor's thread."""
@@ -249,9 +263,46 @@ class _Call:
             return
         if isinstance(result, Deferred):
             self._deferred = result
-            result.addCallbacks(self._succeed, lambda failure: self.fail(failure.value))
+            result.addCallbacks(self._end, lambda failure: self.fail(failure.value))
         else:
-            self._succeed(result)
+            self._end(result)
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with *error*."""
+        if isinstance(error, MeshError):
+            # The error's text is enough for the user; its traceback would add forty lines of the reactor.
+            error.__traceback__ = None
+            if error.__cause__ is not None:
+                error.__cause__.__traceback__ = None
+        self._end(None, error)
+
+    def cancel(self) -> None:
+        """Cancel the Deferred that the function returned, if it did; call this in the reactor's thread."""
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+    def _end(self, result: Any, error: BaseException | None = None) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self.over(self)
+            self._ended(result, error)
+
+    def _ended(self, result: Any, error: BaseException | None) -> None:
+        """Give *result*, or *error* if there is one, to the caller; this runs in any thread."""
+        raise NotImplementedError
+
+
+class _BlockingCall(Call):
+    """A call for whose result another thread waits."""
+
+    def __init__(self, f: Callable[[], Any], reactor: Any) -> None:
+        super().__init__(f)
+        self._reactor = reactor
+        # A Lock: Event.wait() has several steps, and raises RuntimeError if a signal comes between two.
+        self._running = Lock()
+        self._running.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     def wait(self, timeout: float | None = None) -> Any:
         """Wait for the result, at most *timeout* seconds; an interrupt cancels the call.
@@ -262,10 +313,9 @@ class _Call:
             if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 raise TimeoutError
         except BaseException:
-            self._reactor.callFromThread(self._cancel)
+            self._reactor.callFromThread(self.cancel)
+            self.over(self)
             raise
-        finally:
-            self._over(self)
         if self._error is not None:
             try:
                 raise self._error
@@ -273,26 +323,9 @@ class _Call:
                 self._error = None  # the error's traceback would keep the caller's variables alive
         return self._result
 
-    def fail(self, error: BaseException) -> None:
-        if isinstance(error, MeshError):
-            # The error's text is enough for the user; its traceback would add forty lines of the reactor.
-            error.__traceback__ = None
-            if error.__cause__ is not None:
-                error.__cause__.__traceback__ = None
-        self._end(None, error)
-
-    def _succeed(self, result: Any) -> None:
-        self._end(result, None)
-
-    def _end(self, result: Any, error: BaseException | None) -> None:
-        if not self._has_ended:
-            self._result, self._error = result, error
-            self._has_ended = True
-            self._running.release()
-
-    def _cancel(self) -> None:
-        if self._deferred is not None:
-            self._deferred.cancel()
+    def _ended(self, result: Any, error: BaseException | None) -> None:
+        self._result, self._error = result, error
+        self._running.release()
 
 
 def _inner_first(services: list[MeshService]) -> list[MeshService]:

@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.logs import logged
-from twisted_mesh.blocking.reactor_thread import ReactorThread, _inner_first
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.testing import MemoryMesh
+from twisted_mesh.threads.reactor_thread import ReactorThread, _inner_first
 
 DEADLINE = 30
 
@@ -95,7 +95,7 @@ class ShutdownTests(SynchronousTestCase):
     def test_calls_go_on_until_the_services_have_stopped(self) -> None:
         threads = self.threads()
         with MemoryMesh(1) as mesh:
-            threads.start(mesh.add(0, started=False))
+            threads.start(mesh.add(0, started=False), "MeshSocket")
             mesh.run()
             answer: Deferred[None] = Deferred()
             caller = Caller(threads, lambda: answer)

@@ -1,21 +1,19 @@
-"""Thread-safe proxies of the messages, links and receipts that a socket hands to the application.
+"""Proxies of a node's messages and links, for code outside the reactor's thread.
 
-Contract: any thread may use a proxy.  In the reactor's thread, a method that sends returns a Deferred.  In
-any other thread the method returns once the message is handed over, or the reply is acknowledged; if that
-fails, it raises the error.
+Contract: a method that sends calls the node in the reactor's thread.  The proxy's :class:`Caller` decides
+what the method returns: it waits for the result, or returns an awaitable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
-from twisted_mesh.blocking.reactor_thread import ReactorThread
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import NotDelivered
 from twisted_mesh.eventloop.deferreds import unreachable
@@ -25,43 +23,50 @@ from twisted_mesh.message import Message, Replier
 T = TypeVar("T")
 
 
-def thread_safe(thread: ReactorThread, message: Message) -> Message:
-    """A copy of *message* that any thread can reply to."""
-    replier = _Replier(thread, message.source.replier)
+class Caller(Protocol):
+    """Calls functions in the reactor's thread, for code outside it."""
+
+    def call(self, f: Callable[..., Any], *args: Any) -> Any:
+        """Call *f*; the result of *f*, or of the Deferred that *f* returns, or an awaitable of it."""
+
+
+def with_replies(caller: Caller, message: Message) -> Message:
+    """A copy of *message* whose replies *caller* sends."""
+    replier = _Replier(caller, message.source.replier)
     source = msgspec.structs.replace(message.source, replier=replier)
     return msgspec.structs.replace(message, source=source)
 
 
-class _Proxy(Generic[T]):
-    """An object of the service, for any thread; two proxies of one object are equal.
+class Proxy(Generic[T]):
+    """An object of the service, for code outside the reactor's thread; two proxies of one are equal.
 
     :ivar inner: the service's object, which only the reactor's thread may use.
     """
 
-    __slots__ = ("_thread", "inner")
+    __slots__ = ("_caller", "inner")
 
-    def __init__(self, thread: ReactorThread, inner: T) -> None:
-        self._thread = thread
+    def __init__(self, caller: Caller, inner: T) -> None:
+        self._caller = caller
         self.inner = inner
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, _Proxy) and self.inner is other.inner
+        return type(other) is type(self) and isinstance(other, Proxy) and self.inner is other.inner
 
     def __hash__(self) -> int:
         return hash(self.inner)
 
 
-class _Replier(_Proxy[Replier]):
+class _Replier(Proxy[Replier]):
     """Sends the replies to a message (message.Replier)."""
 
     __slots__ = ()
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
-        return self._thread.call(self.inner.reply_to, origin, packets)
+        return self._caller.call(self.inner.reply_to, origin, packets)
 
 
-class Receipt(_Proxy[ServiceReceipt]):
-    """Shows which members have one message; each set is as it is when it is read."""
+class ReceiptProxy(Proxy[ServiceReceipt]):
+    """The part of a receipt that any thread can read as it is."""
 
     __slots__ = ()
 
@@ -80,50 +85,17 @@ class Receipt(_Proxy[ServiceReceipt]):
         """Why the receipt is updated no more, though it is not complete; or None."""
         return self.inner.closed
 
-    @property
-    def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken the message: each has signed for that."""
-        return self._look(lambda: self.inner.delivered)
-
-    @property
-    def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have the message and have not confirmed it yet."""
-        return self._look(lambda: self.inner.pending)
-
-    @property
-    def missed(self) -> frozenset[bytes]:
-        """The ids of members that will not get the message: they began later, lost it or are gone."""
-        return self._look(lambda: self.inner.missed)
-
-    def complete(self, timeout: float | None = None) -> Self:
-        """Wait until every member that should have the message has taken it.
-
-        :param timeout: seconds; 0 if less; None to wait without a limit.
-        :return: this receipt.
-        :raises ReceiptTimeout: a member has not taken the message in time; NotDelivered: a member will not
-            get it, or the receipt is closed.  Both errors hold this receipt.
-        :raises NoMembers: no member should have the message.
-        :raises NotRunning: the socket is closed first; LocalError: *timeout* is no number.
-        :raises RuntimeError: in the reactor's thread; there, listen to the event ``receipt``.
-        """
-        self._thread.wait(lambda: self.inner.complete(timeout).addErrback(self._with_this))
-        return self
+    def _completion(self, timeout: float | None) -> Deferred[ServiceReceipt]:
+        """``complete(timeout)`` of the service's receipt; its errors hold this proxy instead."""
+        return self.inner.complete(timeout).addErrback(self._with_this)
 
     def _with_this(self, failure: Failure) -> NoReturn:
         failure.trap(NotDelivered)
         assert isinstance(failure.value, NotDelivered)
         raise type(failure.value)(str(failure.value), self)
 
-    def _look(self, look: Callable[[], frozenset[bytes]]) -> frozenset[bytes]:
-        seen: frozenset[bytes] = self._thread.call(look)
-        return seen
 
-    def __repr__(self) -> str:
-        shown: str = self._thread.call(repr, self.inner)
-        return shown
-
-
-class Link(_Proxy[MeshProtocol | None]):
+class Link(Proxy[MeshProtocol | None]):
     """A direct connection to another node; *inner* is None if it is gone."""
 
     __slots__ = ()
@@ -166,7 +138,7 @@ class Link(_Proxy[MeshProtocol | None]):
                 return unreachable("the link this message came over is gone")
             return inner.send(main, type, *packets)
 
-        return self._thread.call(send)
+        return self._caller.call(send)
 
     def __repr__(self) -> str:
         return "<link that is gone>" if self.inner is None else repr(self.inner)
