@@ -33,6 +33,7 @@ ROOMS = (
     "core.replies",
     "core.link_life",
     "core.node",
+    "trust",
     "simulation",
     "simulation.invariants",
     "simulation.adversaries",
@@ -94,8 +95,6 @@ impostor: adversary
 intake: inbound
 journal: changes
 keeper: history writer
-knock: dial
-knocks: dials
 ledger: catalogue
 liar: adversary
 liars: adversaries

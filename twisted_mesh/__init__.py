@@ -11,6 +11,7 @@ from twisted_mesh.mesh import MeshSocket
 from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
+from twisted_mesh.trust.policy import Trust
 from twisted_mesh.version import __version__
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Protocol",
     "Receipt",
     "Refusal",
+    "Trust",
     "__version__",
     "errors",
     "flags",

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     ENCRYPTION = "encryption"  #: one side speaks TLS and the other plain text
     IDENTITY = "identity"  #: the id does not belong to the key, or is not the id that was dialled
     PROOF = "proof"  #: the key's proof is false: replayed, relayed or forged
+    TRUST = "trust"  #: the peer does not prove that it belongs to the mesh, or is not to belong to it
     SELF = "self"  #: the node met itself
     TIMEOUT = "timeout"  #: the handshake did not end in time
     SIGNATURE = "signature"  #: a signed frame whose signature is false
@@ -66,6 +67,10 @@ class MessageTooLarge(LocalError, ValueError):
 
 class IdentityError(LocalError):
     """An identity file that cannot be used; the text says what to do about it."""
+
+
+class TrustError(LocalError):
+    """A file of secrets or of members that cannot be used; the text says what to do about it."""
 
 
 class StoreError(LocalError):
@@ -184,6 +189,12 @@ class IdentityMismatch(RemoteError):
     reason = Reason.IDENTITY
 
 
+class NotAMember(RemoteError):
+    """One end of the connection does not belong to the mesh of the other, as the trust of that end says."""
+
+    reason = Reason.TRUST
+
+
 class PoisonedBody(RemoteError):
     """The author of a batch signed a body that cannot be read.
 
@@ -196,5 +207,12 @@ class PoisonedBody(RemoteError):
 
 _BY_REASON: dict[Reason, type[RemoteError]] = {
     error.reason: error
-    for error in (SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout, IdentityMismatch)
+    for error in (
+        SubnetMismatch,
+        EncryptionMismatch,
+        SelfConnection,
+        HandshakeTimeout,
+        IdentityMismatch,
+        NotAMember,
+    )
 }

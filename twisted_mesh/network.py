@@ -1,12 +1,15 @@
-"""Which network a node belongs to: a subnet's name and an encryption.
+"""Which network a node belongs to, and who belongs to that network.
 
-Contract: only nodes whose :class:`Protocol` is equal connect.  Pure.
+Contract: only nodes whose :class:`Protocol` is equal connect.  A :class:`Policy` answers whether a node may
+link, and whether an author may speak.  Pure.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+from typing import Protocol as Interface
 
 import base58
 
@@ -29,17 +32,21 @@ class Protocol(NamedTuple):
 
     @property
     def id(self) -> bytes:
-        """The protocol id in the greeting: a SHA-256, taken as an integer, in base58."""
-        text = f"{self.subnet}{self.encryption}{_WIRE_VERSION}"
+        """The protocol id in the greeting, if everybody may join: a SHA-256 as an integer in base58."""
+        return self.id_with("")
+
+    def id_with(self, mode: str) -> bytes:
+        """The protocol id if the nodes of the network must prove what *mode* says (:attr:`Policy.mode`)."""
+        text = f"{self.subnet}{self.encryption}{_WIRE_VERSION}{mode}"
         digest = hashlib.sha256(text.encode()).digest()
         return base58.b58encode_int(int.from_bytes(digest, "big"))
 
-    @property
-    def key(self) -> bytes:
-        """32 bytes made from the name; by the frame PROOF, a node proves that it knows them."""
+    def key_with(self, mode: str) -> bytes:
+        """32 bytes made from the name and *mode*; by PROOF, a node proves that it knows them."""
         subnet = self.subnet.encode()
         size = len(subnet).to_bytes(8, "big")
-        return hashlib.sha256(b"twisted_mesh/1/network" + size + subnet + self.encryption.encode()).digest()
+        rest = f"{self.encryption}{mode}".encode()
+        return hashlib.sha256(b"twisted_mesh/1/network" + size + subnet + rest).digest()
 
     @property
     def encrypted(self) -> bool:
@@ -60,3 +67,40 @@ class Protocol(NamedTuple):
         if self.encryption not in (SSL, PLAINTEXT):
             raise LocalError(f"encryption must be 'SSL' or 'Plaintext', not {self.encryption!r}")
         return self
+
+
+class LinkSecret(Interface):
+    """A secret that both ends of a link know.
+
+    :ivar id: 8 bytes, which tell nothing about the secret.
+    """
+
+    id: bytes
+
+    def knock(self, text: bytes) -> bytes:
+        """The MAC of *text* in a KNOCK: 32 bytes."""
+
+    def proof(self, text: bytes) -> bytes:
+        """The MAC of *text* in a PROOF: 32 bytes."""
+
+
+class Policy:
+    """Who belongs to a network: here everybody.  The room ``trust`` has other policies.
+
+    :ivar mode: what its nodes must prove, as a part of the network's id; empty for nothing.
+    :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
+        that dials.  Without any, no end knocks.
+    """
+
+    mode: str = ""
+    secrets: Sequence[LinkSecret] = ()
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        """Why the node with the key *origin* may not link with this one; None if it may.
+
+        :param secret: the id of the secret by which the node has proven itself; empty without any.
+        """
+        return None
+
+
+EVERYBODY: Final = Policy()

@@ -55,6 +55,7 @@ from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
 from twisted_mesh.status import Status
+from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
 _NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -72,6 +73,7 @@ class MeshService(Service, Listeners):
     :param identity: the node's key; None makes a key for this process.
     :param out_addr: (host, port) that others can dial, with '' as host for the LAN address; None for the
         addresses on which the node listens.
+    :param trust: who may join, such as ``Trust.secret("mesh.secret")``; None for everybody.
     :param history: file for sent and received messages, with which the node goes on after a restart; None
         keeps them in memory only.  A relative path starts in the present directory.
     :param replay: which messages from before the node joined are delivered, too: with a number of seconds,
@@ -96,6 +98,7 @@ class MeshService(Service, Listeners):
         encryption: str = SSL,
         identity: Identity | None = None,
         out_addr: tuple[str, int] | None = None,
+        trust: Trust | None = None,
         history: str | os.PathLike[str] | None = None,
         replay: float | str | None = None,
         overlay: bool = True,
@@ -111,7 +114,7 @@ class MeshService(Service, Listeners):
         self._clock = monotonic(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, history,
-            checked_profile(role, label, tags, overlay, replay), config, self._host(),
+            checked_profile(role, label, tags, overlay, replay), config, self._host(), trust,
         )  # fmt: skip
         self._out_addr = None if out_addr is None else check_address(out_addr)
         self._endpoints = parse_listen(reactor, listen)
@@ -265,7 +268,7 @@ class MeshService(Service, Listeners):
         with ExitStack() as undo:
             undo.callback(self._stop_listening)
             self._listening.start(self.factory)
-            log = LinkLog(self._clock, self.config, self._debug, self.protocol)
+            log = LinkLog(self._clock, self.config, self._debug, self.protocol, self._settings.policy.mode)
             run = RunningNode(
                 self._reactor, self._clock, self._settings, self._client_endpoints, self._delivery, log,
                 self._where,

@@ -25,20 +25,21 @@ from twisted_mesh.errors import (
     EncryptionMismatch,
     HandshakeTimeout,
     IdentityMismatch,
+    NotAMember,
     Reason,
     RemoteError,
     SelfConnection,
     SubnetMismatch,
 )
 from twisted_mesh.identity import Identity, verify
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Ping, Proof
+from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 HERE = Protocol("here", "SSL")
@@ -54,11 +55,13 @@ def other_exporter() -> bytes:
     return b"t" * 32
 
 
-def node(network: Protocol = HERE, *, epoch: int = 7, settled: bool = False) -> LocalNode:
+def node(
+    network: Protocol = HERE, *, epoch: int = 7, settled: bool = False, policy: Policy = EVERYBODY
+) -> LocalNode:
     """A node with a key of its own."""
     key = Identity.generate()
     address = ("node.example", 4444)
-    return LocalNode(key.id, key.origin, epoch, network, address, settled, key.sign, verify)
+    return LocalNode(key.id, key.origin, epoch, network, address, settled, key.sign, verify, policy=policy)
 
 
 def payloads(data: bytes) -> list[bytes]:
@@ -193,6 +196,135 @@ class TestBothSides(HandshakeTestCase):
         proof, _ = self.introduced()
         self.acceptor.take(proof)
         self.assertRaises(AssertionError, self.acceptor.take, proof)
+
+
+class Word:
+    """A stand-in for a secret: a word."""
+
+    def __init__(self, word: bytes) -> None:
+        self.id = word[:8]
+        self._word = word
+
+    def knock(self, text: bytes) -> bytes:
+        return hashlib.sha256(self._word + text).digest()
+
+    def proof(self, text: bytes) -> bytes:
+        return hashlib.sha256(b"proof" + self._word + text).digest()
+
+
+class Guarded(Policy):
+    """A policy of secrets, and of origins that may not link."""
+
+    mode = "secret"
+
+    def __init__(self, *words: bytes, refused: bytes = b"") -> None:
+        self.secrets = [Word(word) for word in words]
+        self.refused = refused
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        return f"not {secret.decode()}" if origin == self.refused else None
+
+
+class TestKnock(HandshakeTestCase):
+    """Nodes that share a secret."""
+
+    def guarded(self, dialler: Policy, acceptor: Policy) -> None:
+        """Give both ends a policy."""
+        self.anna, self.bert = node(policy=dialler), node(policy=acceptor)
+        self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, self.bert)
+
+    def knock(self) -> bytes:
+        """The dialler's KNOCK, before which nobody says anything."""
+        self.assertEqual((self.dialler.shake.start(), self.acceptor.shake.start()), (b"", b""))
+        self.assertEqual(self.acceptor.shake.session_made(exporter), b"")
+        self.assertFalse(self.dialler.shake.has_knocked)
+        knock = self.dialler.shake.session_made(exporter)
+        self.assertTrue(self.dialler.shake.has_knocked)
+        return knock
+
+    def test_each_side_knocks_before_it_greets_and_learns_by_which_secret(self) -> None:
+        self.guarded(Guarded(b"new", b"old"), Guarded(b"older", b"old", b"new"))
+        knock = self.knock()
+        self.assertEqual([type(codec.decode(one)) for one in payloads(knock)], [Knock])
+        answer = self.acceptor.take(knock)
+        first, greeting = payloads(answer)
+        self.assertIsInstance(codec.decode(first), Knock)
+        self.assertNotEqual(first, *payloads(knock))
+        self.assertEqual(greetings.decode(greeting).id, self.bert.id)
+        proof = self.dialler.take(self.acceptor.take(self.dialler.take(answer)))
+        self.dialler.take(self.acceptor.take(proof))
+        for party in (self.dialler, self.acceptor):
+            assert party.shake.peer is not None
+            self.assertEqual(party.shake.peer.secret, b"new")
+
+    def test_whoever_does_not_knock_rightly_is_told_nothing(self) -> None:
+        self.guarded(Guarded(b"word"), Guarded(b"another"))
+        junk = (b"GET / HTTP/1.1", bytes(40), codec.encode(Ping(1))[4:], codec.encode(Bye("full", ""))[4:])
+        other = codec.encode(Knock(Word(b"another").knock(b"twisted_mesh/1/knockdialler" + b"t" * 32)))[4:]
+        for payload in (*junk, *payloads(self.knock()), other):
+            acceptor = Party(Side.ACCEPTOR, self.bert)
+            said = self.refusal(NotAMember, Reason.TRUST, acceptor.shake.receive, payload, exporter)
+            self.assertIn("another secret, or is a stranger", said)
+            for reason in (Reason.TRUST, Reason.FULL, Reason.TIMEOUT):
+                self.assertEqual(acceptor.shake.farewell(reason, "the reason"), b"")
+
+    def test_a_dialler_that_gets_no_right_knock_says_nothing_more(self) -> None:
+        self.guarded(Guarded(b"word"), EVERYBODY)
+        self.dialler.shake.session_made(exporter)
+        reflected = self.dialler.shake._sent
+        for answer in (self.acceptor.shake.start(), reflected, codec.encode(Bye("full", ""))):
+            said = self.refusal(NotAMember, Reason.TRUST, self.dialler.take, answer)
+            self.assertIn("does not know the secret", said)
+        self.assertEqual(self.dialler.shake.farewell(Reason.TRUST, said), b"")
+
+    def test_what_it_means_that_the_connection_is_lost_at_the_knock(self) -> None:
+        self.guarded(Guarded(b"word"), Guarded(b"word"))
+        lost = RemoteError("the connection was lost", Reason.LOST)
+        self.assertIs(self.dialler.shake.why_lost(lost), lost)
+        knock = self.knock()
+        why = self.dialler.shake.why_lost(lost)
+        self.assertEqual((type(why), why.reason), (NotAMember, Reason.TRUST))
+        self.assertIn("the secret differs, or it is no node of this mesh", why.detail)
+        self.dialler.take(self.acceptor.take(knock))
+        self.assertIs(self.dialler.shake.why_lost(lost), lost)
+
+    def test_a_node_without_a_secret_tells_a_knock_from_junk(self) -> None:
+        self.guarded(Guarded(b"word"), EVERYBODY)
+        knock = self.dialler.shake.session_made(exporter)
+        said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.take, knock)
+        self.assertIn("this node has no secret", said)
+        self.assertEqual(Party(Side.DIALLER, self.bert).shake.session_made(exporter), b"")
+
+    def test_the_proof_shows_the_secret_and_not_the_name_of_the_subnet_alone(self) -> None:
+        self.guarded(Guarded(b"word"), Guarded(b"word"))
+        proof = self.dialler.take(self.acceptor.take(self.dialler.take(self.acceptor.take(self.knock()))))
+        (payload,) = payloads(proof)
+        real = codec.decode(payload)
+        assert isinstance(real, Proof)
+        text = self.acceptor.shake._proof_text(Side.DIALLER, exporter)
+        self.assertEqual(real.mac, Word(b"word").proof(text))
+        false = structs.replace(real, mac=hashlib.sha256(b"word" + text).digest())
+        self.refusal(SubnetMismatch, Reason.SUBNET, self.acceptor.take, codec.encode(false))
+
+    def test_whoever_may_not_link_is_told_why_once_it_has_proven_its_key(self) -> None:
+        self.guarded(Guarded(b"word"), Guarded(b"word"))
+        self.bert.policy.refused = self.anna.origin  # type: ignore[attr-defined]
+        proof = self.dialler.take(self.acceptor.take(self.dialler.take(self.acceptor.take(self.knock()))))
+        said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.take, proof)
+        self.assertEqual(said, "not word")
+        self.assertIsNone(self.acceptor.shake.peer)
+        last = self.acceptor.shake.farewell(Reason.TRUST, said)
+        self.assertEqual(last, codec.encode(Bye("trust", said)))
+        self.refusal(NotAMember, Reason.TRUST, self.dialler.take, last)
+
+    def test_a_node_with_the_own_key_may_prove_that_even_if_it_may_not_link(self) -> None:
+        policy = Guarded(b"word", refused=self.anna.origin)
+        nodes = [structs.replace(self.anna, epoch=epoch, policy=policy) for epoch in (7, 9)]
+        self.dialler, self.acceptor = Party(Side.DIALLER, nodes[0]), Party(Side.ACCEPTOR, nodes[1])
+        proof = self.dialler.take(self.acceptor.take(self.dialler.take(self.acceptor.take(self.knock()))))
+        self.dialler.take(self.acceptor.take(proof))
+        assert self.dialler.shake.peer is not None
+        self.assertEqual(self.dialler.shake.peer.epoch, 9)
 
 
 class TestGreeting(HandshakeTestCase):
@@ -421,8 +553,7 @@ class TestProof(HandshakeTestCase):
         class Echo(Protocol):
             """A network of another name that greets with the id of this one."""
 
-            @property
-            def id(self) -> bytes:
+            def id_with(self, mode: str) -> bytes:
                 return HERE.id
 
         stranger = node(Echo("there", "SSL"))
@@ -471,6 +602,7 @@ class TestFarewell(HandshakeTestCase):
             Reason.SELF: SelfConnection,
             Reason.TIMEOUT: HandshakeTimeout,
             Reason.IDENTITY: IdentityMismatch,
+            Reason.TRUST: NotAMember,
         }
         for reason in Reason:
             bye = codec.encode(Bye(reason.value, "so it is"))

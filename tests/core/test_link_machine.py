@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from math import inf
 from random import Random
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import REPORTED_AFTER
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, LocalNode, Peer, Side
-from twisted_mesh.core.link_machine import Left, LinkEvent, LinkMachine, Phase
+from twisted_mesh.core.link_machine import GREETING_DUE, Left, LinkEvent, LinkMachine, Phase
 from twisted_mesh.errors import EncryptionMismatch, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.identity import Identity, verify
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
@@ -52,9 +54,10 @@ def local_node() -> LocalNode:
     return LocalNode(key.id, key.origin, 7, HERE, None, False, key.sign, verify)
 
 
-def end(side: Side) -> LinkMachine:
+def end(side: Side, policy: Policy = EVERYBODY) -> LinkMachine:
     """One end of a connection."""
-    handshake = Handshake(side, local_node(), nonce=side.value[:1] * 32, time=1)
+    me = msgspec.structs.replace(local_node(), policy=policy)
+    handshake = Handshake(side, me, nonce=side.value[:1] * 32, time=1)
     return LinkMachine(5, handshake, CONFIG, lambda: b"s" * 32)
 
 
@@ -296,6 +299,87 @@ class TestClosing(OpenCase):
             self.anna.read_no_more()  # which a connection that is gone does anyhow
             self.assertEqual((self.anna.error.reason, self.anna.phase), (reason, Phase.CLOSED))
             self.assertEqual(self.anna.deadline, inf)
+
+
+class Word:
+    """A stand-in for a secret."""
+
+    id = b"the word"
+
+    def knock(self, text: bytes) -> bytes:
+        return hashlib.sha256(text).digest()
+
+    def proof(self, text: bytes) -> bytes:
+        return hashlib.sha256(b"proof" + text).digest()
+
+
+class Guarded(Policy):
+    """A policy with a secret."""
+
+    mode = "secret"
+    secrets = (Word(),)
+
+
+class TestSecrets(MachineCase):
+    """Nodes that share a secret, and a node that has none."""
+
+    def guarded(self, dialler: Policy, acceptor: Policy) -> None:
+        """Give both ends a policy."""
+        self.anna, self.bert = end(Side.DIALLER, dialler), end(Side.ACCEPTOR, acceptor)
+        self.said = {self.anna: self.anna.start(self.now), self.bert: self.bert.start(self.now)}
+
+    def test_the_dialler_speaks_first_once_there_is_a_session(self) -> None:
+        self.guarded(Guarded(), Guarded())
+        self.assertEqual(set(self.said.values()), {b""})
+        self.assertEqual(self.bert.session_made(self.now), b"")
+        self.said[self.anna] = self.anna.session_made(self.now)
+        self.shake("bababa")
+        self.assertEqual((self.anna.phase, self.bert.phase), (Phase.OPEN, Phase.OPEN))
+
+    def test_a_connection_that_is_closed_already_is_sent_no_knock(self) -> None:
+        self.guarded(Guarded(), Guarded())
+        self.assertEqual(self.anna.close(RemoteError("over", Reason.LEAVING), 0, self.now), b"")
+        self.assertEqual(self.anna.session_made(self.now), b"")
+
+    def test_a_connection_that_ends_at_the_knock_says_what_that_means(self) -> None:
+        self.guarded(Guarded(), Guarded())
+        self.anna.session_made(self.now)
+        self.anna.lost(RemoteError("the connection was lost", Reason.LOST))
+        assert self.anna.error is not None
+        self.assertIs(self.anna.error.reason, Reason.TRUST)
+
+    def test_a_knock_that_nothing_answers_ends_in_time(self) -> None:
+        self.guarded(Guarded(), Guarded())
+        self.anna.session_made(self.now)
+        self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
+        error = self.anna.expired(0, 0, self.anna.deadline)
+        self.assertIn("does a node of this mesh listen there?", str(error))
+
+    def test_a_dialler_that_hears_no_greeting_knows_in_two_seconds_why_that_may_be(self) -> None:
+        self.guarded(EVERYBODY, Guarded())
+        self.assertEqual(self.anna.session_made(self.now + 0.5), b"")
+        self.assertEqual(self.anna.deadline, self.now + 0.5 + GREETING_DUE)
+        self.assertIsNone(self.anna.expired(0, 0, self.anna.deadline))
+        self.assertTrue(self.anna.is_unanswered)
+        self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
+        error = self.anna.expired(0, 0, self.anna.deadline)
+        self.assertIsInstance(error, HandshakeTimeout)
+        self.assertIn("it may want a secret", str(error))
+
+    def test_a_slow_greeting_is_waited_for_like_any_other(self) -> None:
+        self.guarded(EVERYBODY, EVERYBODY)
+        self.anna.session_made(self.now)
+        self.take(self.anna, self.said[self.bert][:2])
+        self.assertIsNone(self.anna.expired(2, 0, self.anna.deadline))
+        self.assertFalse(self.anna.is_unanswered)
+        self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
+
+    def test_a_short_handshake_timeout_comes_before_that(self) -> None:
+        self.guarded(EVERYBODY, Guarded())
+        late = self.now + CONFIG.handshake_timeout - 1.0
+        self.anna.session_made(late)
+        self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
+        self.assertIn("it may want a secret", str(self.anna.expired(0, 0, self.anna.deadline)))
 
 
 class TestDeadlines(MachineCase):

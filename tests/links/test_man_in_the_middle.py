@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.support.meshcase import PORT, MeshCase, Raw
-from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.errors import NotAMember, Reason, RemoteError
 from twisted_mesh.service import MeshService
+from twisted_mesh.trust.policy import Trust
+from twisted_mesh.trust.shared_secret import create
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 
@@ -75,6 +77,18 @@ class TestManInTheMiddle(MeshCase):
         self.network.pump()
         self.assertIn(Kind.PROOF, [frame[4] for frame in seen])
         self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+
+    def test_a_relayed_knock_is_refused(self) -> None:
+        path = self.mktemp()
+        create(path)
+        a, b = (self.node(trust=Trust.secret(path)) for _ in range(2))
+        to_dialler, to_target = self.relay(b)
+        link = a.connect(HOST, PORT)
+        self.network.pump()
+        self.assertEqual((to_target.received, to_target.lost is not None), (b"", True))
+        to_dialler.close()
+        self.assertIn("closed at our knock", str(self.failure_of(link, NotAMember)))
+        self.assertEqual((dict(a.routing_table), dict(b.routing_table)), ({}, {}))
 
     def test_he_cannot_take_a_dialled_id(self) -> None:
         b = self.node()

@@ -43,6 +43,7 @@ class TestErrors(SynchronousTestCase):
             Reason.SELF: errors.SelfConnection,
             Reason.TIMEOUT: errors.HandshakeTimeout,
             Reason.IDENTITY: errors.IdentityMismatch,
+            Reason.TRUST: errors.NotAMember,
         }
         for reason in Reason:
             error = RemoteError.of(reason, "why")

@@ -29,6 +29,14 @@ class TestProtocol(SynchronousTestCase):
             self.assertIs(protocol.checked(), protocol)
             self.assertIsInstance(protocol.id, bytes)
 
+    def test_a_network_whose_nodes_must_prove_something_is_another_one(self) -> None:
+        networks = (Protocol(), Protocol("a"))
+        for name in (Protocol.id_with, Protocol.key_with):
+            self.assertEqual(
+                len({name(network, mode) for network in networks for mode in ("", "secret")}), 4
+            )
+        self.assertEqual(Protocol().id, Protocol().id_with(""))
+
     def test_another_encryption_is_refused(self) -> None:
         for encryption in ("ssl", "TLS", "", None, b"SSL", ["SSL"]):
             protocol = Protocol("mesh", encryption)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ from twisted_mesh.wire.codec import Frame, decode, encode
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
+from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
@@ -186,7 +186,7 @@ PLAIN: dict[str, Frame] = {
 
 class TestVectors(SynchronousTestCase):
     def test_each_vector_is_one_whole_frame(self) -> None:
-        self.assertEqual(set(VECTORS), {"greeting", "proof", "batch", *RECORDS, *PLAIN})
+        self.assertEqual(set(VECTORS), {"greeting", "knock", "proof", "batch", *RECORDS, *PLAIN})
         for frame in VECTORS.values():
             self.assertEqual(list(FrameReader().feed(frame)), [payload(frame)])
 
@@ -196,7 +196,7 @@ class TestVectors(SynchronousTestCase):
 
     def test_the_proof(self) -> None:
         key = hashlib.sha256(b"twisted_mesh/1/network" + bytes(7) + b"\x04meshSSL").digest()
-        self.assertEqual(key, NETWORK.key)
+        self.assertEqual(key, NETWORK.key_with(""))
         said = VECTORS["greeting"] + VECTORS["intro"]
         part = len(said).to_bytes(8, "big") + said
         text = b"twisted_mesh/1/proofdialler" + hashlib.sha256(part + part + bytes(8)).digest()
@@ -208,6 +208,21 @@ class TestVectors(SynchronousTestCase):
         shake = Handshake(Side.DIALLER, local_node, nonce=bytes(range(32, 64)), time=GREETING.time)
         shake._sent = shake._received = said
         self.assertEqual(shake._prove(bytes), VECTORS["proof"])
+
+    def test_the_knock(self) -> None:
+        def expand(info: bytes, length: int = 32) -> bytes:
+            """HKDF-SHA-256 of the secret (RFC 5869), for up to 32 bytes."""
+            extracted = hmac.digest(bytes(32), bytes(range(32)), "sha256")
+            domain = b"twisted_mesh/1/secret/"
+            return hmac.digest(extracted, domain + info + b"\x01", "sha256")[:length]
+
+        network = hashlib.sha256(b"twisted_mesh/1/network" + bytes(7) + b"\x04meshSSLsecret").digest()
+        self.assertEqual(network, NETWORK.key_with("secret"))
+        text = b"twisted_mesh/1/knockdialler" + bytes(range(32, 64))
+        knock = Knock(hmac.digest(expand(b"knock/" + network), text, "sha256"))
+        self.assertEqual(encode(knock), VECTORS["knock"])
+        self.assertEqual(expand(b"id", 8).hex(), "bcae4072443a2d53")
+        self.assertIn("bcae4072443a2d53", TestDocumentation.page)
 
     def test_the_unsigned_frames(self) -> None:
         for name, frame in PLAIN.items():
@@ -257,7 +272,7 @@ class TestDocumentation(SynchronousTestCase):
         rows = re.findall(r"^(\d+) +([A-Z_]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
         self.assertEqual({name: int(number) for number, name, _ in rows}, Kind.__members__)
         classes = {
-            *(Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
+            *(Knock, Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
             Headers,
             *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, Ping, Pong, Bye),
         }

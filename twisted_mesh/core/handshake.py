@@ -1,4 +1,4 @@
-"""The handshake of one connection: greeting, INTRO, PROOF, from both sides.
+"""The handshake of one connection: KNOCK if there is a secret, greeting, INTRO, PROOF, from both sides.
 
 Contract: :meth:`Handshake.receive` takes the payload of each frame until :attr:`Handshake.peer` is set.  It
 returns the bytes to answer with, and raises :class:`~twisted_mesh.errors.RemoteError` to refuse the peer.
@@ -11,6 +11,11 @@ The order of frames::
     INTRO               ------>
                         <------       PROOF
     PROOF               ------>
+
+If the nodes of the mesh share a secret, a KNOCK of each side comes first, the dialler's before the
+acceptor's.  It proves the secret over the exporter of the TLS session, so no other session can use it.  An
+end that gets no right KNOCK closes the connection, and says nothing: a scanner does not learn that a node
+of a mesh is there.
 
 The dialler waits for the greeting, so that it sends only a BYE to a node of another network.  It proves
 its key first, so that a scanner gets nothing signed.  A PROOF signs its sender's side, all bytes that both
@@ -38,23 +43,25 @@ import msgspec
 from twisted_mesh.errors import (
     EncryptionMismatch,
     IdentityMismatch,
+    NotAMember,
     Reason,
     RemoteError,
     SelfConnection,
     SubnetMismatch,
 )
 from twisted_mesh.identity import id_of
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import EVERYBODY, LinkSecret, Policy, Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Address, Greeting
-from twisted_mesh.wire.link import Bye, Intro, Proof
+from twisted_mesh.wire.link import Bye, Intro, Knock, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
 FRESH_BYTES: Final = NONCE_BYTES // 2  # the random bytes of a nonce: enough to make each unique
 _PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # before the text that PROOF signs, and before no other text
+_KNOCK_DOMAIN: Final = b"twisted_mesh/1/knock"  # before the text of a KNOCK's MAC, and no other text
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
 _Word = TypeVar("_Word", Role, Purpose)
@@ -77,6 +84,7 @@ class Side(Enum):
 class Stage(Enum):
     """The frame that the peer must send next."""
 
+    KNOCK = "KNOCK"
     GREETING = "greeting"
     INTRO = "INTRO"
     PROOF = "PROOF"
@@ -110,6 +118,12 @@ class LocalNode(msgspec.Struct, frozen=True):
     #: Epochs of its earlier runs, each with the seconds for which others may hold messages of it.  Epoch 0
     #: stands for all runs of which the node knows nothing.
     earlier: tuple[tuple[int, float], ...] = ((0, inf),)
+    policy: Policy = EVERYBODY  # who may link with it, and whose messages it takes
+
+    @property
+    def network_id(self) -> bytes:
+        """The protocol id of its network, as in the greeting."""
+        return self.network.id_with(self.policy.mode)
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -123,6 +137,7 @@ class Peer(msgspec.Struct, frozen=True):
     replay: int = 0
     role: Role = Role.MEMBER
     purpose: Purpose = Purpose.JOIN
+    secret: bytes = b""  # the id of the secret by which both ends have proven themselves; empty for none
 
 
 class Nonces:
@@ -169,15 +184,37 @@ class Handshake:
     _sent: bytes = b""
     _received: bytes = b""
     _intro: Intro | None = None
+    _secret: LinkSecret | None = None  # the secret of the KNOCK that was sent, or accepted
+
+    def __post_init__(self) -> None:
+        if self.local_node.policy.secrets:
+            self.stage = Stage.KNOCK
 
     @property
     def said_settled(self) -> bool:
         """Whether this node's INTRO says that it is settled."""
         return self.local_node.settled
 
+    @property
+    def awaits_greeting(self) -> bool:
+        """Whether the peer, which this node has dialled, must greet first."""
+        return self.side is Side.DIALLER and self.stage is Stage.GREETING
+
+    @property
+    def has_knocked(self) -> bool:
+        """Whether this node, which has dialled, has sent its KNOCK."""
+        return self.side is Side.DIALLER and self._secret is not None
+
     def start(self) -> bytes:
-        """The first bytes to send: an acceptor's greeting; none for a dialler."""
-        return self._greet() if self.side is Side.ACCEPTOR else b""
+        """The first bytes to send: an acceptor's greeting, if there is no secret; else none."""
+        return self._greet() if (self.side, self.stage) == (Side.ACCEPTOR, Stage.GREETING) else b""
+
+    def session_made(self, exporter: Callable[[], bytes]) -> bytes:
+        """Take in that there is a TLS session; return the bytes to send: a dialler's KNOCK."""
+        if self.side is Side.ACCEPTOR or self.stage is not Stage.KNOCK:
+            return b""
+        self._secret = self.local_node.policy.secrets[0]
+        return self._note(codec.encode(Knock(self._secret.knock(_knock_text(self.side, exporter)))))
 
     def receive(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         """Take in the *payload* of the next frame; return the bytes to answer with.
@@ -186,6 +223,8 @@ class Handshake:
         :raises RemoteError: the peer is refused; :meth:`farewell` returns the last bytes for it.
         """
         match self.stage:
+            case Stage.KNOCK:
+                return self._on_knock(payload, exporter)
             case Stage.GREETING:
                 return self._on_greeting(payload)
             case Stage.INTRO:
@@ -200,8 +239,11 @@ class Handshake:
     def farewell(self, reason: Reason, detail: str) -> bytes:
         """The last bytes for a peer that is refused: a BYE with the reason.
 
-        The BYE has no detail unless the peer has shown that it is of the same subnet.
+        The BYE has no detail unless the peer has shown that it is of the same subnet.  A peer that has not
+        shown that it knows the secret gets no BYE.
         """
+        if self.stage is Stage.KNOCK:
+            return b""
         if self.greeting is not None and not self.greeting.native:
             return b""  # a peer of another network would take a BYE for damaged bytes
         if self.stage is Stage.GREETING and reason is not Reason.SUBNET:
@@ -214,9 +256,15 @@ class Handshake:
             return EncryptionMismatch("the peer speaks TLS, this node plain text")
         return error
 
+    def why_lost(self, error: RemoteError) -> RemoteError:
+        """*error*, by which the connection was lost; or what it means that the peer closed at a KNOCK."""
+        if self.stage is Stage.KNOCK and self.has_knocked:
+            return NotAMember("closed at our knock: the secret differs, or it is no node of this mesh")
+        return error
+
     def _greet(self) -> bytes:
         me = self.local_node
-        return self._note(greetings.encode(Greeting(me.id, me.network.id, me.address, True, self.time)))
+        return self._note(greetings.encode(Greeting(me.id, me.network_id, me.address, True, self.time)))
 
     def _introduce(self) -> bytes:
         me = self.local_node
@@ -230,11 +278,36 @@ class Handshake:
         self._sent += data
         return data
 
+    def _on_knock(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
+        known = self.local_node.policy.secrets if self._secret is None else (self._secret,)
+        try:
+            knock = codec.decode(payload)
+        except RemoteError:
+            knock = None
+        text = _knock_text(self.side.other, exporter)
+        right = [
+            secret
+            for secret in known
+            if isinstance(knock, Knock) and hmac.compare_digest(secret.knock(text), knock.mac)
+        ]
+        if not right:
+            if self.side is Side.ACCEPTOR:
+                raise NotAMember("no right knock: the peer has another secret, or is a stranger")
+            raise NotAMember("the node there does not know the secret of this mesh")
+        self._received += frame(payload)
+        self.stage = Stage.GREETING
+        if self.side is Side.DIALLER:
+            return b""
+        self._secret = right[0]
+        return self._note(codec.encode(Knock(self._secret.knock(_knock_text(self.side, exporter))))) + (
+            self._greet()
+        )
+
     def _on_greeting(self, payload: bytes) -> bytes:
         greeting = self.greeting = self._read_greeting(payload)
         self._received += frame(payload)
         me = self.local_node
-        if greeting.protocol_id != me.network.id:
+        if greeting.protocol_id != me.network_id:
             raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
         if not greeting.native:  # a peer of an older protocol would be served here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
@@ -245,7 +318,7 @@ class Handshake:
             found, expected = (id.decode(errors="replace") for id in (greeting.id, self.expected or b""))
             raise IdentityMismatch(f"the node there is {found}, not {expected}")
         self.stage = Stage.INTRO
-        hello = b"" if self._sent else self._greet()
+        hello = self._greet() if self.side is Side.DIALLER else b""
         return hello + self._introduce()
 
     def _read_greeting(self, payload: bytes) -> Greeting:
@@ -287,7 +360,10 @@ class Handshake:
         return _PROOF_DOMAIN + side.value + transcript.digest()
 
     def _mac(self, text: bytes) -> bytes:
-        return hmac.digest(self.local_node.network.key, text, "sha256")
+        if self._secret is not None:
+            return self._secret.proof(text)
+        me = self.local_node
+        return hmac.digest(me.network.key_with(me.policy.mode), text, "sha256")
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         proof = codec.decode(payload)
@@ -299,6 +375,12 @@ class Handshake:
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         if not hmac.compare_digest(proof.mac, self._mac(text)):
             raise SubnetMismatch("another subnet")
+        secret = b"" if self._secret is None else self._secret.id
+        why = self.local_node.policy.may_link(intro.public_key, secret)
+        if (
+            why is not None and self.greeting.id != self.local_node.id
+        ):  # with this node's key it is no other
+            raise NotAMember(why)
         self.stage = Stage.DONE
         self.peer = Peer(
             self.greeting.id,
@@ -309,6 +391,7 @@ class Handshake:
             intro.replay,
             _known(Role, intro.role),
             _known(Purpose, intro.purpose),
+            secret,
         )
         return self._prove(exporter) if self.side is Side.ACCEPTOR else b""
 
@@ -326,13 +409,23 @@ def _known(kind: type[_Word], number: int) -> _Word:
         return kind(0)
 
 
+def _knock_text(side: Side, exporter: Callable[[], bytes]) -> bytes:
+    return _KNOCK_DOMAIN + side.value + exporter()
+
+
 def _refusal_in(payload: bytes) -> RemoteError | None:
-    """The error in the first frame of a peer, if it is a BYE and no greeting."""
+    """The error in the first frame of a peer, if it is a BYE or a KNOCK and no greeting."""
     try:
-        bye = codec.decode(payload)
+        first = codec.decode(payload)
     except RemoteError:
         return None
-    return error_of(bye) if isinstance(bye, Bye) else None
+    match first:
+        case Bye():
+            return error_of(first)
+        case Knock():
+            return NotAMember("the peer knocks, and this node has no secret")
+        case _:
+            return None
 
 
 def error_of(bye: Bye) -> RemoteError:

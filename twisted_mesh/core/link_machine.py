@@ -38,6 +38,7 @@ from twisted_mesh.wire.framing import (
 )
 from twisted_mesh.wire.link import Bye
 
+GREETING_DUE: Final = 2.0  # seconds until a peer without a greeting may want a secret (guess)
 _OPENING: Final = 4  # the first bytes of a connection, which tell TLS from plain text
 _DETAIL: Final = 512  # characters of the text in a BYE
 _FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: for 600 kB)
@@ -76,6 +77,8 @@ class LinkMachine:
 
     :ivar gives_way: whether it has been closing for longer than ``close_timeout``, so that a new connection
         may have its place.
+    :ivar is_unanswered: whether the peer, which this node has dialled, has sent nothing for
+        :data:`GREETING_DUE` seconds since there is a TLS session.
     """
 
     _number: int
@@ -88,6 +91,8 @@ class LinkMachine:
     deadline: float = inf  # when :meth:`expired` must be called, by the clock of ``now``; inf: never
     read: int = 0  # the bytes that had come at the last call, as the connection counts them
     gives_way: bool = False
+    is_unanswered: bool = False
+    _times_out: float | None = None  # when the handshake must be over, if the greeting is due before
     _frames: FrameReader = field(default_factory=lambda: FrameReader(GREETING_FRAME_BYTES))
     _arrival: Arrival = field(default_factory=Arrival)
     _opening: bytes = b""
@@ -118,6 +123,14 @@ class LinkMachine:
         """Begin, since the connection is made; return the first bytes to send."""
         self.deadline = now + self._config.handshake_timeout
         return self._handshake.start()
+
+    def session_made(self, now: float) -> bytes:
+        """Take in that there is a TLS session; return the bytes to send."""
+        if self.phase is not Phase.HANDSHAKE:
+            return b""
+        if self._handshake.awaits_greeting:
+            self._times_out, self.deadline = self.deadline, min(self.deadline, now + GREETING_DUE)
+        return self._handshake.session_made(self._exporter)
 
     def receive(self, data: bytes, read: int, now: float) -> Iterator[LinkEvent]:
         """Yield the events that *data* causes, in order; none once the connection ignores bytes.
@@ -221,6 +234,11 @@ class LinkMachine:
         :param in_transit: the bytes that were written and have not reached the peer's system.
         """
         late, self.deadline = now - self.deadline, inf
+        if self._times_out is not None and self.phase in _BEFORE_THE_END:
+            self.deadline, self._times_out = self._times_out, None
+            self.is_unanswered = not self.has_heard
+            if self.deadline > now:
+                return None
         if self.phase is Phase.OPEN and self._is_established:
             return self._half_stands(read, late, now)
         if self.phase in _BEFORE_THE_END:
@@ -228,8 +246,7 @@ class LinkMachine:
             if self.phase is Phase.OPEN and self._frontier_comes(read):
                 self.deadline = now + seconds
                 return None
-            hint = "" if self.has_heard else "; nothing came: does only one side speak TLS?"
-            return HandshakeTimeout(f"the handshake was not over after {seconds:g} s{hint}")
+            return HandshakeTimeout(f"the handshake was not over after {seconds:g} s{self._hint()}")
         if self._looks and self._still_moves(read, in_transit):
             self.deadline = now + self._config.close_timeout / _END_LOOKS
         else:
@@ -245,7 +262,7 @@ class LinkMachine:
     def lost(self, error: RemoteError) -> None:
         """Take in that the connection is lost; the reason is *error*, unless it was closing already."""
         if self.error is None:
-            self.error = error
+            self.error = self._handshake.why_lost(error)
         self.cut()
 
     def _proven(self, peer: Peer) -> Peer:
@@ -272,6 +289,16 @@ class LinkMachine:
             self._seen, self._looks = read, _END_WAITS * _END_LOOKS
             timeout /= _END_LOOKS
         self.deadline = now + timeout
+
+    def _hint(self) -> str:
+        """Why the handshake may not be over."""
+        if self.has_heard:
+            return ""
+        if self._handshake.has_knocked:
+            return "; nothing came: does a node of this mesh listen there?"
+        if self.is_unanswered:
+            return "; nothing came: it may want a secret"
+        return "; nothing came: does only one side speak TLS?"
 
     def _watch_half(self, read: int, now: float) -> None:
         """Look after half of ``dead_after`` whether bytes have come after those *read*."""

@@ -39,7 +39,7 @@ from twisted_mesh.core.status import Report, Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
-from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
+from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
@@ -316,7 +316,7 @@ class Node:
                 self._answer(link, now)
             case Unknown():
                 self._unknown_frames += 1
-            case Intro() | Proof() | Bye():
+            case Knock() | Intro() | Proof() | Bye():
                 raise RemoteError(f"{type(frame).__name__} on an open link", Reason.ORDER)
             case _:
                 assert_never(frame)

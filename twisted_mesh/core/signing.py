@@ -18,7 +18,7 @@ class Signer:
     def __init__(self, local_node: LocalNode) -> None:
         self._sign = local_node.sign
         self._verify = local_node.verify
-        self._network = codec.network_digest(local_node.network.id)
+        self._network = codec.network_digest(local_node.network_id)
 
     def signed(self, record: Record) -> SignedRecord:
         """*record* with its signature; it must name this node as its author."""

@@ -101,7 +101,7 @@ class Connections:
         self.config = core.config
         self.cooldown = cooldown
         self.log = log
-        self.handle, self.sending = core.handle, log.sending
+        self.handle, self.sending, self.unanswered = core.handle, log.sending, log.unanswered
         self._core = core
         self._wall_clock = wall_clock
         self._is_known = is_known

@@ -25,10 +25,15 @@ _log = Logger()
 class LinkLog:
     """The log of one run."""
 
-    def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network) -> None:
-        """:param network: of this node; the log names it if a peer is of another network."""
+    def __init__(
+        self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network, mode: str
+    ) -> None:
+        """:param network: of this node, and *mode* of its trust: logged if a peer has others."""
         self._debug = debug_level
-        self._network = f"this node is of subnet {network.subnet!r} with {network.encryption}"
+        self._network = (
+            f"this node is of subnet {network.subnet!r} with {network.encryption}, and trusts "
+            f"{mode or 'everybody'}"
+        )
         self._peers = PeerLog(_log, clock.seconds, config)
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
@@ -81,6 +86,11 @@ class LinkLog:
             way = "to" if link.outgoing else "from"
             self._peers.line(link.remote[0], f"connection {way} {show(link.remote)} refused: {why}")
         return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
+
+    def unanswered(self, link: MeshProtocol) -> None:
+        """The peer, which this node has dialled, has not greeted."""
+        text = f"no greeting from {show(link.remote)}: it may want a secret"
+        self._peers.line(link.remote[0], text)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """This node sends a message of the application, of *size* bytes packed."""

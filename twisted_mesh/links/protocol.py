@@ -15,9 +15,16 @@ from typing import assert_never, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import show
@@ -54,6 +61,9 @@ class LinkHost(Interface):
     def may_begin(self, link: MeshProtocol) -> bool:
         """Whether *link*, which the peer dialled, may read its first bytes; if not, go_on() comes later."""
 
+    def unanswered(self, link: MeshProtocol) -> None:
+        """The peer, which this node has dialled, has not greeted: it may want a secret."""
+
     def half_frame(self, link: MeshProtocol, size: int) -> None:
         """*link* keeps *size* bytes of an unfinished frame, or none any more."""
 
@@ -79,6 +89,7 @@ class LinkHost(Interface):
         """The application sends a message of *size* bytes packed."""
 
 
+@implementer(IHandshakeListener)
 class MeshProtocol(Protocol):
     """A connection to another node, and a link once the node is in the routing table.
 
@@ -332,6 +343,11 @@ class MeshProtocol(Protocol):
         self._set_timer()
         self._host.made(self)
 
+    def handshakeCompleted(self) -> None:
+        """Go on, since there is a TLS session: a node with a secret now proves it, if it has dialled."""
+        self._write_now(self._machine.session_made(self._now))
+        self._set_timer()
+
     def dataReceived(self, data: bytes) -> None:
         """Give the peer's bytes to the machine, and handle the events that it makes of them."""
         if not self._begun and not self.begins(lambda: self.dataReceived(data)):
@@ -442,6 +458,8 @@ class MeshProtocol(Protocol):
             self.close(error)
         elif self.phase is Phase.CLOSED:
             self._transport.abortConnection()
+        elif self._machine.is_unanswered and self.phase is Phase.HANDSHAKE:
+            self._host.unanswered(self)
         self._set_timer()
 
     def _why_lost(self, reason: Failure) -> RemoteError:

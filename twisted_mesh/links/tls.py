@@ -159,7 +159,8 @@ def failure_text(error: SSL.Error) -> str:
 def _throw_away() -> CertificateOptions:
     """Make the key and the certificate of this process."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twisted_mesh")])
+    # A stranger, which gets this certificate, must not see that a mesh is here.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()

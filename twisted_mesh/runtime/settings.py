@@ -21,6 +21,7 @@ from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.storage.sqlite import SqliteStore
+from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.greeting import Address
 
 _log = Logger()
@@ -45,6 +46,7 @@ class Settings:
     """The settings of one service.
 
     :ivar config: every limit and interval; :ivar network: the network that the node belongs to.
+    :ivar policy: who belongs to that network.
     :ivar identity: the node's key; :ivar wall_clock: gives seconds since 1970.
     """
 
@@ -56,11 +58,16 @@ class Settings:
         profile: Profile,
         config: MeshConfig | None,
         host: Host,
+        trust: Trust | None,
     ) -> None:
         if not isinstance(config, MeshConfig | None):
             raise LocalError(f"config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {config!r}")
         self.config = config or MeshConfig()
         self.network = network.checked()
+        if not isinstance(trust, Trust | None):
+            kind = type(trust).__name__
+            raise LocalError(f"trust is a Trust, such as Trust.secret('mesh.secret'), not a {kind}")
+        self.policy = (trust or Trust.open()).load(self.network)
         if not isinstance(identity, Identity | None):
             raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         if identity is None and history is not None:
@@ -102,7 +109,7 @@ class Settings:
         if self._history is None:
             return None
         config = self.config
-        owner = StoreOwner(self.network.id, self.identity.origin)
+        owner = StoreOwner(self.network.id_with(self.policy.mode), self.identity.origin)
         limits = StoreLimits(config.store_bytes, config.store_seconds, config.closed_streams)
         return SqliteStore(self._history, owner, limits, lambda: int(self.wall_clock() * 1000))
 
@@ -122,4 +129,5 @@ class Settings:
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
             earlier=me.earlier_runs(max(limits.history_seconds, limits.store_seconds), wall_ms),
+            policy=self.policy,
         )  # fmt: skip

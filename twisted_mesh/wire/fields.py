@@ -68,3 +68,4 @@ class Kind(IntEnum):
     PONG = 20
     BYE = 21
     HEADERS = 22
+    KNOCK = 23

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin
+from twisted_mesh.wire.fields import FrameBase, Hash, Kind, Number, Origin
 
 
 class Intro(FrameBase, array_like=True, frozen=True):
@@ -38,6 +38,13 @@ class Proof(FrameBase, array_like=True, frozen=True):
     kind: ClassVar = Kind.PROOF
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
     mac: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Knock(FrameBase, array_like=True, frozen=True):
+    """Proves that the sender knows a secret of the mesh; the first frame of each side, if there is one."""
+
+    kind: ClassVar = Kind.KNOCK
+    mac: Hash
 
 
 class Ping(FrameBase, array_like=True, frozen=True):
@@ -78,4 +85,4 @@ class Unknown(FrameBase, frozen=True):
     kind: int
 
 
-LinkFrame = Intro | Proof | Ping | Pong | Bye
+LinkFrame = Knock | Intro | Proof | Ping | Pong | Bye

@@ -51,7 +51,7 @@ class Broadcast:
     ) -> None:
         """:param settled: whether this node has a base."""
         run = (local_node.origin, local_node.epoch)
-        network = codec.network_digest(local_node.network.id)
+        network = codec.network_digest(local_node.network_id)
         self._config = config
         self._links = links
         self._history = history

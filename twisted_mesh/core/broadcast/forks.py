@@ -39,7 +39,7 @@ class Forks:
     _effects: Effects
 
     def __post_init__(self) -> None:
-        self._network = codec.network_digest(self._local_node.network.id)
+        self._network = codec.network_digest(self._local_node.network_id)
         self._begins_anew = False  # whether a new run of this node was asked for
         self._accused: OrderedDict[bytes, None] = (
             OrderedDict()

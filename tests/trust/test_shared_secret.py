@@ -1,0 +1,139 @@
+"""The file of secrets, and the keys that are made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.errors import LocalError, TrustError
+from twisted_mesh.network import EVERYBODY, Protocol
+from twisted_mesh.trust.files import MAX_BYTES
+from twisted_mesh.trust.policy import Trust
+from twisted_mesh.trust.shared_secret import Secret, create, read_secrets
+
+SECRET = bytes(range(32))
+MESH = Protocol("mesh", "SSL")
+NETWORK = MESH.key_with("secret")
+
+
+def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-SHA-256 as RFC 5869 has it, for up to 32 bytes."""
+    key = hmac.digest(bytes(32), secret, "sha256")
+    return hmac.digest(key, info + b"\x01", "sha256")[:length]
+
+
+class SecretCase(SynchronousTestCase):
+    def file(self, *lines: str, mode: int = 0o600) -> Path:
+        """A file with *lines*."""
+        path = Path(self.mktemp())
+        path.write_text("".join(f"{line}\n" for line in lines))
+        path.chmod(mode)
+        return path
+
+    def refused(self, path: Path, *words: str) -> str:
+        """Assert that *path* cannot be used; the error, which names the file and has *words*."""
+        said = str(self.assertRaises(TrustError, read_secrets, path, NETWORK))
+        for word in (str(path), *words):
+            self.assertIn(word, said)
+        return said
+
+
+class TestKeys(SecretCase):
+    def test_each_key_is_expanded_for_one_purpose_and_one_network(self) -> None:
+        secret = Secret(SECRET, NETWORK)
+        domain = b"twisted_mesh/1/secret/"
+        self.assertEqual(secret.id, hkdf(SECRET, domain + b"id", 8))
+        macs = {secret.knock: b"knock", secret.proof: b"link", secret.author: b"author"}
+        for mac, purpose in macs.items():
+            key = hkdf(SECRET, domain + purpose + b"/" + NETWORK, 32)
+            self.assertEqual(mac(b"text"), hmac.digest(key, b"text", hashlib.sha256))
+        other = Secret(SECRET, Protocol("other").key_with("secret"))
+        self.assertEqual(other.id, secret.id)
+        self.assertNotEqual(other.knock(b"text"), secret.knock(b"text"))
+
+    def test_nothing_shows_a_secret_or_a_key(self) -> None:
+        secret = Secret(SECRET, NETWORK)
+        for value in (secret, secret.knock, secret.knock.__self__, secret.author):  # type: ignore[attr-defined]
+            self.assertNotIn("\\x", repr(value))
+            self.assertNotIn(SECRET.hex()[:8], repr(value))
+
+
+class TestFiles(SecretCase):
+    def test_a_secret_that_was_made_can_be_read_by_its_user_alone(self) -> None:
+        path = Path(self.mktemp())
+        made = create(path)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        (secret,) = read_secrets(path, NETWORK)
+        self.assertEqual(secret.id, made)
+        self.assertIn(f"id {made.hex()}", path.read_text())
+        other = Path(self.mktemp())
+        self.assertNotEqual(create(other), made)
+
+    def test_no_file_is_overwritten(self) -> None:
+        path = self.file("something")
+        said = str(self.assertRaises(TrustError, create, path))
+        self.assertIn(str(path), said)
+        self.assertEqual(path.read_text(), "something\n")
+
+    def test_up_to_three_secrets_are_taken_in_their_order(self) -> None:
+        lines = [bytes([number] * 32).hex() for number in range(4)]
+        found = read_secrets(
+            self.file("# the mesh's", lines[2], "", f"  {lines[0]} # old", lines[1]), NETWORK
+        )
+        expected = [Secret(bytes([number] * 32), NETWORK).id for number in (2, 0, 1)]
+        self.assertEqual([secret.id for secret in found], expected)
+        self.refused(self.file(*lines), "4 lines", "keep the 3 newest")
+
+    def test_a_file_that_cannot_be_used_says_what_to_do(self) -> None:
+        self.refused(Path(self.mktemp()), "No such file")
+        self.refused(Path(os.devnull).parent, "Is a directory")
+        self.refused(self.file(), "is empty", "mesh secret new")
+        self.refused(self.file("# only a comment"), "is empty", "mesh secret new")
+        self.refused(self.file(SECRET.hex(), SECRET.hex().upper()), "twice", "take one")
+        for mode in (0o640, 0o604, 0o660, 0o601):
+            path = self.file(SECRET.hex(), mode=mode)
+            self.refused(path, "read by others", f"chmod 600 {path}")
+        binary = self.file()
+        binary.write_bytes(b"\xff\xfe\x00")
+        self.refused(binary, "is no text")
+        binary.write_bytes(bytes(MAX_BYTES + 1))
+        self.refused(binary, "name the right file")
+
+    def test_a_secret_that_is_short_or_a_passphrase_is_refused_and_not_shown(self) -> None:
+        for line in ("ab" * 31, "ab" * 33, "ab"):
+            said = self.refused(self.file(line), "line 1", "and not 32", "mesh secret new")
+            self.assertNotIn("abab", said)
+        for line in ("correct horse battery staple", SECRET.hex()[:-1], "z" * 64):
+            said = self.refused(self.file("# one", line), "line 2", "64 hexadecimal digits")
+            self.assertNotIn(line[:6], said)
+
+
+class TestTrust(SecretCase):
+    def test_it_names_the_mode_and_its_files(self) -> None:
+        path = self.file(SECRET.hex())
+        self.assertEqual((Trust.open().load(MESH).mode, Trust.secret(path).load(MESH).mode), ("", "secret"))
+        self.assertIs(Trust.open().load(Protocol("mesh", "Plaintext")), EVERYBODY)
+        self.assertEqual(repr(Trust.open()), "Trust.open()")
+        self.assertEqual(repr(Trust.secret(path)), f"Trust.secret({str(path.absolute())!r})")
+
+    def test_open_adds_nothing_to_another_mode(self) -> None:
+        trust = Trust.open() & Trust.secret(self.file(SECRET.hex()))
+        self.assertEqual(trust.load(MESH).mode, "secret")
+
+    def test_one_mode_has_one_file(self) -> None:
+        trust = Trust.secret(self.file(SECRET.hex()))
+        said = str(self.assertRaises(LocalError, lambda: trust & trust))
+        self.assertIn("two files for secret", said)
+        self.assertRaises(TypeError, lambda: trust & "secret")  # type: ignore[operator]
+        self.assertRaises(LocalError, Trust.secret, SECRET)
+
+    def test_the_policy_links_by_a_secret_that_is_in_use(self) -> None:
+        policy = Trust.secret(self.file(SECRET.hex())).load(MESH)
+        (secret,) = policy.secrets
+        self.assertIsNone(policy.may_link(bytes(32), secret.id))
+        self.assertIn("not in use", policy.may_link(bytes(32), b"another") or "")
+        self.assertIsNone(EVERYBODY.may_link(bytes(32), b""))

@@ -1,0 +1,84 @@
+"""Trust: how a mesh knows who belongs to it, as an application chooses it.
+
+Contract: a :class:`Trust` names files, and opens none.  :meth:`Trust.load` reads them, and gives the
+:class:`~twisted_mesh.network.Policy` of one node, which the core asks.  :class:`MeshService` does that
+before it opens anything.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted_mesh.errors import LocalError
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
+from twisted_mesh.trust.shared_secret import Secret, read_secrets
+
+
+class Trust:
+    """How a mesh knows who belongs to it; all its nodes must choose the same.
+
+    Make it with one of the class methods.  ``a & b`` trusts a node that both *a* and *b* trust.
+    """
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        """:param files: the file of each mode, by the name of the mode."""
+        self._files = files
+
+    @classmethod
+    def open(cls) -> Trust:
+        """Trust everybody who can reach a port: to try things out, or where no stranger can."""
+        return cls({})
+
+    @classmethod
+    def secret(cls, path: str | os.PathLike[str]) -> Trust:
+        """Trust whoever has the secret in the file *path* (``mesh secret new FILE`` makes one)."""
+        return cls({"secret": _absolute(path)})
+
+    def __and__(self, other: Trust) -> Trust:
+        if not isinstance(other, Trust):
+            return NotImplemented
+        if both := self._files.keys() & other._files.keys():
+            raise LocalError(f"trust names two files for {min(both)}: one file has all of them")
+        return Trust({**self._files, **other._files})
+
+    def __repr__(self) -> str:
+        parts = [f"Trust.{name}({str(path)!r})" for name, path in self._files.items()]
+        return " & ".join(parts) or "Trust.open()"
+
+    def load(self, network: Protocol) -> Policy:
+        """Read the files, and return the policy of one node of *network*.
+
+        :raises TrustError: a file cannot be used; the text says what to do about it.
+        :raises LocalError: *network* is not encrypted.
+        """
+        if not self._files:
+            return EVERYBODY
+        if not network.encrypted:
+            raise LocalError(
+                "trust needs encryption='SSL': over plain text a host on the way could use a proof itself"
+            )
+        return FilePolicy(self._files, network)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """*path*, which a daemon may use from another directory."""
+    if not isinstance(path, str | os.PathLike):
+        raise LocalError(f"trust is in a file, named by its path, not by {type(path).__name__}")
+    return Path(path).absolute()
+
+
+class FilePolicy(Policy):
+    """The policy that files tell."""
+
+    def __init__(self, files: dict[str, Path], network: Protocol) -> None:
+        self.mode = "&".join(sorted(files))
+        key = network.key_with(self.mode)
+        self.secrets: list[Secret] = []
+        if (path := files.get("secret")) is not None:
+            self.secrets = read_secrets(path, key)
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        if self.secrets and all(secret != known.id for known in self.secrets):
+            return "the secret that the peer proved is not in use any more"
+        return None
