@@ -121,7 +121,11 @@ class MeshConfig:
     dial_rate: float = 2.0  #: ... and in a second on average
     #: If the expected node was not found at an address, the address is not dialled for this long (guess).
     dial_again: float = 60.0
-    #: Addresses remembered at which a node was not found; for one more, the oldest is forgotten (guess).
+    #: A site where this node never linked with a node is left alone for that long after the first failure,
+    #: twice as long after each further one, and at most for this long (guess).
+    dial_longest: float = 3600.0
+    #: Addresses, and sites, remembered at which a node was not found; for one more, the oldest is forgotten
+    #: (guess).
     failed_dials: int = 1024
 
     # The roster: the members, and whether they are up.
@@ -305,6 +309,7 @@ class MeshConfig:
         for is_right, rule in (
             (self.ping_after < self.dead_after, "ping_after must be below dead_after"),
             (self.gap_patience <= self.gap_longest, "gap_longest must be at least gap_patience"),
+            (self.dial_again <= self.dial_longest, "dial_longest must be at least dial_again"),
             (self.redial_factor >= 1, "redial_factor must be 1 or more"),
             (self.redial_initial <= self.redial_longest, "redial_initial must be at most redial_longest"),
             (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.overlay.dial_limit import DialLimit
+from twisted_mesh.core.overlay.dial_limit import ALLOWED, SITES_MET, DialLimit
 from twisted_mesh.core.reachability import Reach, believed, counted_site, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
@@ -120,6 +122,7 @@ class TestDials(SynchronousTestCase):
         self.assertTrue(self.begin(dials, here))
         self.assertFalse(self.begin(dials, Contact(here.id, "10.9.9.9", 1)))
         self.assertFalse(self.begin(dials, Contact(contact_of(2).id, here.host, here.port)))
+        dials.met(here.host)
         self.assertTrue(self.begin(dials, Contact(contact_of(2).id, here.host, here.port + 1)))
 
     def test_never_the_own_place_whoever_was_there_before(self) -> None:
@@ -149,7 +152,8 @@ class TestDials(SynchronousTestCase):
         for number in (1, 2, 3):
             self.begin(dials, contact_of(number))
             dials.over(contact_of(number).id, 0, False)
-        self.assertEqual(dials.footprint(), {"dials_under_way": 0, "failed_dials": 2})
+        tables = {"dials_under_way": 0, "failed_dials": 2, "failed_sites": 2, "sites_met": 0}
+        self.assertEqual(dials.footprint(), tables)
         self.assertEqual([dials.may(contact_of(n), 0) for n in (1, 2, 3)], [True, False, False])
 
     def test_a_dial_whose_end_is_not_told_does_not_hold_its_place_for_ever(self) -> None:
@@ -158,4 +162,88 @@ class TestDials(SynchronousTestCase):
         self.assertFalse(self.begin(dials, contact_of(2), 6.9))
         self.assertTrue(self.begin(dials, contact_of(2), 7))
         self.assertIsNone(dials.over(contact_of(1).id, 7, False))
-        self.assertEqual(dials.footprint(), {"dials_under_way": 1, "failed_dials": 0})
+        tables = {"dials_under_way": 1, "failed_dials": 0, "failed_sites": 0, "sites_met": 0}
+        self.assertEqual(dials.footprint(), tables)
+
+
+class TestOneHost(SynchronousTestCase):
+    """Members tell a host with each of its ports, as if many nodes were there."""
+
+    HOST = "192.0.2.7"
+
+    def setUp(self) -> None:
+        self.dials = DialLimit(MeshConfig(), None)
+        self.ids = count(1)
+
+    def failures(self, seconds: float, host: str = HOST) -> list[int]:
+        """Dial another port of *host* whenever that is allowed; when that was.  All dials fail."""
+        return [now for now in range(int(seconds)) if self.dial(now, host, found=False)]
+
+    def dial(self, now: float, host: str, *, found: bool) -> bool:
+        """Dial one more port of *host* if that is allowed; whether it was."""
+        number = next(self.ids)
+        contact = Contact(b"%d" % number, host, number)
+        if not self.dials.may(contact, now):
+            return False
+        self.dials.began(contact, Purpose.NEIGHBOUR, now)
+        self.dials.over(contact.id, now, found)
+        return True
+
+    def test_a_host_without_nodes_is_dialled_ever_more_rarely_whatever_the_port(self) -> None:
+        self.assertEqual(self.failures(9000), [0, 60, 180, 420, 900, 1860, 3780, 7380])
+
+    def test_and_an_ipv6_network_counts_as_one(self) -> None:
+        self.assertEqual(self.failures(100, "2001:db8::1"), [0, 60])
+        self.assertFalse(self.dial(100, "2001:db8::2", found=False))
+        self.assertTrue(self.dial(100, "2001:db8:0:1::2", found=False))
+
+    def test_one_dial_at_a_time(self) -> None:
+        one, other = (Contact(b"%d" % port, self.HOST, port) for port in (1, 2))
+        self.dials.began(one, Purpose.NEIGHBOUR, 0)
+        self.assertFalse(self.dials.may(other, 1))
+        self.dials.over(one.id, 1, True)
+        self.assertTrue(self.dials.may(other, 1))
+
+    def test_who_waits_between_its_lies_gains_little(self) -> None:
+        self.dial(0, self.HOST, found=False)
+        self.dial(200, self.HOST, found=False)
+        self.assertFalse(self.dial(319, self.HOST, found=False))
+        self.assertTrue(self.dial(200 + 120 + 3601, self.HOST, found=False))
+        self.assertTrue(self.dial(200 + 120 + 3601 + 60, self.HOST, found=False))  # all that is long ago
+
+    def test_where_a_node_was_linked_some_places_may_be_empty(self) -> None:
+        self.dials.met(self.HOST)
+        times = self.failures(600)
+        self.assertEqual(times, [*range(ALLOWED), *range(ALLOWED, 600, 60)])
+
+    def test_a_node_that_is_found_makes_up_for_one_failure(self) -> None:
+        self.dials.met(self.HOST)
+        self.assertTrue(self.dial(0, self.HOST, found=False))
+        for now in range(1, 400, 2):
+            self.assertTrue(self.dial(now, self.HOST, found=False))
+            self.assertTrue(self.dial(now + 1, self.HOST, found=True))
+        self.assertTrue(self.dial(400, self.HOST, found=True))
+        self.assertEqual(self.dials.footprint()["failed_sites"], 0)
+        self.assertTrue(self.dial(400, "192.0.2.8", found=True))  # a node is there, too
+        for now in range(401, 411):
+            self.assertTrue(self.dial(now, "192.0.2.8", found=False))
+
+    def test_failures_of_a_node_without_a_link_are_forgiven_but_not_again_and_again(self) -> None:
+        for now, is_forgiven in ((0, True), (30, False), (59, False), (60, True)):
+            self.dials.forgive(now)
+            self.assertEqual(self.dial(now, self.HOST, found=False), is_forgiven, now)
+
+    def test_only_so_many_sites_are_remembered(self) -> None:
+        dials = self.dials = DialLimit(MeshConfig(failed_dials=2, dial_burst=9999), None)
+        for number in range(SITES_MET + 1):
+            dials.met(f"10.1.{number // 256}.{number % 256}")
+        for host in ("192.0.2.7", "192.0.2.8", "192.0.2.9"):
+            self.dial(0, host, found=False)
+        self.assertEqual(
+            (dials.footprint()["sites_met"], dials.footprint()["failed_sites"]), (SITES_MET, 2)
+        )
+        self.assertTrue(self.dial(1, "192.0.2.7", found=False))
+        for _ in range(ALLOWED):  # the first that was met is forgotten, and the last is not
+            self.assertTrue(self.dial(2, "10.1.16.0", found=False))
+        self.assertTrue(self.dial(2, "10.1.0.0", found=False))
+        self.assertFalse(self.dial(2, "10.1.0.0", found=False))

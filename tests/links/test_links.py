@@ -86,9 +86,12 @@ class TestEvents(MeshCase):
         a, b = self.chain(2)
 
         def left() -> list[dict[str, int]]:
-            # The other address, the link of the next record, and the claim of the second link's snapshot
-            # differ.
-            changed = ("dialled_peers", "parents", "first_arrivals", "claims", "accept_rates")
+            # The other address, its host, the link of the next record, and the claim of the second link's
+            # snapshot differ.
+            changed = (
+                *("dialled_peers", "parents", "first_arrivals", "claims", "accept_rates"),
+                "sites_met",
+            )
             return [
                 {name: count for name, count in service.footprint().items() if name not in changed}
                 for service in (a, b)

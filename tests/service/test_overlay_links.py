@@ -396,21 +396,26 @@ class TestVisits(OverlayCase):
 
 class TestToldAddresses(OverlayCase):
     def told(self, host: str, source: str) -> list[tuple[str, int]]:
-        """The targets that a node dials if a peer at *source* tells it the address *host*."""
-        node = self.node()
-        puppet = self.met(node, host=source)
-        contact = Contact(Identity.generate().id, host, 7777)
-        puppet.send(Roster(True, [], 0), Shuffle(1, [contact], 0))
-        author = self.puppet().me
-        self.send_frames(puppet, presence(author, address=(host, 8888)), after=3)
-        dialled = [
-            target
-            for source, target, _ in self.network.dials
-            if source == self.host(node) and target[1] != PORT
-        ]
-        self.assertIsNone(puppet.lost)
-        self.stop(node)
-        return sorted(dialled)
+        """The targets that nodes dial if a peer at *source* tells them the address *host*.
+
+        One node is told by a SHUFFLE, and another by a record.
+        """
+        dialled = []
+        for in_shuffle in (True, False):
+            node = self.node()
+            puppet = self.met(node, host=source)
+            contact, author = Contact(Identity.generate().id, host, 7777), self.puppet().me
+            told = Shuffle(1, [contact], 0) if in_shuffle else presence(author, address=(host, 8888))
+            puppet.send(Roster(True, [], 0))
+            self.send_frames(puppet, told, after=3)
+            dialled += [
+                target
+                for source, target, _ in self.network.dials
+                if source == self.host(node) and target[1] != PORT
+            ]
+            self.assertIsNone(puppet.lost)
+            self.stop(node)
+        return dialled
 
     def test_loopback_and_local_ones_are_believed_where_they_can_be_meant(self) -> None:
         far, here = "10.9.9.9", "127.0.0.1"

@@ -54,7 +54,8 @@ class ExchangeTestCase(MembershipTestCase):
 
     def begin(self, **limits: float) -> None:
         """Begin anew with *limits*; a place where nobody was found may be dialled again soon."""
-        self.star("anna", **{"dials_at_once": 100, "dial_burst": 100, "dial_again": 0.1, **limits})
+        soon = limits.setdefault("dial_again", 0.1)
+        self.star("anna", **{"dials_at_once": 100, "dial_burst": 100, "dial_longest": soon, **limits})
 
     def dialled(self, effects: list[Effect]) -> list[str]:
         """The nodes that are dialled, each for an exchange."""

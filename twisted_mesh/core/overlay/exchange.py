@@ -31,6 +31,7 @@ from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.overlay.dial_limit import DialLimit
 from twisted_mesh.core.overlay.helpers import ROUNDS, Helpers
 from twisted_mesh.core.overlay.views import Dial, Randomness
+from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
@@ -133,7 +134,7 @@ class Exchange:
             self._next_draw = now + self._wait()
         elif now >= self._next_draw:
             self._next_draw = now + self._wait()
-            if (drawn := self._draw()) is not None:
+            if (drawn := self._draw(now)) is not None:
                 self._dial(drawn, Purpose.EXCHANGE, now)
         for exchange in list(self._open.values()):
             self._look_at(exchange, now)
@@ -154,8 +155,8 @@ class Exchange:
     def _wait(self) -> float:
         return self._config.exchange_interval * (0.75 + self._randomness.random() / 2)
 
-    def _draw(self) -> Contact | None:
-        """Draw a node that is no neighbour."""
+    def _draw(self, now: float) -> Contact | None:
+        """Draw a node that is no neighbour: first a site, so that many ids at one site are no advantage."""
         up: dict[bytes, Contact] = {}
         away: dict[bytes, Contact] = {}
         for author in self._roster:
@@ -166,8 +167,14 @@ class Exchange:
             if contact.id not in up and contact.id not in linked:
                 away.setdefault(contact.id, contact)  # the roster has its newest address
         first, second = (away, up) if self._randomness.random() < _NOT_UP else (up, away)
-        drawn = list((first or second).values())
-        return self._randomness.choice(drawn) if drawn else None
+        for contacts in (first, second):
+            sites: dict[str, list[Contact]] = {}
+            for contact in contacts.values():
+                if not self._dials.is_barred(contact, now):
+                    sites.setdefault(site_of(contact.host), []).append(contact)
+            if sites:
+                return self._randomness.choice(sites[self._randomness.choice(list(sites))])
+        return None
 
     def _look_at(self, exchange: OpenExchange, now: float) -> None:
         config, link = self._config, exchange.link

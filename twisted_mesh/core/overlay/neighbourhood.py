@@ -100,10 +100,11 @@ class Neighbourhood:
 
     def up(self, link: Link, now: float) -> None:
         """Take in that the peer's frontier has come."""
+        self._dials.met(link.host)
         if link.is_exchange:
             return
         if not any(other.up for other in self._links.fed if other is not link):
-            self._dials.forgive()
+            self._dials.forgive(now)
         if (contact := _contact(link)) is not None:
             self.exchange.remember(contact)
         if self.overlay is not None:
@@ -159,6 +160,7 @@ class Neighbourhood:
                     self.overlay.dial_failed(event.id, now)
             case events.Known():
                 for contact in event.contacts:
+                    self._dials.met(contact.host)
                     self.exchange.remember(contact)
                 if self.overlay is not None:
                     self.overlay.known(event.contacts, None, now)

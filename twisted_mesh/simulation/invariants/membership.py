@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.overlay.dial_limit import SITES_MET
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
@@ -129,6 +130,8 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "dials_under_way": config.dials_at_once,
         "overlay_dials": config.dials_at_once,
         "failed_dials": config.failed_dials,
+        "failed_sites": config.failed_dials,
+        "sites_met": SITES_MET,
         "passive_view": config.passive_view,
         "passive_sources": contacts,
         "shuffle_walks": config.shuffle_walks,

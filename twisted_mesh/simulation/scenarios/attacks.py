@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
+from math import log2
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import SendDirect
@@ -281,9 +282,14 @@ def _misled(stage: Stage) -> None:
     for host, port in dials:
         if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.")):
             world.violated(world.members[0], "limits", f"somebody dialled {host}:{port}")
-    most = honest * (world.config.dial_burst + world.config.dial_rate * world.now)
+    config, nodes = world.config, len(world.members)
+    most = honest * (config.dial_burst + config.dial_rate * world.now)
     if astray > most:
         world.violated(world.members[0], "limits", f"{astray} dials to nowhere, of {most:.0f}")
+    # Each node dials it once, again after dial_again, and twice as late each further time.
+    each = 1 + int(log2(1 + (world.now - Misleader.begins) / config.dial_again))
+    if at_victim > nodes * each:
+        world.violated(world.members[0], "limits", f"{at_victim} dials of a victim, of {nodes * each}")
 
 
 def _surrounded(stage: Stage) -> None:
