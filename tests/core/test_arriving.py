@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
-from twisted_mesh.core.arriving import REPORTED_AFTER, REPORTED_EVERY, Arrival, Partial
+from twisted_mesh.core.arriving import REPORTED_AFTER, REPORTED_EVERY, Arrival, Partial, Unread
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.wire.begun import Begun
 
@@ -97,3 +98,30 @@ class TestPartial(SynchronousTestCase):
         self.assertEqual(self.partial.pace, 0.0)
         self.partial.grew(4000, 50.5)
         self.assertEqual(self.partial.pace, 2000.0)
+
+
+class TestUnread(SynchronousTestCase):
+    """Bytes that wait until they are handled."""
+
+    def setUp(self) -> None:
+        self.received: list[bytes] = []
+        self.unread = Unread[int](self.receive)
+
+    def receive(self, data: bytes) -> Iterator[int]:
+        self.received.append(data)
+        return iter(data)
+
+    def test_the_events_of_all_bytes_come_in_order_however_often_they_are_left(self) -> None:
+        self.assertEqual(
+            [self.unread.put(b"abc"), self.unread.put(b""), self.unread.put(b"de")], [True, False, False]
+        )
+        self.assertEqual(next(self.unread), ord("a"))
+        self.assertEqual((self.received, len(self.unread)), ([b"abc"], 5))
+        self.assertEqual(bytes(self.unread), b"bcde")
+        self.assertEqual((len(self.unread), self.unread.put(b"f"), bytes(self.unread)), (0, True, b"f"))
+
+    def test_once_they_are_forgotten_none_comes(self) -> None:
+        self.unread.put(b"abc")
+        for _ in self.unread:
+            self.unread.clear()
+        self.assertEqual((self.received, len(self.unread), bytes(self.unread)), ([b"abc"], 0, b""))

@@ -14,7 +14,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import REPORTED_AFTER
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, LocalNode, Peer, Side
-from twisted_mesh.core.link_machine import GREETING_DUE, Left, LinkEvent, LinkMachine, Phase
+from twisted_mesh.core.link_machine import GREETING_DUE, TOGETHER, Left, LinkEvent, LinkMachine, Phase
 from twisted_mesh.errors import EncryptionMismatch, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
@@ -195,6 +195,18 @@ class TestFrames(OpenCase):
     def test_all_of_one_read_come_together(self) -> None:
         pings = [Ping(1), Ping(2), Whisper(b"\x90")]
         self.assertEqual(self.take(self.anna, b"".join(map(codec.encode, pings))), [pings])
+
+    def test_but_no_more_than_are_handled_in_a_short_time(self) -> None:
+        pings = [Ping(number) for number in range(2 * TOGETHER + 1)]
+        events = self.take(self.anna, b"".join(map(codec.encode, pings)))
+        self.assertEqual(events, [pings[:TOGETHER], pings[TOGETHER : 2 * TOGETHER], pings[2 * TOGETHER :]])
+
+    def test_whoever_is_closed_between_them_is_read_no_more(self) -> None:
+        pings = [Ping(number) for number in range(2 * TOGETHER)]
+        events = self.anna.receive(b"".join(map(codec.encode, pings)), 99, 100)
+        self.assertEqual(next(events), pings[:TOGETHER])
+        self.anna.close(RemoteError("too much", Reason.LIMIT), 99, 100)
+        self.assertEqual(list(events), [])
 
     def test_what_came_before_a_bad_frame_counts(self) -> None:
         events = self.anna.receive(codec.encode(Ping(1)) + SHAPES["no kind"], 99, 100)

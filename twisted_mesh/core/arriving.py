@@ -1,20 +1,24 @@
-"""Frames that take long to come.
+"""Frames that take long to come, and bytes that wait until they are handled.
 
 Contract: :class:`Arrival` decides when a link machine reports an unfinished frame to the core.  On a fast
 line that hardly ever happens, since the next bytes complete the frame.  :class:`Partial` is a reported
-BATCH.
+BATCH.  :class:`Unread` keeps the bytes of one link that have come and are not handled yet.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from twisted_mesh.core.events import Arriving, StreamId
 
 REPORTED_AFTER: Final = 0.1  # seconds until the first report; shorter than graft_timeout (guess)
 REPORTED_EVERY: Final = 0.5  # seconds from one report of a frame to the next (guess)
+
+_Event = TypeVar("_Event")
 
 
 @dataclass(eq=False, slots=True)
@@ -79,3 +83,44 @@ class Partial:
     def seconds_left(self) -> float:
         """The seconds until the rest of it has come; inf if its pace is unknown."""
         return (self.length - self.size) / self.pace if self.pace else inf
+
+
+class Unread(Generic[_Event]):
+    """An iterator of the events of bytes that have come; it may be left for a while between two events.
+
+    ``len()`` counts the bytes of which events may be left.
+    """
+
+    __slots__ = ("_begun", "_chunks", "_receive")
+
+    def __init__(self, receive: Callable[[bytes], Iterator[_Event]]) -> None:
+        """:param receive: makes events of bytes; it is called when all earlier events were taken."""
+        self._receive = receive
+        self._chunks = deque[bytes]()
+        self._begun: Iterator[_Event] | None = None  # the events of the first chunk that are left
+
+    def __len__(self) -> int:
+        return sum(map(len, self._chunks))
+
+    def __iter__(self) -> Iterator[_Event]:
+        return self
+
+    def __next__(self) -> _Event:
+        while self._chunks:
+            if self._begun is None:
+                self._begun = self._receive(self._chunks[0])
+            for event in self._begun:
+                return event
+            self._begun = None
+            self._chunks.popleft()
+        raise StopIteration
+
+    def put(self, data: bytes) -> bool:
+        """Keep *data*; return whether there were no bytes before."""
+        self._chunks.append(data)
+        return len(self._chunks) == 1
+
+    def clear(self) -> None:
+        """Forget all bytes."""
+        self._chunks.clear()
+        self._begun = None

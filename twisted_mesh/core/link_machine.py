@@ -39,6 +39,7 @@ from twisted_mesh.wire.framing import (
 from twisted_mesh.wire.link import Bye
 
 GREETING_DUE: Final = 2.0  # seconds until a peer without a greeting may want a secret (guess)
+TOGETHER: Final = 32  # frames in one event: handling them takes a few milliseconds (measured)
 _OPENING: Final = 4  # the first bytes of a connection, which tell TLS from plain text
 _DETAIL: Final = 512  # characters of the text in a BYE
 _FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: for 600 kB)
@@ -164,6 +165,13 @@ class LinkMachine:
                     yield self._left(error_of(frame), now)
                     return
                 frames.append(frame)
+                if len(frames) == TOGETHER:
+                    self._arrival.ended()
+                    self._reported = read
+                    yield frames
+                    frames = []
+                    if self.phase not in _READS:
+                        return
         except RemoteError as error:
             if frames:
                 yield frames

@@ -33,6 +33,7 @@ from twisted_mesh.links.half_frames import HalfFrames
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
+from twisted_mesh.links.turns import Turns
 from twisted_mesh.wire.membership import Purpose
 
 _OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # purposes of an overlay's dials
@@ -111,6 +112,8 @@ class Connections:
         self._strangers = Strangers(self.config.handshakes_limit)
         self._accepting = Accepting(self.clock, self.config)
         self.may_begin = self._accepting.may_begin
+        self._turns = Turns(self.clock)
+        self.read = self._turns.read
         self._half_frames = HalfFrames(self.config)
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
@@ -165,6 +168,7 @@ class Connections:
         """
         self._over = RemoteError("the node stops", Reason.LEAVING)
         async with AsyncExitStack() as end:  # runs the last step first, and each if another fails
+            end.callback(self._turns.stop)
             end.push_async_callback(self.all_gone)
             end.callback(self._accepting.stop)
             for link in self:
@@ -178,6 +182,7 @@ class Connections:
             "routing_table": len(self._table),
             "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
             **self._accepting.footprint(),
+            **self._turns.footprint(),
             **self._half_frames.footprint(),
             **self.cooldown.footprint(),
         }
@@ -213,6 +218,8 @@ class Connections:
             abort_unfinished(too_many.transport)  # else its TLS session would last close_timeout
 
     def half_frame(self, link: MeshProtocol, size: int) -> None:
+        if link.number not in self._links:
+            return
         least = self._half_frames.note(link, size, self.clock.seconds())
         if least is not None:
             self._half_frames.gone(least)

@@ -8,10 +8,10 @@ not even how a connection ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
+from typing import Final, assert_never, cast
 from typing import Protocol as Interface
-from typing import assert_never, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, fail, succeed
@@ -29,9 +29,10 @@ from zope.interface import implementer
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.arriving import Unread
 from twisted_mesh.core.events import Arriving, Event, Received, Resumed
 from twisted_mesh.core.handshake import Handshake, Peer, Side
-from twisted_mesh.core.link_machine import Left, LinkMachine, Phase
+from twisted_mesh.core.link_machine import Left, LinkEvent, LinkMachine, Phase
 from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
@@ -42,6 +43,8 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.link import Whisper
 from twisted_mesh.wire.membership import Purpose
+
+_HELD: Final = 1.0  # seconds by which a deadline is put off while bytes wait for their turn (guess)
 
 
 class LinkHost(Interface):
@@ -64,8 +67,11 @@ class LinkHost(Interface):
     def unanswered(self, link: MeshProtocol) -> None:
         """The peer, which this node has dialled, has not greeted: it may want a secret."""
 
+    def read(self, link: MeshProtocol) -> None:
+        """Bytes of *link* have come: call its handle_unread(), now or later."""
+
     def half_frame(self, link: MeshProtocol, size: int) -> None:
-        """*link* keeps *size* bytes of an unfinished frame, or none any more."""
+        """*link* keeps *size* bytes that are not handled yet, or none any more."""
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """Make the handshake of a new connection."""
@@ -134,6 +140,10 @@ class MeshProtocol(Protocol):
         self._timer: IDelayedCall | None = None
         self._timer_deadline = inf  # the machine's deadline when the timer was set
         self._half = 0  # bytes of an unfinished frame
+        self._unread = Unread[LinkEvent](self._feed)
+        self._fed_at = inf  # when the machine last got bytes
+        self._is_held = False  # whether the transport is not read, since bytes wait for their turn
+        self._loss: Failure | None = None  # why the connection is lost, while bytes are still to be handled
         self._begun = outgoing  # whether bytes that come are read
         self._go_on: Callable[[], None] | None = None  # reads the first bytes if they wait
         self._told_closing = False  # whether the host knows that the link is closing
@@ -241,8 +251,8 @@ class MeshProtocol(Protocol):
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
     def check_flow(self) -> bool:
-        """Whether bytes have come since the last check, but no frame that the host was told of."""
-        return self._machine.check_flow(self.read_bytes)
+        """Whether bytes have come since the last check, or wait, but no frame that the host was told of."""
+        return self._machine.check_flow(self.read_bytes) or self._is_held
 
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link once it is in the routing table; fails if it closes before."""
@@ -313,6 +323,36 @@ class MeshProtocol(Protocol):
         self._established()
         self._up.happened(self)
 
+    def hold(self) -> None:
+        """Read no more from the transport until the bytes that came are handled."""
+        self._is_held = True
+        self._transport.pauseProducing()
+        self._host.half_frame(self, self._half + len(self._unread))
+
+    def handle_unread(self, until: float) -> bool:
+        """Give the bytes that came to the machine, and handle the events that it makes of them.
+
+        :param until: the time at which to stop.
+        :return: whether all bytes are handled.
+        """
+        try:
+            for event in self._unread:
+                self._on_event(event)
+                if self._now >= until and self._unread:
+                    return False
+        except RemoteError as error:
+            self._forget_unread()
+            if self.phase is Phase.DRAINING:
+                self._end()
+            elif not self._told_closing:
+                self.close(error)
+            return True
+        except BaseException:
+            self._forget_unread()
+            raise
+        self._all_handled()
+        return True
+
     def close(self, error: RemoteError) -> None:
         """Close the link because of *error*; send the reason to the peer, if a BYE can still be sent."""
         was_closing = self.error is not None  # if so, the first call of close() does the rest
@@ -349,43 +389,24 @@ class MeshProtocol(Protocol):
         self._set_timer()
 
     def dataReceived(self, data: bytes) -> None:
-        """Give the peer's bytes to the machine, and handle the events that it makes of them."""
+        """Keep the peer's bytes, and have the host give them to :meth:`handle_unread`."""
         if not self._begun and not self.begins(lambda: self.dataReceived(data)):
             return
-        now = self._now
         self._read += len(data)
-        try:
-            for event in self._machine.receive(data, self.read_bytes, now):
-                match event:
-                    case list():
-                        self.received_frames += len(event)
-                        self._host.handle(Received(self.number, event))
-                    case bytes():
-                        self._write_now(event)
-                    case Peer():
-                        self._host.proven(self, event)
-                    case Arriving():
-                        self._host.handle(event)
-                    case Left():
-                        # Handlers of the application, for frames of the same read, may have taken long.
-                        self._machine.put_off(self._now - now)
-                        self._on_left(event.error)
-                    case _:
-                        assert_never(event)
-        except RemoteError as error:
-            if self.phase is Phase.DRAINING:
-                self._end()
-            elif not self._told_closing:
-                self.close(error)
-            return
-        half = self._machine.unfinished_bytes
-        if half or self._half:
-            self._half = half
-            self._host.half_frame(self, half)
-            self._set_timer()
+        if self._unread.put(data):  # else the host knows
+            self._host.read(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell the host, and all that wait for the link, that the connection has ended."""
+        """Tell the host, and all that wait for the link, that the connection has ended.
+
+        Bytes that came before are handled before.
+        """
+        while self._unread and self.phase is Phase.HANDSHAKE:
+            self.handle_unread(-inf)  # event by event: one may be the peer's refusal
+        if self._unread and self.phase in (Phase.OPEN, Phase.DRAINING):
+            self._loss = reason
+            return
+        self._forget_unread()
         self._machine.lost(self._why_lost(reason))
         self._tell_closing()
         self._queue.drop(f"the link to {show(self.remote)} is gone")
@@ -402,6 +423,54 @@ class MeshProtocol(Protocol):
     @property
     def _now(self) -> float:
         return self._host.clock.seconds()
+
+    def _feed(self, data: bytes) -> Iterator[LinkEvent]:
+        self._fed_at = self._now
+        return self._machine.receive(data, self.read_bytes, self._fed_at)
+
+    def _on_event(self, event: LinkEvent) -> None:
+        match event:
+            case list():
+                self.received_frames += len(event)
+                self._host.handle(Received(self.number, event))
+            case bytes():
+                self._write_now(event)
+            case Peer():
+                self._host.proven(self, event)
+            case Arriving():
+                self._host.handle(event)
+            case Left():
+                # Handlers of the application, for frames of the same read, may have taken long.
+                self._machine.put_off(self._now - self._fed_at)
+                self._on_left(event.error)
+            case _:
+                assert_never(event)
+
+    def _all_handled(self) -> None:
+        half = self._machine.unfinished_bytes
+        if half or self._half or self._is_held:
+            self._half = half
+            self._host.half_frame(self, half)
+            self._set_timer()
+        self._release()
+        self._lose()
+
+    def _forget_unread(self) -> None:
+        """Handle no byte that came and waits."""
+        self._unread.clear()
+        self._release()
+
+    def _release(self) -> None:
+        """Read from the transport again."""
+        if self._is_held:
+            self._is_held = False
+            self._transport.resumeProducing()
+
+    def _lose(self) -> None:
+        """Take in that the connection is lost, if it was lost before its bytes were handled."""
+        if self._loss is not None:
+            loss, self._loss = self._loss, None
+            self.connectionLost(loss)
 
     def _on_resumed(self) -> None:
         # The system accepted all bytes that waited, so the far end reads.  A write that succeeds proves
@@ -434,8 +503,10 @@ class MeshProtocol(Protocol):
     def _end(self) -> None:
         """Read nothing more; end the connection once all written bytes are sent."""
         self._machine.read_no_more()
+        self._forget_unread()
         self._transport.unregisterProducer()
         self._transport.loseConnection()
+        self._lose()
 
     def _established(self) -> None:
         self._machine.established(self.read_bytes, self._now)
@@ -453,6 +524,10 @@ class MeshProtocol(Protocol):
 
     def _on_deadline(self) -> None:
         self._timer, self._timer_deadline = None, inf
+        if self._is_held and self.phase in (Phase.HANDSHAKE, Phase.OPEN):
+            self._machine.put_off(self._now - self._machine.deadline + _HELD)
+            self._set_timer()
+            return
         error = self._machine.expired(self.read_bytes, on_its_way(self.transport), self._now)
         if error is not None:
             self.close(error)

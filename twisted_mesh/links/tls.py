@@ -145,7 +145,9 @@ def abort_unfinished(transport: object) -> None:
 
     Otherwise a peer that sends nothing would delay the end of a connection by ``close_timeout``.
     """
-    if isinstance(transport, TLSMemoryBIOProtocol) and transport.getHandle().get_peer_finished() is None:
+    if not isinstance(transport, TLSMemoryBIOProtocol) or (session := transport.getHandle()) is None:
+        return  # the connection has ended if there is no session any more
+    if session.get_peer_finished() is None:
         transport.abortConnection()
 
 
