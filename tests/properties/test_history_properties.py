@@ -136,7 +136,7 @@ class KeptHistory:
             case ("age",):
                 self.history.age(self.now, ME, self.own_taken)
                 self.check_age()
-        self.lost(self.history.evict(ME, self.own_taken))
+        self.lost(self.history.evict(ME, self.own_taken, self.now))
         self.check()
 
     def take(self, run: StreamId, first: int, count: int) -> None:

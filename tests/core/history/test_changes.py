@@ -133,7 +133,7 @@ class TestFlush(ChangesTestCase):
         assert flush is not None
         for name in ("bert", "carl", "anna"):
             self.take(1, name=name)
-            list(self.history.evict(ME, 0))
+            list(self.history.evict(ME, 0, 0))
         self.take(2, 3)
         self.changes.stored(self.store.flush(flush, 0), self.history.get)
         self.assertEqual(self.stream().stored, 0)
@@ -144,7 +144,7 @@ class TestFlush(ChangesTestCase):
         runs = [origin_of(str(number)) for number in range(20)]
         for number in range(20):
             self.take(1, name=str(number))
-            list(self.history.evict(ME, 0))
+            list(self.history.evict(ME, 0, 0))
             if number % 3 == 0:
                 self.begin()
                 self.changes.failed(self.history.get)
@@ -327,14 +327,14 @@ class TestStored(ChangesTestCase):
             self.history.add(batch("bert", first), 0)
         self.flush()
         self.fill(20)  # the larger stream, and nothing of it is stored
-        list(self.history.evict(ME, 0))
+        list(self.history.evict(ME, 0, 0))
         self.assertEqual(self.marks(BERT), (1, 3, 0))
 
     def test_what_is_stored_leaves_the_memory_at_its_limit_and_nothing_is_lost(self) -> None:
         self.make(SimStore(), history_bytes=6 * 1000)
         self.fill(30)
         self.flush()
-        list(self.history.evict(ME, 0))
+        list(self.history.evict(ME, 0, 0))
         low, head, in_memory = self.marks()
         self.assertEqual((low, head, 0 < in_memory < 30), (1, 30, True))
         self.assertEqual(self.served(1, 30), [(first, first) for first in range(1, 31)])
@@ -347,7 +347,7 @@ class TestStored(ChangesTestCase):
             self.take(first)
             if first == 3:
                 self.begin()
-        list(self.history.evict(ME, 0))
+        list(self.history.evict(ME, 0, 0))
         low, head, _ = self.marks()
         self.assertEqual((low > 3, head), (True, 29))
         self.assertEqual(self.served(1, 3), [])

@@ -58,9 +58,9 @@ class HistoryTestCase(HistoryCase):
             return []
         return spans(self.history.add(signed, now))
 
-    def evict(self, *, own_taken: int = 0) -> Gaps:
+    def evict(self, *, own_taken: int = 0, now: float = 0) -> Gaps:
         """Keep to the limits of bytes and streams; the gaps that follow."""
-        return told(self.history.evict(ME, own_taken))
+        return told(self.history.evict(ME, own_taken, now))
 
     def age(self, now: float, *, own_taken: int = 0) -> None:
         """Keep to the limit of time."""
@@ -595,6 +595,15 @@ class TestBounds(HistoryTestCase):
         self.assertEqual(self.history.footprint()["closed_streams"], 2)
         self.assertEqual(self.history.head(ANNA), 0)
         self.assertEqual(self.history.head(BERT), 1)
+
+    def test_made_up_authors_push_out_no_closed_head_of_a_known_one(self) -> None:
+        self.make(open_streams=1)
+        self.take(1)
+        for number in range(100):
+            self.history.add(batch(f"minted {number}", 1), 0, host="192.0.2.1")
+            self.evict()
+        self.assertEqual(self.history.footprint()["closed_streams"], 10)
+        self.assertTrue(self.history.is_duplicate(batch("anna", 1).batch))
 
 
 class TestEviction(HistoryTestCase):

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.history_case import ANNA, BERT
 from tests.core.network import origin_of
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.history.past_runs import PastRuns
 from twisted_mesh.identity import MOST_CLAIMED
 
@@ -19,14 +20,20 @@ class PastRunsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.make()
 
-    def make(self, **limits: int) -> None:
+    def make(self, **limits: float) -> None:
         """Begin anew."""
-        self.past = PastRuns(MeshConfig(**{"closed_streams": 4, **limits}))  # type: ignore[arg-type]
+        config = MeshConfig(**{"closed_streams": 4, **limits})  # type: ignore[arg-type]
+        self.authors = Authors(config)
+        self.past = PastRuns(config, self.authors)
 
-    def close(self, *epochs: int, name: str = "anna", signed: bool = True) -> None:
-        """Close runs at a head that is their epoch."""
+    def close(
+        self, *epochs: int, name: str = "anna", host: str | None = None, signed: bool = True, now: float = 0
+    ) -> None:
+        """Close runs at a head that is their epoch; a link of *host* brought their author."""
+        introducer = self.authors.met(origin_of(name), host, now)
         for epoch in epochs:
-            self.past.close((origin_of(name), epoch), epoch, signed=signed)
+            self.past.close((origin_of(name), epoch), epoch, introducer, signed=signed)
+            self.past.keep_within_limit(now)
 
 
 class TestClosed(PastRunsCase):
@@ -61,6 +68,50 @@ class TestClosed(PastRunsCase):
         self.assertEqual((footprint["closed_streams"], footprint["closed_authors"]), (2, 1))
         dora = origin_of("dora")
         self.assertEqual(list(self.past.closed_from((dora, 2))), [((dora, 2), 2)])
+
+    def known(self, *names: str, epoch: int = 1) -> str:
+        """The names of those authors of which the run *epoch* is closed, of *names*."""
+        return " ".join(name for name in names if (origin_of(name), epoch) in self.past)
+
+    def test_of_too_many_the_one_closed_first_is_forgotten(self) -> None:
+        names = ("anna", "bert", "cleo", "dora", "emil")
+        for name in names:
+            self.close(1, name=name)
+        self.assertEqual(self.known(*names), "bert cleo dora emil")
+
+    def test_those_of_new_authors_are_forgotten_before_those_of_known_ones(self) -> None:
+        self.close(1, name="anna")
+        for number in range(100):
+            self.close(1, name=f"minted {number}", host="192.0.2.1")
+        self.assertEqual(
+            self.known("anna", *(f"minted {n}" for n in range(100))), "anna minted 97 minted 98 minted 99"
+        )
+        for name in ("bert", "cleo", "dora", "emil"):
+            self.close(1, name=name)
+        self.assertEqual(
+            self.known("anna", "minted 99", "bert", "cleo", "dora", "emil"), "bert cleo dora emil"
+        )
+
+    def test_a_site_that_introduces_many_pushes_out_its_own_first(self) -> None:
+        self.close(1, name="anna", host="198.51.100.7")
+        for number in range(100):
+            self.close(1, name=f"minted {number}", host="192.0.2.1")
+        self.close(1, name="bert", host="203.0.113.9")
+        self.assertEqual(
+            self.known("anna", "bert", "minted 98", "minted 99"), "anna bert minted 98 minted 99"
+        )
+
+    def test_an_author_that_is_known_by_now_counts_as_known(self) -> None:
+        self.make(known_after=600)
+        self.close(1, name="anna", host="192.0.2.1")
+        for number in range(100):
+            self.close(1, name=f"minted {number}", host="192.0.2.1", now=600.0)
+        self.assertEqual(self.known("anna", "minted 98", "minted 99"), "anna minted 98 minted 99")
+
+    def test_many_are_forgotten_at_once(self) -> None:
+        self.make(closed_streams=1024)
+        self.close(*range(1025), host="192.0.2.1")
+        self.assertEqual(self.past.footprint()["closed_streams"], 1020)
 
     def test_an_author_with_too_many_is_crowded_until_the_lowest_are_forgotten(self) -> None:
         self.make(closed_runs=2)

@@ -127,7 +127,8 @@ class Broadcast:
 
     def evict(self, now: float) -> Iterator[Outcome]:
         """Keep the history within its limits, after a batch or a record: both can open a stream."""
-        yield from self.inbound.skipped(self._history.evict(self.outbox.run, self.outbox.accepted), now)
+        skips = self._history.evict(self.outbox.run, self.outbox.accepted, now)
+        yield from self.inbound.skipped(skips, now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 

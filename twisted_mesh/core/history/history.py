@@ -46,7 +46,7 @@ class History:
         self._config = config
         self._changes = changes
         self.authors = Authors(config)
-        self.past = PastRuns(config)
+        self.past = PastRuns(config, self.authors)
         self._storage = None if changes is None else changes.storage
         self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
         self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
@@ -276,8 +276,8 @@ class History:
                     stream.moved_at = now - patience + BETWEEN_HOLES
                 yield gap, ready
 
-    def evict(self, own: StreamId, own_accepted: int) -> Iterator[Skip]:
-        """Keep to the limits of bytes and streams; yield the holes of streams that had to be closed.
+    def evict(self, own: StreamId, own_accepted: int, now: float) -> Iterator[Skip]:
+        """Keep to the limits of bytes, streams and heads; yield the holes of streams that had to be closed.
 
         :param own: this node's run: its messages above *own_accepted* are never given up.
         """
@@ -298,6 +298,7 @@ class History:
             while stream.has_hole:
                 yield self._skip(stream)
             self._close(stream)
+        self.past.keep_within_limit(now)
 
     def age(self, now: float, own: StreamId, own_accepted: int) -> None:
         """Give up batches older than ``history_seconds``, and close streams that are empty by then.
@@ -317,6 +318,7 @@ class History:
             idle = stream.low > stream.head and not len(stream) and stream.moved_at <= before
             if idle and not stream.has_hole and stream.run != own:
                 self._close(stream)
+        self.past.keep_within_limit(now)
 
     def footprint(self) -> dict[str, int]:
         """The number of entries, or of bytes, in every table."""
@@ -414,7 +416,7 @@ class History:
         self.held_bytes -= stream.batches.held_bytes
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
-        self.past.close(stream.run, head, signed=stream.signed > 0)
+        self.past.close(stream.run, head, stream.introducer, signed=stream.signed > 0)
         if self._changes is not None:
             self._changes.closed(stream.run, head, self._config.closed_streams)
 

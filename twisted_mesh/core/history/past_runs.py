@@ -3,7 +3,9 @@
 Contract: of a *closed* run only the head is kept.  A run is *void* if it is below the floor of its author:
 nothing of it is taken.  If a run had *ended* before this node joined, its messages are held for others, and
 never delivered here.  Each table is bounded.  If too many runs of one author are closed, History forgets
-the lowest, and raises the author's floor above it; else its messages could be delivered again.
+the lowest, and raises the author's floor above it; else its messages could be delivered again.  If too many
+runs of all authors are closed, those of new authors (:mod:`~twisted_mesh.core.authors`) are forgotten
+first, of the site that introduced most: an attacker can make up authors, and would push out all others.
 """
 
 from __future__ import annotations
@@ -11,18 +13,28 @@ from __future__ import annotations
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heapreplace
+from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.identity import MOST_CLAIMED
+
+_SLACK: Final = (
+    256  # at the limit a 256th of the heads is forgotten at once: sorting the sites takes time (guess)
+)
 
 
 class PastRuns:
     """What a node remembers of the runs of which it holds no message."""
 
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, authors: Authors) -> None:
         self._config = config
-        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads, those closed first at the front
+        self._authors = authors
+        self._closed: dict[StreamId, tuple[int, str | None]] = {}  # the head, and the author's introducer
+        #: The closed runs by their authors' introducer, those closed first at the front.
+        self._introduced: dict[str | None, OrderedDict[StreamId, None]] = {}
         #: The epochs of closed runs in which the author has signed something, by origin, lowest first.
         self._closed_of: dict[bytes, list[int]] = {}
         self._crowded: dict[bytes, None] = {}  # origins with more of them than are kept
@@ -38,7 +50,8 @@ class PastRuns:
 
     def head(self, run: StreamId) -> int:
         """The head of *run*, 0 if it is not closed."""
-        return self._closed.get(run, 0)
+        closed = self._closed.get(run)
+        return 0 if closed is None else closed[0]
 
     def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
         """*run*, if it is closed, and then the newest closed run of its author, if later; with their heads.
@@ -50,32 +63,57 @@ class PastRuns:
             if head := self.head((origin, known)):
                 yield (origin, known), head
 
-    def close(self, run: StreamId, head: int, *, signed: bool) -> None:
+    def close(self, run: StreamId, head: int, introducer: str | None, *, signed: bool) -> None:
         """Keep the *head* of *run*, of which no message is held any more.
 
-        If there are more than ``closed_streams`` heads, the one that was closed first is forgotten.
-
+        :param introducer: the site that introduced the author; None if the author is known.
         :param signed: whether the author has signed something in it; others can claim any runs.
         """
         origin, epoch = run
-        self._keep(run, head)
+        self._keep(run, head, introducer)
         if signed:
             epochs = self._closed_of.setdefault(origin, [])
             insort(epochs, epoch)
             if len(epochs) > self._config.closed_runs:
                 self._crowded[origin] = None
-        if len(self._closed) > self._config.closed_streams:
-            self._forget(next(iter(self._closed)))
+
+    def keep_within_limit(self, now: float) -> None:
+        """If there are more than ``closed_streams`` heads, forget some: of new authors before known ones.
+
+        Of new authors the site that introduced most loses the run that was closed first, and so on.
+        """
+        limit = self._config.closed_streams
+        if len(self._closed) <= limit:
+            return
+        left = limit - limit // _SLACK
+        sites = [(-len(runs), site) for site, runs in self._introduced.items() if site is not None]
+        heapify(sites)
+        while sites and len(self._closed) > left:
+            _, site = sites[0]
+            runs = self._introduced[site]
+            run = next(iter(runs))
+            if self._authors.introducer(run[0], now) is None:
+                head = self.head(run)
+                self._drop(run)
+                self._keep(run, head, None)
+            else:
+                self._forget(run)
+            if runs:
+                heapreplace(sites, (-len(runs), site))
+            else:
+                heappop(sites)
+        while len(self._closed) > left:
+            self._forget(next(iter(self._introduced[None])))
 
     def reopen(self, run: StreamId) -> int:
         """Note that *run* is not closed any more; return the head that was kept, or 0."""
         self._uncount(run)
-        return self._closed.pop(run, 0)
+        return self._drop(run)
 
     def restore(self, closed: Iterable[tuple[StreamId, int]]) -> None:
         """Begin with the *closed* runs and heads that a store held."""
         for run, head in closed:
-            self._keep(run, head)
+            self._keep(run, head, None)
 
     @property
     def crowded(self) -> bytes | None:
@@ -140,11 +178,23 @@ class PastRuns:
             "floors": len(self._floors),
         }
 
-    def _keep(self, run: StreamId, head: int) -> None:
+    def _keep(self, run: StreamId, head: int, introducer: str | None) -> None:
         origin, epoch = run
-        self._closed[run] = head
+        self._closed[run] = head, introducer
+        self._introduced.setdefault(introducer, OrderedDict())[run] = None
         if self._newest_closed.get(origin, 0) < epoch <= MOST_CLAIMED:
             self._newest_closed[origin] = epoch
+
+    def _drop(self, run: StreamId) -> int:
+        """Drop the head of *run*, and return it; 0 if there is none."""
+        if run not in self._closed:
+            return 0
+        head, introducer = self._closed.pop(run)
+        runs = self._introduced[introducer]
+        del runs[run]
+        if not runs:
+            del self._introduced[introducer]
+        return head
 
     def _forget(self, run: StreamId) -> None:
         self.reopen(run)
