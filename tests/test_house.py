@@ -47,6 +47,7 @@ ROOMS = (
     "runtime",
     "service",
     "cli",
+    "admin",
     "threads",
     "blocking",
     "memory",

@@ -291,6 +291,15 @@ class MeshConfig:
     #: Failures in a socket's ``status``; if there are more, the oldest is forgotten (guess).
     failures_limit: int = 100
 
+    # The control socket.
+    #: Clients at a time; the next is closed at once (guess).
+    control_clients: int = 32
+    #: Bytes of the body of a request; a longer one is refused (guess).
+    control_body_bytes: int = 4 * MIB
+    #: The newest events that are kept while somebody reads them, and their bytes as JSON (guess).
+    control_events: int = 1024
+    control_bytes: int = 4 * MIB
+
     @property
     def longest_stop(self) -> float:
         """Seconds that it takes to stop at most: to hand messages over, to say goodbye, and to close.

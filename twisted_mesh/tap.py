@@ -19,6 +19,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
+from twisted_mesh.admin.control import Control
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.stdio import Stdio
@@ -53,10 +54,12 @@ class Options(usage.Options):
         ["history", None, None, "File for messages sent and received; goes with --identity."],
         ["replay", None, None, "Deliver messages of the last SECONDS, too, or 'all' that are held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
+        ["control", None, None, "Path of the control socket; by default it is named by the process."],
         ["debug-level", None, "1", "0 warnings; 1 links, 2 decisions, 4 handlers, 5 messages as well."],
     ]
     optFlags = [
         ["no-overlay", None, "Link only with the nodes of --peer, and with nodes that dial this one."],
+        ["no-control", None, "Open no control socket."],
         *([name, None, told] for name, (_, told) in TERMINALS.items()),
         ["receipts", None, "With --stdio or --print: send lines typed; tell how many members have each."],
     ]
@@ -103,6 +106,8 @@ class Options(usage.Options):
             raise usage.UsageError(f"--debug-level is 0 to 5, not {self['debug-level']!r}")
         if self["history"] is not None and self["identity"] is None:
             raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
+        if self["control"] is not None and self["no-control"]:
+            raise usage.UsageError("--control and --no-control exclude each other")
         self._check_terminal()
         try:
             self._check()
@@ -177,6 +182,9 @@ def makeService(options: Options) -> MultiService:
     except LocalError as error:
         raise SystemExit(f"mesh: {error}") from None
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
+    if not options["no-control"]:
+        beside = None if identity is None else identity.path
+        Control(reactor, node, options["control"], beside).setServiceParent(process)
     for terminal in options.terminals():
         _log_to_stderr(options)
         terminal(reactor, node, bool(options["receipts"])).setServiceParent(process)

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.terminals import Screen, TerminalCase
-from twisted_mesh.cli.jsonlines import JsonLines, as_json
+from twisted_mesh.cli.json_values import as_json, from_json
+from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.message import Gap
 
 
@@ -22,6 +23,11 @@ def events(screen: Screen) -> list[Any]:
         raise AssertionError(f"{constant} is no JSON")
 
     return [json.loads(line, parse_constant=refuse) for line in screen.lines]
+
+
+def _listed(value: Any) -> Any:
+    """*value* with lists in place of tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 class AsJsonTests(SynchronousTestCase):
@@ -42,7 +48,25 @@ class AsJsonTests(SynchronousTestCase):
             ((1, [b""]), [1, [{"$b": ""}]]),
         ):
             self.assertEqual(as_json(value), told)
-            json.dumps(as_json(value), allow_nan=False)
+            self.assertEqual(
+                repr(from_json(json.loads(json.dumps(told, allow_nan=False)))), repr(_listed(value))
+            )
+
+    def test_objects_with_a_dollar_that_stand_for_no_value_are_refused(self) -> None:
+        for value in (
+            {"$x": 1},
+            {"$b": 1},
+            {"$b": "no base64"},
+            {"$b": "AP8=", "more": 1},
+            {"$f": "infinite"},
+            {"$f": 1.0},
+            {"$d": 1},
+            {"$d": [[1]]},
+            {"$d": [[[1], 2]]},
+            {"$d": [[{"a": 1}, 2]]},
+            [{"deep": {"$b": None}}],
+        ):
+            self.assertRaises(ValueError, from_json, value)
 
 
 class JsonLinesTests(TerminalCase):

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
 from twisted_mesh import tap
+from twisted_mesh.admin.control import Control
 from twisted_mesh.cli import terminal
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
@@ -145,7 +146,8 @@ class MakeServiceTests(SynchronousTestCase):
             *("--port=0", "--subnet=s", "--encryption=Plaintext", f"--identity={key}", "--out-addr=h:1"),
             *("--label=mine", "--tag=floor=3", "--no-overlay"),
         )
-        (node,) = process
+        node, control = process
+        self.assertIsInstance(control, Control)
         self.assertIsInstance(node, MeshService)
         self.assertEqual(node.protocol, ("s", "Plaintext"))
         self.assertEqual(node.out_addr, ("h", 1))
@@ -154,7 +156,7 @@ class MakeServiceTests(SynchronousTestCase):
         profile = node._settings.new_run(0, None).profile
         said = profile.label, profile.tags, profile.overlay, profile.role
         self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
-        (other,) = self.make("--port=0")
+        (other,) = self.make("--port=0", "--no-control")
         self.assertTrue(other._settings.new_run(0, None).profile.overlay)
 
     def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
@@ -170,7 +172,7 @@ class MakeServiceTests(SynchronousTestCase):
             self.patch(sys, "stderr", log)
             self.patch(sys, "stdout", out)
             made = options("--port=0", argument, parent={"logFile": out})
-            _, terminal = tap.makeService(made)
+            _, _, terminal = tap.makeService(made)
             self.assertIsInstance(terminal, kind)
             self.assertIs(sys.stdout, log)
             self.assertIs(made.parent["logFile"], log)

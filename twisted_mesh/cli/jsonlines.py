@@ -1,46 +1,23 @@
 """``twistd mesh --print``: messages and events as JSON lines.
 
 Contract: each line is one JSON object (RFC 8259: no NaN).  The first is
-``{"event": "listening", "port": …}``; after it, each message and each event is one line.  Different values
-in a message give different JSON (:func:`as_json`).  With ``--receipts``, the lines of standard input are
-broadcast; without, standard input is not read.
+``{"event": "listening", "port": …}``; after it, each message and each event is one line, with the values of
+:mod:`~twisted_mesh.cli.json_values`.  With ``--receipts``, the lines of standard input are broadcast;
+without, standard input is not read.
 """
 
 from __future__ import annotations
 
-import base64
-import math
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from twisted_mesh.cli.escaping import for_json
+from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.service import MeshService
-
-
-def as_json(value: Any) -> Any:
-    """*value* as JSON; a value that JSON cannot express becomes an object with one key that begins with $.
-
-    ``{"$b": base64}`` is bytes; ``{"$f": "NaN"}``, ``"Infinity"`` and ``"-Infinity"`` are floats;
-    ``{"$d": [[key, value], …]}`` is a dict of which a key is no str, or begins with ``$``.
-    """
-    if isinstance(value, bytes):
-        return {"$b": base64.b64encode(value).decode()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$f": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: as_json(item) for key, item in value.items()}
-        return {"$d": [[as_json(key), as_json(item)] for key, item in value.items()]}
-    return value
 
 
 class JsonLines(LineInput):
@@ -78,24 +55,14 @@ class JsonLines(LineInput):
         self._event("receipt", line=line, epoch=epoch, sequence=sequence, **counts, **end)
 
     def as_line(self, message: Message) -> str:
-        return self._line(
-            "message",
-            sender=message.sender.decode(),
-            epoch=message.source.run[1],
-            sequence=message.sequence,
-            time=message.time,
-            type=message.type,
-            packets=as_json(message.packets[1:]),
-        )
+        return self._line("message", **fields_of(message))
 
     def _listening(self) -> None:
         ports = [port for _, port in self._node.addresses]
         self._event("listening", port=ports[0] if ports else None, ports=ports, id=self._node.id.decode())
 
     def _value(self, event: str, value: Member | Gap | Refusal) -> None:
-        """Print an event with the fields of *value*, its ids as text."""
-        fields = msgspec.structs.asdict(value).items()
-        self._event(event, **{name: v.decode() if isinstance(v, bytes) else v for name, v in fields})
+        self._event(event, **fields_of(value))
 
     def _event(self, event: str, **fields: Any) -> None:
         """Print an event; if the output is full, count it for a later "skipped" event instead."""

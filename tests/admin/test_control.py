@@ -1,0 +1,115 @@
+"""The control socket: opened, replaced, refused and closed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from twisted_mesh.admin.control import Control
+from twisted_mesh.eventloop import forks
+from twisted_mesh.service import MeshService
+
+reactor: Any = _reactor
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to a UNIX socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("node", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(os.fspath(self._path))
+
+
+def get(path: Path, what: str) -> Any:
+    """The answer to a GET over the socket at *path*."""
+    connection = Connection(path)
+    try:
+        connection.request("GET", what)
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+class ControlTests(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())  # its path is short, as that of a socket has to be
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = self.folder / "x.sock"
+        self.warnings: list[Any] = []
+        globalLogPublisher.addObserver(self._observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self._observe)
+        self.node = MeshService(reactor, listen=())
+        self.node.startService()
+        self.addCleanup(self.node.stopService)
+
+    def _observe(self, event: Any) -> None:
+        if event.get("log_level") is LogLevel.warn:
+            self.warnings.append(event["log_format"].format(**event))
+
+    def control(self, path: str | Path | None, **environ: str) -> Control:
+        """A control socket that is opened, and closed with the test."""
+        control = Control(reactor, self.node, path, environ=environ)
+        control.startService()
+        self.addCleanup(lambda: control.stopService() if control.running else None)
+        return control
+
+    async def test_it_answers_and_is_gone_once_it_is_stopped(self) -> None:
+        control = self.control(self.path)
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+        status = await deferToThread(get, self.path, "/status")
+        self.assertEqual(status["node"]["id"], self.node.id.decode())
+        await control.stopService()
+        self.assertFalse(self.path.exists())
+        self.assertEqual(self.warnings, [])
+
+    async def test_it_is_named_by_the_process_where_no_path_is_given(self) -> None:
+        (self.folder / "run").mkdir(mode=0o700)
+        control = self.control(None, XDG_RUNTIME_DIR=str(self.folder / "run"))
+        assert control.path is not None
+        self.assertEqual(control.path.name, f"node-{os.getpid()}.sock")
+
+    async def test_one_that_cannot_be_opened_is_a_warning_and_the_node_runs(self) -> None:
+        self.folder.chmod(0o777)
+        self.assertIsNone(self.control(self.path).path)
+        (warning,) = self.warnings
+        self.assertRegex(
+            warning, r"^no control socket .*x\.sock: others can write it; the node runs without$"
+        )
+
+    async def test_a_second_node_does_not_take_the_socket_of_the_first(self) -> None:
+        self.control(self.path)
+        self.assertIsNone(self.control(self.path).path)
+        self.assertIn("another process answers there", self.warnings[0])
+        self.assertEqual(await deferToThread(get, self.path, "/healthz"), {"status": "ok"})
+
+    async def test_a_forked_worker_keeps_nothing_of_it(self) -> None:
+        control = self.control(self.path)
+        descriptor = control._port.fileno()  # type: ignore[union-attr]
+        child = os.fork()
+        if child == 0:  # nothing but system calls: the reactor is the parent's
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+        self.assertEqual(await deferToThread(get, self.path, "/healthz"), {"status": "ok"})
+        self.assertIn(control._close_in_fork, [reference() for reference in forks._open])

@@ -1,0 +1,295 @@
+"""The HTTP paths of a node: answers, errors and bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.admin.http_case import HttpCase
+from twisted_mesh.admin.http import IDLE_SECONDS, Paths
+from twisted_mesh.admin.recent import KEPT_AFTER
+from twisted_mesh.service import MeshService
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+class TestReading(HttpCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.linked(self.node(label="web1"), self.node(label="db"), after=1)
+        self.serve(self.a)
+
+    def test_the_status_and_its_parts(self) -> None:
+        status = json.loads(msgspec.json.encode(self.a.status()))
+        code, told = self.ask("GET", "/status")
+        self.assertEqual((code, told["node"], told["members"]), (200, status["node"], status["members"]))
+        for part in ("links", "members", "authors"):
+            code, told = self.ask("GET", f"/{part}")
+            self.assertEqual((code, len(told)), (200, len(status[part])))
+        self.assertEqual(self.ask("GET", "/members")[1][0]["label"], "db")
+
+    def test_health_is_ok_and_ready_once_the_node_has_joined(self) -> None:
+        self.assertEqual(self.ask("GET", "/healthz"), (200, {"status": "ok"}))
+        self.assertEqual(self.ask("GET", "/readyz"), (200, {"status": "ready", "warnings": []}))
+
+    def test_a_node_without_neighbours_is_not_ready_and_says_why(self) -> None:
+        self.serve(self.node())
+        self.network.advance(40)
+        code, told = self.ask("GET", "/readyz")
+        self.assertEqual(code, 503)
+        self.assertIn("no neighbour for 40 s", told["error"])
+        self.assertEqual(self.ask("GET", "/healthz")[0], 200)
+
+    def test_a_path_or_a_method_that_is_none_is_told_which_there_are(self) -> None:
+        for path in ("/nothing", "/", "/a/b"):
+            code, told = self.ask("GET", path)
+            self.assertEqual(code, 404)
+            self.assertIn("/status", told["error"])
+        self.assertEqual(self.ask("POST", "/status"), (405, {"error": "this path takes GET alone"}))
+        self.assertEqual(self.ask("GET", "/send"), (405, {"error": "this path takes POST alone"}))
+        self.assertEqual(self.ask("POST", "/events"), (405, {"error": "this path takes GET alone"}))
+
+    def test_metrics_are_in_the_format_of_prometheus(self) -> None:
+        self.a.send("x")
+        self.network.advance(1)
+        client = self.client()
+        client.ask("GET", "/metrics")
+        self.assertIn("Content-Type: text/plain; version=0.0.4", client.received)
+        lines = client.received.splitlines()
+        for line in (
+            "mesh_messages_sent_total 1.0",
+            "mesh_links 1.0",
+            'mesh_members{state="up"} 1.0',
+            'mesh_members{state="down"} 0.0',
+            'mesh_dropped_total{kind="no_room"} 0.0',
+            "mesh_warnings 0.0",
+        ):
+            self.assertIn(line, lines)
+
+
+class TestPaths(HttpCase):
+    def test_the_reference_and_its_file_for_programs_have_every_path(self) -> None:
+        root = Paths(self.network.clock, self.make(), None).root()  # type: ignore[arg-type]
+        paths = {}
+        for name, resource in root.children.items():
+            methods = getattr(resource, "allowedMethods", (b"GET",))
+            paths[f"/{name.decode()}"] = {method.decode().lower() for method in methods}
+        described = json.loads((DOCS / "openapi.json").read_text())["paths"]
+        self.assertEqual({path: set(methods) for path, methods in described.items()}, paths)
+        page = (DOCS / "http.rst").read_text()
+        told = {path: {method.lower()} for method, path in re.findall(r"``(GET|POST) (/\w+)``", page)}
+        self.assertEqual(told, paths)
+
+
+class TestSending(HttpCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.linked(self.node(), self.node(label="db"), after=1)
+        self.serve(self.a)
+
+    def send(self, **body: Any) -> tuple[int, Any]:  # type: ignore[override]
+        """The answer to ``POST /send``."""
+        return self.ask("POST", "/send", json.dumps(body))
+
+    def test_a_message_goes_to_everybody(self) -> None:
+        self.assertEqual(
+            self.send(packets=["fire", 1, None, {"$b": "AP8="}], type=48), (200, {"sent": True})
+        )
+        self.network.pump()
+        (message,) = self.received(self.b)
+        self.assertEqual(message.packets, [48, "fire", 1, None, b"\x00\xff"])
+
+    def test_with_a_wait_the_answer_says_who_has_it(self) -> None:
+        client = self.client()
+        client.ask("POST", "/send", json.dumps({"packets": ["fire"], "wait_seconds": 10}))
+        self.network.advance(1)
+        code, told = client.answer()
+        db = {"id": self.b.id.decode(), "label": "db"}
+        self.assertEqual(
+            (code, told["complete"], told["delivered"], told["pending"]), (200, True, [db], [])
+        )
+        self.assertEqual(told["sequence"], 1)
+
+    def test_the_answer_names_who_has_not_got_it_in_time(self) -> None:
+        self.network.between(self.host(self.a), self.host(self.b))[1].reads = False
+        client = self.client()
+        client.ask("POST", "/send", json.dumps({"packets": ["fire"], "wait_seconds": 2}))
+        self.network.advance(2)
+        code, told = client.answer()
+        self.assertEqual((code, told["complete"]), (200, False))
+        self.assertEqual([each["label"] for each in told["pending"]], ["db"])
+        self.assertIn("1 of 1 members have not taken the message after 2 s", told["error"])
+
+    def test_a_client_that_goes_waits_no_more(self) -> None:
+        self.network.between(self.host(self.a), self.host(self.b))[1].reads = False
+        client = self.client()
+        client.ask("POST", "/send", json.dumps({"packets": ["fire"], "wait_seconds": 1000}))
+        client.lose()
+        client.transport.connected = False
+        ends = [call.getTime() for call in self.network.clock.getDelayedCalls()]
+        self.assertLess(max(ends), self.network.clock.seconds() + 900)
+
+    def test_one_member_by_its_label_its_id_or_the_beginning_of_it(self) -> None:
+        for number, name in enumerate(("db", self.b.id.decode(), self.b.id.decode()[:6])):
+            client = self.client()
+            client.ask("POST", "/send", json.dumps({"packets": [number], "to": name}))
+            self.network.advance(1)
+            self.assertEqual(client.answer(), (200, {"acknowledged": True, "member": self.b.id.decode()}))
+        self.assertEqual(self.got(self.b), [0, 1, 2])
+
+    def test_a_name_that_fits_nobody_or_several(self) -> None:
+        self.linked(self.b, self.node(label="db"), after=1)
+        code, told = self.send(packets=[1], to="web")
+        self.assertEqual(
+            (code, told["error"]), (404, "no member is named 'web': give an id or a label of /members")
+        )
+        code, told = self.send(packets=[1], to="db")
+        self.assertEqual(code, 404)
+        self.assertIn("2 members are named 'db'; give one of the ids: ", told["error"])
+
+    def test_bodies_that_cannot_be_sent(self) -> None:
+        for body in (
+            "",
+            "nonsense",
+            "[]",
+            "{}",
+            '{"packets": 1}',
+            '{"packets": [], "more": 1}',
+            '{"packets": [{"$x": 1}]}',
+            '{"packets": [1], "wait_seconds": -1}',
+            '{"packets": [1], "wait_seconds": 1e9}',
+            '{"packets": [1], "type": 1}',
+            '{"packets": [340282366920938463463374607431768211456]}',
+        ):
+            code, told = self.ask("POST", "/send", body)
+            self.assertEqual(code, 400, body)
+            self.assertTrue(told["error"], body)
+        self.assertEqual(self.got(self.b), [])
+
+    def test_a_message_that_is_too_large(self) -> None:
+        code, told = self.send(packets=["x" * 2**20])
+        self.assertEqual(code, 400)
+        self.assertIn("at most 1048576 are allowed", told["error"])
+
+    def test_a_node_that_is_congested_says_so(self) -> None:
+        self.network.between(self.host(self.a), self.host(self.b))[1].reads = False
+        self.fill(self.a)
+        code, _ = self.send(packets=["x" * 500_000])
+        self.assertEqual(code, 503)
+
+
+class TestBounds(HttpCase):
+    def served(self, **limits: Any) -> MeshService:
+        """A node that answers, with these limits."""
+        node = self.node(limits=limits)
+        self.serve(node)
+        return node
+
+    def test_one_client_too_many_is_closed(self) -> None:
+        self.served(control_clients=2)
+        first, _ = self.client(), self.client()
+        self.assertIsNone(self.factory.buildProtocol(None))
+        first.lose()
+        first.transport.connected = False
+        self.client()
+
+    def test_a_body_that_is_too_long_is_refused(self) -> None:
+        self.served(control_body_bytes=100)
+        self.assertEqual(self.ask("POST", "/send", b"x" * 101), (413, {"error": "the body is too long"}))
+        self.assertEqual(self.ask("POST", "/send", b"x" * 100)[0], 400)
+
+    def test_a_client_that_says_nothing_is_cut(self) -> None:
+        self.served()
+        client = self.client()
+        client.protocol.dataReceived(b"GET /sta")
+        self.network.advance(IDLE_SECONDS + 1)
+        self.assertTrue(client.transport.disconnecting or not client.transport.connected)
+
+
+class TestStreams(HttpCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.linked(
+            self.node(limits={"control_events": 4, "control_bytes": 3000}), self.node(label="db"), after=1
+        )
+        self.serve(self.a)
+
+    def reader(self, path: str = "/events", **headers: str) -> Any:
+        """A client that reads a stream."""
+        client = self.client()
+        client.ask("GET", path, **headers)
+        return client
+
+    def heard(self, client: Any) -> list[Any]:
+        """The first packet of each message that came over the stream."""
+        return [data["packets"][0] for _, name, data in client.events() if name == "message"]
+
+    def test_messages_and_events_come_as_they_happen(self) -> None:
+        everything, messages = self.reader(), self.reader("/messages")
+        self.send(self.b, "one", "two", after=1)
+        self.stop(self.b)
+        self.assertEqual((self.heard(everything), self.heard(messages)), (["one", "two"], ["one", "two"]))
+        names = [name for _, name, _ in everything.events()]
+        self.assertEqual(names[:2], ["message", "message"])
+        self.assertIn("disconnect", names)
+        self.assertIn("member", names)
+        self.assertEqual({name for _, name, _ in messages.events()}, {"message"})
+        (_, _, first), *_ = messages.events()
+        self.assertEqual((first["sender"], first["sequence"]), (self.b.id.decode(), 1))
+
+    def test_a_reader_that_comes_back_goes_on_where_it_was(self) -> None:
+        reader = self.reader()
+        self.send(self.b, 1, 2)
+        last, _, _ = reader.events()[0]
+        reader.lose()
+        reader.transport.connected = False
+        self.send(self.b, 3, after=KEPT_AFTER - 1)
+        again = self.reader(last_event_id=last)
+        self.assertEqual(self.heard(again), [2, 3])
+        self.assertEqual(self.heard(self.reader(last_event_id="other.1")), [])
+
+    def test_one_that_comes_back_too_late_is_told_how_many_it_missed(self) -> None:
+        reader = self.reader()
+        self.send(self.b, 1)
+        (last, _, _), *_ = reader.events()
+        self.send(self.b, *range(2, 11))
+        again = self.reader(last_event_id=last)
+        self.assertEqual(again.events()[0][1:], ("missed", {"events": 5}))
+        self.assertEqual(self.heard(again), [7, 8, 9, 10])
+
+    def test_a_slow_reader_keeps_nothing_and_delays_nobody(self) -> None:
+        slow, quick = self.reader(), self.reader()
+        slow.transport.producer.pauseProducing()
+        before = len(slow.received)
+        self.send(self.b, *range(10))
+        self.assertEqual((self.heard(quick), len(slow.received)), (list(range(10)), before))
+        slow.transport.producer.resumeProducing()
+        self.assertEqual(slow.events()[0][1:], ("missed", {"events": 6}))
+        self.assertEqual(self.heard(slow), [6, 7, 8, 9])
+
+    def test_few_bytes_are_kept(self) -> None:
+        self.reader()
+        self.send(self.b, "x" * 1400, "y" * 1400, "z" * 1400)
+        self.assertEqual(self.recent.footprint()["control_events"], 1)
+        self.assertLess(self.recent.footprint()["control_bytes"], 3000)
+
+    def test_nothing_is_kept_without_a_reader(self) -> None:
+        self.send(self.b, 1)
+        self.assertEqual(self.a.listeners("message"), self.a.listeners("message")[:1])
+        self.assertEqual(self.recent.footprint(), {"control_events": 0, "control_bytes": 0})
+        reader = self.reader()
+        self.send(self.b, 2)
+        reader.lose()
+        reader.transport.connected = False
+        self.network.advance(KEPT_AFTER)
+        self.assertEqual(self.recent.footprint(), {"control_events": 0, "control_bytes": 0})
+
+    def test_an_idle_stream_stays(self) -> None:
+        reader = self.reader()
+        self.network.advance(10 * IDLE_SECONDS)
+        self.send(self.b, 1)
+        self.assertEqual(self.heard(reader), [1])

@@ -1,0 +1,90 @@
+"""The control socket of a node: HTTP over a UNIX socket that only the node's own user can open.
+
+Contract: a socket that cannot be opened is a warning, and the node runs without it.  A socket is replaced
+only if no process answers on it, and is removed when the service stops.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from twisted_mesh.admin import places
+from twisted_mesh.admin.http import Paths, factory
+from twisted_mesh.admin.recent import Recent
+from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
+from twisted_mesh.service import MeshService
+
+MODE: Final = 0o600
+_log = Logger()
+
+
+class Control(Service):
+    """Lets other programs of this user look at a node and send by it.
+
+    :ivar path: the socket's path while it is open; else None.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        node: MeshService,
+        path: str | os.PathLike[str] | None = None,
+        beside: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """
+        :param node: the service to look at; it runs as long as this one, or longer.
+        :param path: of the socket; None for one in the first folder that can be used.
+        :param beside: a file whose folder is the last of these, such as that of the node's key.
+        """
+        self._reactor = reactor
+        self._node = node
+        self._wanted = None if path is None else Path(path).absolute()
+        self._beside = beside
+        self._environ = environ
+        self._recent = Recent(reactor, node, node.config, f"{time.time_ns() // 1_000_000:x}")
+        self._port: IListeningPort | None = None
+        self.path: Path | None = None
+
+    def startService(self) -> None:
+        """Open the socket, or log a warning that says why it cannot be opened."""
+        super().startService()
+        try:
+            path = self._wanted or places.choose(self._environ, self._beside)
+            if self._wanted is None:
+                places.remove_dead(path.parent)
+            places.claim(path)
+            root = Paths(self._reactor, self._node, self._recent).root()
+            clients = factory(root, self._reactor, self._node.config)
+            self._port = self._reactor.listenUNIX(os.fspath(path), clients, mode=MODE)
+        except (OSError, places.Unusable, CannotListenError) as error:
+            why = getattr(error, "strerror", None) or getattr(error, "socketError", None) or error
+            where = "" if self._wanted is None else f" {self._wanted}"
+            _log.warn("no control socket{where}: {why}; the node runs without", where=where, why=why)
+            return
+        self.path = path
+        close_in_forks(self._close_in_fork)
+        _log.info("the control socket is {path}", path=str(path))
+
+    def stopService(self) -> Deferred[None]:
+        """Close the socket and every client."""
+        super().stopService()
+        self._recent.stop()
+        closed(self._close_in_fork)
+        port, self._port, self.path = self._port, None, None
+        return succeed(None) if port is None else port.stopListening() or succeed(None)
+
+    def _close_in_fork(self) -> None:
+        """Give up the socket, which belongs to the parent of this forked process."""
+        port, self._port, self.path = self._port, None, None
+        close_socket(port)

@@ -1,0 +1,305 @@
+"""The paths of a node's HTTP door: what each answers, and how errors are told.
+
+Contract: each answer is JSON, but for ``/metrics`` and the streams.  An error is a status and
+``{"error": sentence}``.  A request's head, body and time are bounded, and so is the number of clients, so a
+client that stalls costs a bounded amount and delays nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.policies import ThrottlingFactory
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
+from twisted_mesh.admin.names import UnknownName, member_named
+from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.streams import EventStream
+from twisted_mesh.cli.json_values import from_json
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import Congested, KeyInUse, LocalError, MeshError, NotRunning, StoreFull
+from twisted_mesh.flags import broadcast, whisper
+from twisted_mesh.service import MeshService
+
+IDLE_SECONDS: Final = 60.0  # a client that sends nothing for so long is cut (guess)
+JSON: Final = "application/json"
+_log = Logger()
+
+
+class Refused(Exception):
+    """A request that cannot be answered as asked: its HTTP status, and a sentence for people."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Send(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /send``.
+
+    :ivar packets: the values of the message, as :mod:`twisted_mesh.cli.json_values` reads them.
+    :ivar to: an id, the beginning of one or a label: the member that gets the message alone.
+    :ivar wait_seconds: how long to wait for the members to take it, at most.
+    """
+
+    packets: list[Any]
+    type: int | None = None
+    to: str | None = None
+    wait_seconds: float = 0.0
+
+
+class Paths:
+    """Answers the requests for one node."""
+
+    def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent) -> None:
+        self._clock = clock
+        self._node = node
+        self._recent = recent
+        self._metrics = Metrics(node.status)
+
+    def root(self) -> Resource:
+        """The tree of all paths."""
+        root, node = Root(), self._node
+        gets: dict[bytes, Callable[[bytes], Any]] = {
+            b"status": lambda _: node.status(),
+            b"links": lambda _: node.status().links,
+            b"members": lambda _: node.status().members,
+            b"authors": lambda _: node.status().authors,
+            b"healthz": lambda _: {"status": "ok"},
+            b"readyz": self._ready,
+        }
+        for path, answer in gets.items():
+            root.putChild(path, Answer({b"GET": answer}))
+        root.putChild(b"send", Answer({b"POST": self._send}))
+        root.putChild(b"metrics", Answer({b"GET": lambda _: self._metrics.text()}, CONTENT_TYPE))
+        root.putChild(b"events", Stream(self._recent, None))
+        root.putChild(b"messages", Stream(self._recent, "message"))
+        return root
+
+    def _ready(self, _: bytes) -> Any:
+        """Whether the node has joined and may publish; :class:`Refused` with 503 if not."""
+        status = self._node.status()
+        if not status.node.joined:
+            raise Refused(http.SERVICE_UNAVAILABLE, "; ".join(status.warnings) or "no neighbour yet")
+        return {"status": "ready", "warnings": status.warnings}
+
+    def _send(self, body: bytes) -> Any:
+        try:
+            send = msgspec.json.decode(body, type=Send)
+            packets = from_json(send.packets)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Refused(http.BAD_REQUEST, f'the body is {{"packets": […]}}: {error}') from None
+        if not 0 <= send.wait_seconds <= 3600:
+            raise Refused(http.BAD_REQUEST, "wait_seconds is 0 to 3600")
+        if send.to is not None:
+            return self._send_to(send, packets)
+        type_ = broadcast if send.type is None else send.type
+        if not send.wait_seconds:
+            self._node.send(*packets, type=type_)
+            return {"sent": True}
+        receipt = self._node.send(*packets, type=type_, receipt=True)
+        waiting = receipt.complete(send.wait_seconds)
+        return waiting.addBoth(lambda result: self._receipt(receipt, result))
+
+    def _send_to(self, send: Send, packets: list[Any]) -> Deferred[Any]:
+        try:
+            member = member_named(send.to or "", self._node.members.values())
+        except UnknownName as error:
+            raise Refused(http.NOT_FOUND, str(error)) from None
+        acknowledged = self._node.send_to(
+            member.id, *packets, type=whisper if send.type is None else send.type
+        )
+        if send.wait_seconds:
+            acknowledged.addTimeout(send.wait_seconds, self._clock)
+        return acknowledged.addCallback(lambda _: {"acknowledged": True, "member": member.id.decode()})
+
+    def _receipt(self, receipt: Receipt, result: Any) -> Any:
+        if isinstance(result, Failure) and result.check(CancelledError, NotRunning):
+            return result
+        labels = {member.id: member.label for member in self._node.members.values()}
+        sets = {
+            name: [{"id": each.decode(), "label": labels.get(each)} for each in sorted(ids)]
+            for name, ids in (
+                ("delivered", receipt.delivered),
+                ("pending", receipt.pending),
+                ("missed", receipt.missed),
+            )
+        }
+        _, epoch, sequence = receipt.id or (None, None, None)
+        error = result.getErrorMessage() if isinstance(result, Failure) else None
+        return {
+            "epoch": epoch,
+            "sequence": sequence,
+            "complete": receipt.is_complete,
+            "error": error,
+            **sets,
+        }
+
+
+class Root(Resource):
+    """All paths; another one is an error that names them."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """The answer to a path that is none."""
+        names = " ".join(f"/{name.decode()}" for name in sorted(self.children))
+        return NoPath(f"there is no such path; the paths are {names}")
+
+    def render(self, request: Request) -> bytes:
+        """The answer to the path ``/``."""
+        resource = self.getChild(b"", request)
+        body: bytes = resource.render(request)
+        return body
+
+
+class NoPath(Resource):
+    """A path that is none."""
+
+    isLeaf = True
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self._sentence = sentence
+
+    def render(self, request: Request) -> bytes:
+        """Say so."""
+        return tell(request, Refused(http.NOT_FOUND, self._sentence))
+
+
+class Answer(Resource):
+    """A path with one function a method; each gets the body, and returns a value or a Deferred of one."""
+
+    isLeaf = True
+
+    def __init__(self, methods: dict[bytes, Callable[[bytes], Any]], content_type: str = JSON) -> None:
+        super().__init__()
+        self._methods = methods
+        self._content_type = content_type
+        self.allowedMethods = tuple(methods)
+
+    def render(self, request: Request) -> Any:
+        """Answer *request*."""
+        method = self._methods.get(request.method)
+        if method is None:
+            allowed = b", ".join(self._methods)
+            request.setHeader(b"allow", allowed)
+            return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {allowed.decode()} alone"))
+        if getattr(request, "is_too_long", False):
+            return tell(request, Refused(http.REQUEST_ENTITY_TOO_LARGE, "the body is too long"))
+        try:
+            content: Any = request.content
+            result = method(content.read())
+        except Exception:
+            return _failed(request, Failure())
+        if not isinstance(result, Deferred):
+            return self._encoded(request, result)
+        request.notifyFinish().addErrback(lambda _: result.cancel())
+        result.addCallbacks(
+            lambda value: self._finish(request, self._encoded(request, value)),
+            lambda failure: self._finish(request, _failed(request, failure)),
+        )
+        return NOT_DONE_YET
+
+    def _encoded(self, request: Request, value: Any) -> bytes:
+        request.setHeader(b"content-type", self._content_type.encode())
+        return value if isinstance(value, bytes) else msgspec.json.encode(value) + b"\n"
+
+    @staticmethod
+    def _finish(request: Request, body: bytes) -> None:
+        if not request._disconnected:
+            request.setHeader(b"content-length", str(len(body)).encode())
+            request.write(body)
+            request.finish()
+
+
+class Stream(Resource):
+    """A path whose answer is a stream of events without end (server-sent events)."""
+
+    isLeaf = True
+
+    def __init__(self, recent: Recent, only: str | None) -> None:
+        """:param only: the name of the events to send; None for all."""
+        super().__init__()
+        self._recent = recent
+        self._only = only
+
+    def render(self, request: Request) -> Any:
+        """Begin a stream."""
+        if request.method != b"GET":
+            request.setHeader(b"allow", b"GET")
+            return tell(request, Refused(http.NOT_ALLOWED, "this path takes GET alone"))
+        EventStream(request, self._recent, self._only).begin()
+        return NOT_DONE_YET
+
+
+def tell(request: Request, refused: Refused) -> bytes:
+    """The answer to a request that is refused."""
+    request.setResponseCode(refused.status)
+    request.setHeader(b"content-type", JSON.encode())
+    return msgspec.json.encode({"error": str(refused)}) + b"\n"
+
+
+def _failed(request: Request, failure: Failure) -> bytes:
+    error = failure.value
+    match error:
+        case Refused():
+            return tell(request, error)
+        case Congested() | StoreFull() | KeyInUse() | NotRunning():
+            return tell(request, Refused(http.SERVICE_UNAVAILABLE, str(error)))
+        case MeshError() if not isinstance(error, LocalError):
+            return tell(request, Refused(http.GATEWAY_TIMEOUT, str(error)))
+        case TypeError() | ValueError():  # packets that cannot be sent
+            return tell(request, Refused(http.BAD_REQUEST, str(error)))
+        case _:
+            if failure.check(CancelledError):
+                return b""
+            _log.failure("a request to the control socket failed", failure)
+            return tell(request, Refused(http.INTERNAL_SERVER_ERROR, "a bug of this node: see its log"))
+
+
+class Bounded(Request):
+    """A request whose body is bounded.
+
+    :ivar is_too_long: whether the body was longer, so that only its beginning is kept.
+    """
+
+    is_too_long = False
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a part of the body, if there is room for it."""
+        content: Any = self.content
+        channel: Any = self.channel
+        self.is_too_long |= content.tell() + len(data) > channel.site.most_body
+        if not self.is_too_long:
+            super().handleContentChunk(data)
+
+
+class _Unlogged(Site):
+    """Answers with the paths of *root*, and writes no access log: health checks would fill it."""
+
+    requestFactory = Bounded
+    noisy = False
+
+    def __init__(self, root: IResource, reactor: Any, most_body: int) -> None:
+        super().__init__(root, reactor=reactor, timeout=IDLE_SECONDS)
+        self.most_body = most_body
+
+    def log(self, request: http.Request) -> None:
+        """Write nothing."""
+
+
+def factory(root: IResource, reactor: Any, config: MeshConfig) -> ThrottlingFactory:
+    """The protocols of at most ``control_clients`` clients at a time; the next is closed at once."""
+    site = _Unlogged(root, reactor, config.control_body_bytes)
+    clients = ThrottlingFactory(site, maxConnectionCount=config.control_clients)
+    clients.noisy = False
+    return clients

@@ -1,0 +1,123 @@
+"""Where the control sockets of this machine's nodes are.
+
+Contract: a socket is only ever put into a folder that belongs to this user (or to root), and that no other
+user can write; so no other user can put a socket there in its place.  Nothing here imports Twisted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+SYSTEM: Final = Path("/run/twisted_mesh")  # as systemd makes it for ``RuntimeDirectory=twisted_mesh``
+MOST_PATH: Final = 107  # bytes of a UNIX socket's path (Linux's sockaddr_un, without the last zero byte)
+_NAME: Final = re.compile(r"node-\d+\.sock")
+_LOOKED_AT: Final = 1024  # sockets in one folder; of more, the rest is left alone (guess)
+_PATIENCE: Final = 1.0  # seconds for which a socket may take to answer (guess)
+
+
+class Unusable(Exception):
+    """A path cannot be used for a control socket; the text says why."""
+
+
+def folders(environ: Mapping[str, str]) -> list[Path]:
+    """The folders in which the nodes of this user, or of this machine, have their sockets."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return [SYSTEM, *([Path(runtime) / SYSTEM.name] if os.path.isabs(runtime) else [])]
+
+
+def choose(environ: Mapping[str, str], beside: Path | None) -> Path:
+    """The path for the socket of this process's node.
+
+    :param beside: a file whose folder is used if no other can be.
+    :raises Unusable: no folder can be used.
+    """
+    reasons = []
+    for folder in (*folders(environ), *([] if beside is None else [beside.absolute().parent])):
+        try:
+            _prepare(folder)
+        except (OSError, Unusable) as error:
+            reasons.append(f"{folder}: {getattr(error, 'strerror', None) or error}")
+        else:
+            return folder / f"node-{os.getpid()}.sock"
+    raise Unusable(f"no folder for it ({'; '.join(reasons)})")
+
+
+def claim(path: Path) -> None:
+    """Make *path* free for a new socket: remove a socket there, if no process answers on it.
+
+    :raises Unusable: the path is too long, its folder can be written by others, something else than a
+        socket is there, or a process answers.
+    """
+    if len(os.fsencode(path)) > MOST_PATH:
+        raise Unusable(f"its path has more than {MOST_PATH} bytes")
+    _check(path.parent)
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket() or path.is_symlink():
+        raise Unusable("there is something else than a socket")
+    if answers(path):
+        raise Unusable("another process answers there")
+    path.unlink()
+
+
+def remove_dead(folder: Path) -> None:
+    """Remove the sockets in *folder* that are left of nodes which were killed."""
+    for path in _sockets(folder):
+        if not answers(path):
+            with suppress(OSError):
+                path.unlink()
+
+
+def found(environ: Mapping[str, str]) -> list[Path]:
+    """The sockets of the nodes of this machine that answer, sorted by path."""
+    return [path for folder in folders(environ) for path in _sockets(folder) if answers(path)]
+
+
+def answers(path: Path) -> bool:
+    """Whether some process accepts connections at *path*."""
+    with socket.socket(socket.AF_UNIX) as trying:
+        trying.settimeout(_PATIENCE)
+        try:
+            trying.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # as with a full backlog: some process has it
+        return True
+
+
+def _sockets(folder: Path) -> Iterator[Path]:
+    try:
+        names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    except OSError:
+        return
+    for name in names[:_LOOKED_AT]:
+        if (path := folder / name).is_socket():
+            yield path
+
+
+def _prepare(folder: Path) -> None:
+    """Make *folder* if it is missing, and check it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    _check(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Unusable("this user cannot write it")
+
+
+def _check(folder: Path) -> None:
+    """
+    :raises Unusable: another user can write *folder*.
+    """
+    state = folder.stat()
+    if state.st_uid not in (os.getuid(), 0):
+        raise Unusable("it belongs to another user")
+    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unusable("others can write it")

@@ -1,0 +1,119 @@
+"""The newest events and messages of a node, for readers that come and go.
+
+Contract: events are kept only while somebody reads, and for :data:`KEPT_AFTER` seconds after the last
+reader went.  At most ``control_events`` are kept, and ``control_bytes``; a reader that is further behind
+is told how many it missed.  So a slow reader costs no memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from twisted_mesh.cli.escaping import for_json
+from twisted_mesh.cli.json_values import fields_of
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.service import MeshService
+
+KEPT_AFTER: Final = 60.0  # seconds in which a reader can come back and go on (guess)
+
+
+class Event(NamedTuple):
+    """An event as it is told: its *number*, and *data*, which is JSON."""
+
+    number: int
+    name: str
+    data: str
+
+
+class Recent:
+    """The newest events of one service; :ivar run: tells its numbers from those of another process."""
+
+    def __init__(self, clock: IReactorTime, node: MeshService, config: MeshConfig, run: str) -> None:
+        self.run = run
+        self._clock = clock
+        self._node = node
+        self._config = config
+        self._events: deque[Event] = deque()
+        self._bytes = 0
+        self._number = 0  # of the last event
+        self._readers: dict[Callable[[], None], None] = {}
+        self._forgetting: IDelayedCall | None = None
+        self._listeners: list[tuple[str, Callable[[Any], None]]] = []
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 if there is none."""
+        return self._number
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest event that is kept; one more than the last if none is."""
+        return self._events[0].number if self._events else self._number + 1
+
+    def begin(self, changed: Callable[[], None]) -> None:
+        """Keep events from now on; *changed* is called after each, until :meth:`end`."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        self._readers[changed] = None
+        if not self._listeners:
+            self._listen()
+
+    def end(self, changed: Callable[[], None]) -> None:
+        """The reader *changed* is gone."""
+        if changed not in self._readers:
+            return
+        del self._readers[changed]
+        if not self._readers:
+            self._forgetting = self._clock.callLater(KEPT_AFTER, self.stop)
+
+    def after(self, number: int) -> Iterator[Event]:
+        """The kept events behind *number*."""
+        first = number + 1 - self.oldest
+        for at in range(max(0, first), len(self._events)):
+            yield self._events[at]
+
+    def stop(self) -> None:
+        """Keep nothing any more."""
+        if self._forgetting is not None and self._forgetting.active():
+            self._forgetting.cancel()
+        self._forgetting = None
+        for name, listener in self._listeners:
+            self._node.remove_listener(name, listener)
+        self._listeners = []
+        self._events.clear()
+        self._bytes = 0
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes."""
+        return {"control_events": len(self._events), "control_bytes": self._bytes}
+
+    def _listen(self) -> None:
+        for name in ("message", "member", "gap", "refused"):
+            self._hear(name, partial(self._add_value, name))
+        self._hear("connect", lambda _: self._add("connect", {}))
+        self._hear("disconnect", lambda _: self._add("disconnect", {}))
+        self._hear("failure", lambda failure: self._add("failure", {"error": failure.getErrorMessage()}))
+
+    def _hear(self, name: str, listener: Callable[[Any], None]) -> None:
+        self._node.on(name, listener)
+        self._listeners.append((name, listener))
+
+    def _add_value(self, name: str, value: Any) -> None:
+        self._add(name, fields_of(value))
+
+    def _add(self, name: str, fields: dict[str, Any]) -> None:
+        self._number += 1
+        event = Event(self._number, name, for_json(fields))
+        self._events.append(event)
+        self._bytes += len(event.data)
+        config = self._config
+        while len(self._events) > config.control_events or self._bytes > config.control_bytes:
+            self._bytes -= len(self._events.popleft().data)
+        for changed in list(self._readers):
+            changed()

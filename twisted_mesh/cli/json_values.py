@@ -1,0 +1,81 @@
+"""Values of messages and events as JSON, and back.
+
+Contract: different values give different JSON (RFC 8259: no NaN), and :func:`from_json` undoes
+:func:`as_json`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from twisted_mesh.message import Gap, Member, Message, Refusal
+
+
+def as_json(value: Any) -> Any:
+    """*value* as JSON; a value that JSON cannot express becomes an object with one key that begins with $.
+
+    ``{"$b": base64}`` is bytes; ``{"$f": "NaN"}``, ``"Infinity"`` and ``"-Infinity"`` are floats;
+    ``{"$d": [[key, value], …]}`` is a dict of which a key is no str, or begins with ``$``.
+    """
+    if isinstance(value, bytes):
+        return {"$b": base64.b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$f": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: as_json(item) for key, item in value.items()}
+        return {"$d": [[as_json(key), as_json(item)] for key, item in value.items()]}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """The value that :func:`as_json` made *value* of.
+
+    :raises ValueError: an object whose key begins with ``$`` is none of those that :func:`as_json` makes.
+    """
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if not any(key.startswith("$") for key in value):
+        return {key: from_json(item) for key, item in value.items()}
+    match value:
+        case {"$b": str(text)} if len(value) == 1:
+            try:
+                return base64.b64decode(text, validate=True)
+            except binascii.Error as error:
+                raise ValueError(f'"$b" is base64: {error}') from None
+        case {"$f": "NaN" | "Infinity" | "-Infinity" as text} if len(value) == 1:
+            return float(text)
+        case {"$d": list(pairs)} if len(value) == 1 and all(map(_is_pair, pairs)):
+            items = [(from_json(key), from_json(item)) for key, item in pairs]
+            if not any(isinstance(key, (list, dict)) for key, _ in items):
+                return dict(items)
+    raise ValueError(f"an object whose key begins with $ is $b, $f or $d, not {', '.join(value)}")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
+def fields_of(value: Message | Member | Gap | Refusal) -> dict[str, Any]:
+    """The fields of a message or of an event's value, with ids as text."""
+    if isinstance(value, Message):
+        return {
+            "sender": value.sender.decode(),
+            "epoch": value.source.run[1],
+            "sequence": value.sequence,
+            "time": value.time,
+            "type": value.type,
+            "packets": as_json(value.packets[1:]),
+        }
+    fields = msgspec.structs.asdict(value).items()
+    return {name: item.decode() if isinstance(item, bytes) else item for name, item in fields}
