@@ -216,6 +216,13 @@ class TestOneHost(SynchronousTestCase):
         times = self.failures(600)
         self.assertEqual(times, [*range(ALLOWED), *range(ALLOWED, 600, 60)])
 
+    def test_a_node_of_the_mesh_that_takes_no_link_makes_its_host_none_of_a_stranger(self) -> None:
+        for now in (0, 60, 120, 180):
+            contact = Contact(b"node", self.HOST, 1)
+            self.assertTrue(self.dials.may(contact, now), now)
+            self.dials.began(contact, Purpose.EXCHANGE, now)
+            self.dials.over(contact.id, now, False, met=True)
+
     def test_a_node_that_is_found_makes_up_for_one_failure(self) -> None:
         self.dials.met(self.HOST)
         self.assertTrue(self.dial(0, self.HOST, found=False))

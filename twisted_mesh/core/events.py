@@ -129,9 +129,13 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class DialFailed(msgspec.Struct, frozen=True):
-    """A :class:`Dial` of the node *id* has failed: no node with that id answered."""
+    """A :class:`Dial` of the node *id* has failed: no node with that id answered.
+
+    :ivar met: whether a node of this mesh answered there, so that its host is no stranger's.
+    """
 
     id: bytes
+    met: bool = False
 
 
 class Known(msgspec.Struct, frozen=True):

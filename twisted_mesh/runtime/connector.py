@@ -119,7 +119,9 @@ class Connector:
         if not failure.check(MeshError):  # the application's own dial= can raise any exception
             address = show((contact.host, contact.port))
             _log.failure("dialling {address} failed", failure, address=address)
-        self._driver.handle(events.DialFailed(contact.id))
+        # Only the key of this node itself is proven before a link is refused for it.
+        met = isinstance(error := failure.value, RemoteError) and error.reason is Reason.KEY
+        self._driver.handle(events.DialFailed(contact.id, met))
 
     # ── one attempt ─────────────────────────────────────────────────────────────────
 

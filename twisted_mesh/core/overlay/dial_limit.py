@@ -103,14 +103,19 @@ class DialLimit:
         place = (contact.host, contact.port)
         self._under_way[contact.id] = place, purpose, now + self._longest
 
-    def over(self, id: bytes, now: float, found: bool) -> Purpose | None:
-        """Note that a dial has ended, and whether the node was *found*; return its purpose, or None."""
+    def over(self, id: bytes, now: float, found: bool, met: bool = False) -> Purpose | None:
+        """Note that a dial has ended, and whether the node was *found*; return its purpose, or None.
+
+        :param met: whether a node of this mesh answered there, though it was not *found*.
+        """
         if (dial := self._under_way.pop(id, None)) is None:
             return None
         place, purpose, _ = dial
         if found:
             self._succeeded(place[0])
         else:
+            if met:
+                self.met(place[0])
             self._failed[place] = now + self._config.dial_again
             self._failed.move_to_end(place)
             if len(self._failed) > self._config.failed_dials:

@@ -155,7 +155,7 @@ class Neighbourhood:
         """Take in an event about addresses."""
         match event:
             case events.DialFailed():
-                self._dials.over(event.id, now, False)
+                self._dials.over(event.id, now, False, event.met)
                 if self.overlay is not None:
                     self.overlay.dial_failed(event.id, now)
             case events.Known():
