@@ -16,12 +16,21 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
+from twisted_mesh.simulation.keys import StandInKeys, stand_in_key
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBatch, SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.membership import Contact, KeepVote, Presence, Purpose, Roster, RosterEntry, Suspect
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
+from twisted_mesh.wire.replies import (
+    Direct,
+    DirectAck,
+    DirectKey,
+    Receipt,
+    SealedText,
+    SignedReceipt,
+    sealing_context,
+)
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 NETWORK = Protocol("tests", "Plaintext")
@@ -51,9 +60,8 @@ def local_node(
 ) -> LocalNode:
     """The node *name* as it knows itself."""
     origin = origin_of(name)
-    return LocalNode(
-        id_of(origin), origin, epoch, NETWORK, None, False, lambda text: signature_of(origin, text), verify
-    )
+    sign = partial(signature_of, origin)
+    return LocalNode(id_of(origin), origin, epoch, NETWORK, None, False, sign, verify, StandInKeys(origin))
 
 
 def peer(name: str, epoch: int = 1, settled: bool = False) -> Peer:
@@ -170,11 +178,44 @@ def direct(
     destination_epoch: int = 1,
     tries: int = 0,
     body: bytes | None = None,
+    text: bytes | None = None,
+    key: int = 1,
 ) -> SignedRecord:
-    """The *number*-th message of *origin* for *destination*; its packet is its number."""
+    """The *number*-th message of *origin* for *destination*; its packet is its number.
+
+    :param text: the text that is sealed, in place of that of *body*.
+    :param key: the number of the destination's key with which the message is sealed.
+    """
     body = join_entries([pack_entry(2, [number])]) if body is None else body
-    ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch)
-    return signed_record(Direct(*ends, number, oldest, tries, body))
+    text = SealedText(body).pack() if text is None else text
+    ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch, number)
+    sealed = StandInKeys(b"").encrypt(text, key_of(destination, key), sealing_context(*ends))
+    return signed_record(Direct(*ends, oldest, tries, sealed or b""))
+
+
+def key_of(name: str, number: int = 1) -> bytes:
+    """The *number*-th key with which others seal messages to *name*."""
+    return stand_in_key(origin_of(name), number)
+
+
+def opened(direct: Direct, name: str, number: int = 1) -> list[object]:
+    """The packets of a message that was sealed with the *number*-th key of *name*."""
+    keys = StandInKeys(origin_of(name))
+    for _ in range(number):
+        keys.renew()
+    ends = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch, direct.number)
+    text = keys.decrypt(direct.sealed, sealing_context(*ends))
+    assert text is not None, "it was sealed with another key"
+    [entry] = unpack_entries(SealedText.unpack(text).body)
+    return entry[2:]
+
+
+def lacks_key(
+    destination: str, origin: str, number: int, record: SignedRecord, *, destination_epoch: int = 1
+) -> SignedRecord:
+    """The answer of *destination*, which could not open the *number*-th message of *origin*."""
+    ends = (origin_of(destination), destination_epoch, origin_of(origin), 1)
+    return signed_record(DirectKey(*ends, number, 0, codec.payload(record)))
 
 
 def acknowledged(
@@ -206,7 +247,8 @@ def presence(
 
     :param more: other fields of the presence.
     """
-    record = Presence(origin_of(name), epoch, counter, sequence, None, 0, None, {}, 0, 30_000, 0, b"", 0)
+    told = (sequence, None, 0, None, {}, 0, 30_000, 0, b"", 0, key_of(name))
+    record = Presence(origin_of(name), epoch, counter, *told)
     return signed_record(structs.replace(record, **more))
 
 

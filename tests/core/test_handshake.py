@@ -33,6 +33,7 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
+from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.broadcast import Snapshot
@@ -61,7 +62,8 @@ def node(
     """A node with a key of its own."""
     key = Identity.generate()
     address = ("node.example", 4444)
-    return LocalNode(key.id, key.origin, epoch, network, address, settled, key.sign, verify, policy=policy)
+    ends = (key.origin, epoch, network, address, settled, key.sign, verify, HpkeKeys())
+    return LocalNode(key.id, *ends, policy=policy)
 
 
 def payloads(data: bytes) -> list[bytes]:

@@ -18,6 +18,7 @@ from twisted_mesh.core.link_machine import GREETING_DUE, TOGETHER, Left, LinkEve
 from twisted_mesh.errors import EncryptionMismatch, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
+from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
@@ -51,7 +52,7 @@ SHAPES = {
 def local_node() -> LocalNode:
     """A node with a key of its own."""
     key = Identity.generate()
-    return LocalNode(key.id, key.origin, 7, HERE, None, False, key.sign, verify)
+    return LocalNode(key.id, key.origin, 7, HERE, None, False, key.sign, verify, HpkeKeys())
 
 
 def end(side: Side, policy: Policy = EVERYBODY) -> LinkMachine:

@@ -32,6 +32,7 @@ def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRe
         "flags": PresenceFlags(0),
         "credential": b"",
         "floor": 0,
+        "sealing_key": bytes(32),
     }
     record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
     array = codec.pack(record)

@@ -631,7 +631,8 @@ def presence(author: LocalNode, counter: int) -> SignedRecord:
     """A PRESENCE record that *author* has signed."""
     return Signer(author).signed(
         Presence(
-            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b"", 0
+            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b"", 0,
+            bytes(32),
         )
     )  # fmt: skip
 

@@ -71,6 +71,7 @@ class TestProfile(SynchronousTestCase):
             *(MAX_NUMBER, MAX_INTERVAL, PresenceFlags(7)),
             bytes(MAX_CREDENTIAL),
             MAX_NUMBER,
+            bytes(32),
         )
         self.assertLessEqual(len(codec.pack(largest)), MAX_RECORD + MAX_CREDENTIAL)
         self.refused(f"at most {MOST_SAID} bytes", label="l" * 63 + "é")

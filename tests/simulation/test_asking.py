@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec.structs import replace as replace_field
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
 from twisted_mesh.core import events
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.adversaries.identities import Adversary
@@ -17,7 +19,7 @@ from twisted_mesh.simulation.scenarios.asking import ASKING, Asker, Asking, Book
 from twisted_mesh.simulation.scenarios.schedules import random_graph
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 SECONDS = at_length(3.0, 2.0)
@@ -181,6 +183,22 @@ class Early(Asker):
             super()._take(deliver)
 
 
+class Open(Asker):
+    """Sends direct messages unsealed."""
+
+    def _local_node(self) -> LocalNode:
+        node = super()._local_node()
+        node.sealing.encrypt = lambda text, key, context: text  # type: ignore[method-assign]
+        return node
+
+
+class Stolen(Asker):
+    """A member whose application gets direct messages as those of another member."""
+
+    def _take(self, deliver: events.Deliver) -> None:
+        super()._take(deliver if deliver.first else replace_field(deliver, origin=self.origin))
+
+
 class Chatty(Asker):
     """Sends every receipt twice."""
 
@@ -194,7 +212,7 @@ class Mute(Asker):
     """Sends no receipts, acknowledgements or direct messages."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        back = isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck)
+        back = isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck | DirectKey)
         if not back and not isinstance(frame, Receipts):
             super().transmit(number, frame, size)
 
@@ -218,6 +236,12 @@ class TestJudge(SynchronousTestCase):
 
     def test_one_that_never_comes_and_is_acknowledged(self) -> None:
         self.assertGreater(self.broken(Early)["directs"], 0)
+
+    def test_one_that_can_be_read_on_its_way(self) -> None:
+        self.assertGreater(self.broken(Open)["directs"], 0)
+
+    def test_one_that_comes_as_another_members(self) -> None:
+        self.assertGreater(self.broken(Stolen)["directs"], 0)
 
     def test_frames_that_come_too_often(self) -> None:
         self.assertGreater(self.broken(Chatty)["receipts"], 0)

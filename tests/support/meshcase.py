@@ -27,6 +27,7 @@ from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
 from twisted_mesh.runtime.running_node import RunningNode
+from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.service import MeshService
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.testing import PORT, MemoryMesh
@@ -399,7 +400,7 @@ class MeshCase(SynchronousTestCase):
         me = identity or Identity.generate()
         network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
-        values |= {"settled": True, "sign": me.sign, "verify": verify}
+        values |= {"settled": True, "sign": me.sign, "verify": verify, "sealing": HpkeKeys()}
         puppet = Puppet(side, LocalNode(**(values | options)), frontier=frontier)
         puppet.handshake.purpose = purpose
         return puppet

@@ -53,6 +53,7 @@ class TestBounds(WireCase):
         self.assert_bounds(kind, 3, [0, MAX_NUMBER - 1], [MAX_NUMBER, *bad])
         self.assert_bounds(kind, 9, [1, MAX_INTERVAL], [0, MAX_INTERVAL + 1, *bad])
         self.assert_bounds(kind, 11, [b"", bytes(1024)], [bytes(1025), "", None])
+        self.assert_bounds(kind, 13, *KEYS)
 
     def test_the_address_of_a_presence(self) -> None:
         bad = [["host"], ["host", 1, 2], [], "host:1", {"host": 1}]
@@ -113,10 +114,11 @@ class TestLargest(WireCase):
             ("h" * MAX_HOST, 65535),
             MAX_NUMBER,
             "\U0001f514" * MAX_LABEL,
-            {f"{number:02}": "v" * 20 for number in range(MAX_TAGS)},
+            {f"{number:02}": "v" * 17 for number in range(MAX_TAGS)},
             *(MAX_NUMBER, MAX_INTERVAL, MAX_NUMBER),
             bytes(MAX_CREDENTIAL),
             MAX_NUMBER,
+            bytes(32),
         )
         frame = SignedRecord(largest, bytes(64), codec.pack(largest))
         self.assertEqual(decode(payload(encode(frame))), frame)

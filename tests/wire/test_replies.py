@@ -18,7 +18,7 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.codec import decode, encode
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
-from twisted_mesh.wire.membership import MAX_RECORD
+from twisted_mesh.wire.membership import MAX_PRESENCE, MAX_RECORD
 from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -95,14 +95,16 @@ class TestDirect(WireCase):
     def test_bounds(self) -> None:
         ends = (KEYS, NUMBERS, KEYS, NUMBERS)
         direct = (*ends, SEQUENCES, SEQUENCES, BYTES, ([b"", bytes(9)], ["", None, 1]))
-        for kind, bounds in ((Kind.DIRECT, direct), (Kind.DIRECT_ACK, (*ends, SEQUENCES, BYTES))):
+        ack = (*ends, SEQUENCES, BYTES)
+        key = (*ack, ([b"", bytes(MAX_PRESENCE)], [bytes(MAX_PRESENCE + 1), "", None]))
+        for kind, bounds in ((Kind.DIRECT, direct), (Kind.DIRECT_ACK, ack), (Kind.DIRECT_KEY, key)):
             for at, (good, bad) in enumerate(bounds):
                 self.assert_bounds(kind, at, good, bad)
 
     def test_the_largest_message_fits_in_a_frame_and_may_be_larger_than_a_record(self) -> None:
-        most = Direct(
-            KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, 255, bytes(MAX_MESSAGE_BYTES + 5)
-        )
+        body = 5 + MAX_MESSAGE_BYTES  # an array of one message
+        sealed = bytes(32 + 6 + body + 16)
+        most = Direct(KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, 255, sealed)
         signed = SignedRecord(most, bytes(64), codec.pack(most))
         self.assertGreater(len(signed.array), MAX_RECORD)
         self.assertLessEqual(codec.size(signed), MAX_FRAME_BYTES)

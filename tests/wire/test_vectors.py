@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import re
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, signed, text_of
@@ -14,6 +16,7 @@ from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
+from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
@@ -47,8 +50,22 @@ from twisted_mesh.wire.membership import (
     ShuffleReply,
     Suspect,
 )
-from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import (
+    MAX_RECEIPT,
+    Direct,
+    DirectAck,
+    DirectKey,
+    Receipt,
+    Receipts,
+    SealedText,
+    SignedReceipt,
+    sealing_context,
+)
 from twisted_mesh.wire.signed import Record, SignedRecord
+
+SEALING_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
+PSST = SealedText(join_entries([pack_entry(2, ["psst"])]))
+SEALED = 32 + len(PSST.pack()) + 16  # bytes, which differ each time a text is sealed
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
 MESSAGES = [
@@ -79,6 +96,7 @@ PRESENCE = Presence(
     flags=1,
     credential=b"",
     floor=EPOCH - 1000,
+    sealing_key=SEALING_KEY.public_key().public_bytes_raw(),
 )
 SUSPECT = Suspect(accuser=IDENTITY.origin, member=bytes(range(32)), epoch=1, counter=5)
 DIRECT = Direct(
@@ -89,7 +107,7 @@ DIRECT = Direct(
     number=3,
     oldest=2,
     tries=1,
-    body=join_entries([pack_entry(2, ["psst"])]),
+    sealed=payload(VECTORS["direct"])[-SEALED:],
 )
 DIRECT_ACK = DirectAck(
     destination=IDENTITY.origin,
@@ -99,11 +117,21 @@ DIRECT_ACK = DirectAck(
     number=3,
     tries=1,
 )
+DIRECT_KEY = DirectKey(
+    destination=IDENTITY.origin,
+    destination_epoch=EPOCH,
+    origin=bytes(range(32)),
+    epoch=1,
+    number=3,
+    tries=1,
+    record=payload(VECTORS["presence"]),
+)
 RECORDS: dict[str, Record] = {
     "presence": PRESENCE,
     "suspect": SUSPECT,
     "direct": DIRECT,
     "direct_ack": DIRECT_ACK,
+    "direct_key": DIRECT_KEY,
 }
 RECEIPT = Receipt(
     origin=bytes(range(32)),
@@ -203,7 +231,15 @@ class TestVectors(SynchronousTestCase):
         proof = Proof(IDENTITY.sign(text), hmac.digest(key, text, "sha256"))
         self.assertEqual(encode(proof), VECTORS["proof"])
         local_node = LocalNode(
-            IDENTITY.id, IDENTITY.origin, EPOCH, NETWORK, GREETING.address, False, IDENTITY.sign, verify
+            IDENTITY.id,
+            IDENTITY.origin,
+            EPOCH,
+            NETWORK,
+            GREETING.address,
+            False,
+            IDENTITY.sign,
+            verify,
+            HpkeKeys(),
         )
         shake = Handshake(Side.DIALLER, local_node, nonce=bytes(range(32, 64)), time=GREETING.time)
         shake._sent = shake._received = said
@@ -243,6 +279,16 @@ class TestVectors(SynchronousTestCase):
             if isinstance(got, SignedBatch):
                 self.assertEqual(unpack_entries(got.body, BATCH.count), MESSAGES)
 
+    def test_a_sealed_text_is_opened_with_the_key_of_its_destination(self) -> None:
+        ends = (IDENTITY.origin, EPOCH, bytes(range(32)), 1, 3)
+        runs = (IDENTITY.origin, EPOCH.to_bytes(8, "big"), bytes(range(32)), (1).to_bytes(8, "big"))
+        context = b"".join((b"twisted_mesh/1/sealed", *runs, (3).to_bytes(8, "big")))
+        self.assertEqual(sealing_context(*ends), context)
+        suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+        text = suite.decrypt(DIRECT.sealed, SEALING_KEY, info=context)
+        self.assertEqual(text, b"\x91\xc4\x09" + join_entries([pack_entry(2, ["psst"])]))
+        self.assertEqual(SealedText.unpack(text), PSST)
+
     def test_a_receipt_is_signed_by_its_member(self) -> None:
         got = decode(payload(VECTORS["receipt"]))
         assert isinstance(got, Receipts)
@@ -274,7 +320,7 @@ class TestDocumentation(SynchronousTestCase):
         classes = {
             *(Knock, Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
             Headers,
-            *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, Ping, Pong, Bye),
+            *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, DirectKey, Ping, Pong, Bye),
         }
         inner = {
             Snapshot: SnapshotEntry,

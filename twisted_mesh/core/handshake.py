@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import typing
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
@@ -101,6 +102,29 @@ class Profile(msgspec.Struct, frozen=True):
     replay: int = 0  # seconds: the past messages that the node wants delivered, as in INTRO
 
 
+class SealingKeys(typing.Protocol):
+    """The keys of one run with which others seal direct messages to it.
+
+    The core has neither ciphers nor randomness: the driver's are ``runtime.sealing.HpkeKeys``.
+    """
+
+    def renew(self) -> bytes:
+        """Make a new key, and forget all but the one before it.
+
+        :return: its public half, 32 bytes.
+        """
+
+    def encrypt(self, text: bytes, key: bytes, context: bytes) -> bytes | None:
+        """Seal *text* so that only the owner of *key* can open it; None if *key* is no key.
+
+        :param key: the public half of another node's key.
+        :param context: the seal is bound to these bytes.
+        """
+
+    def decrypt(self, sealed: bytes, context: bytes) -> bytes | None:
+        """The text that was sealed with one of these keys and *context*; None if none of them opens it."""
+
+
 class LocalNode(msgspec.Struct, frozen=True):
     """The description of this node in one run: its key, and the values that it sends to others."""
 
@@ -112,6 +136,7 @@ class LocalNode(msgspec.Struct, frozen=True):
     settled: bool  # whether it has a base (docs/protocol.rst, Joining)
     sign: Sign  # makes the signature of a text; *verify* checks one
     verify: Verify
+    sealing: SealingKeys
     profile: Profile = Profile()
     retention: int = 0  # the seconds for which it holds messages for others, as in PRESENCE
     ephemeral: bool = False  # whether its key was made for this run alone

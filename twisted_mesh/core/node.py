@@ -42,7 +42,7 @@ from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatc
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _TOO_MANY: Final = "the most claims of all links, of which there are too many"
@@ -287,8 +287,8 @@ class Node:
                 match record:
                     case Presence() | Suspect():
                         self._on_record(link, frame, now)
-                    case Direct() | DirectAck():
-                        self.replies.directs.received(link, frame, now)
+                    case Direct() | DirectAck() | DirectKey():
+                        self._on_direct(link, frame, now)
                     case _:
                         assert_never(record)
             case Receipts():
@@ -343,11 +343,25 @@ class Node:
         self._broadcast.frontier.on_digest(link, frame, now)
 
     def _on_record(self, link: Link, signed: SignedRecord, now: float) -> None:
-        if (news := self.membership.received(link, signed, now)) is not None:
+        self._on_news_of(self.membership.received(link, signed, now), link, now)
+
+    def _on_news_of(self, news: News | None, link: Link, now: float) -> None:
+        """Take in the record that *link* brought, if it is newer than the known one."""
+        if news is not None:
             self._on_news(news, now)
             self._evident(news.author, now)
             self.neighbourhood.know([news.author], link, now)
         self._broadcast.watch_holes()
+
+    def _on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
+        directs = self.replies.directs
+        answer = directs.received(link, signed, now)
+        if isinstance(answer, Direct):
+            self.membership.announcing.announce_first(now)
+            if (own := self.membership.records.own) is not None:
+                directs.tell_key(link, answer, own)
+        elif answer is not None:
+            self._on_news_of(self.membership.answered(link, answer, now), link, now)
 
     def _on_roster(self, link: Link, frame: RosterFrame, now: float) -> None:
         authors = []

@@ -34,6 +34,10 @@ class Signer:
         """Raise RemoteError unless *signed* is signed by the author that it names."""
         self._require(signed.record, signed.signature, signed.array)
 
+    def is_signed(self, signed: SignedRecord) -> bool:
+        """Whether *signed* is signed by the author that it names."""
+        return self._is_signed(signed.record, signed.signature, signed.array)
+
     def require_receipt(self, receipt: Receipt, signed: SignedReceipt) -> None:
         """Raise RemoteError unless *signed*, the packed *receipt*, is signed by the member named in it."""
         self._require(receipt, signed.signature, signed.array)
@@ -41,7 +45,9 @@ class Signer:
     def _signature(self, record: Record | Receipt, array: bytes) -> bytes:
         return self._sign(codec.signed_text(self._network, array, record.kind))
 
+    def _is_signed(self, record: Record | Receipt, signature: bytes, array: bytes) -> bool:
+        return self._verify(record.signer, signature, codec.signed_text(self._network, array, record.kind))
+
     def _require(self, record: Record | Receipt, signature: bytes, array: bytes) -> None:
-        text = codec.signed_text(self._network, array, record.kind)
-        if not self._verify(record.signer, signature, text):
+        if not self._is_signed(record, signature, array):
             raise RemoteError(f"a {record.kind.name} with a false signature", Reason.SIGNATURE)

@@ -22,7 +22,7 @@ from twisted_mesh.wire.membership import (
 )
 
 #: The most bytes of label and tags together.  A record has room for them, for their lengths (86), for the
-#: longest address (259) and all other fields (100); the rest is for later versions.
+#: longest address (259) and all other fields (134); the rest is for later versions.
 MOST_SAID: Final = MAX_RECORD // 2
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 

@@ -20,6 +20,7 @@ from twisted_mesh.core.history.storage import Store, StoreLimits, StoreOwner
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
+from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.greeting import Address
@@ -125,7 +126,7 @@ class Settings:
         epoch = me.next_epoch(max(above + 1, wall_ms), self._host.draw)
         return LocalNode(
             me.id, me.origin, epoch, self.network, address, False, me.sign, self._host.verify,
-            self._profile,
+            HpkeKeys(), self._profile,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
             earlier=me.earlier_runs(max(limits.history_seconds, limits.store_seconds), wall_ms),

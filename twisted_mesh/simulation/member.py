@@ -26,7 +26,7 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
-from twisted_mesh.simulation.keys import Keys
+from twisted_mesh.simulation.keys import Keys, StandInKeys
 from twisted_mesh.simulation.network import Line, Wire
 from twisted_mesh.simulation.storage import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
@@ -242,6 +242,7 @@ class Member:
             False,
             self.sign,
             self._verify,
+            StandInKeys(self.origin + self.epoch.to_bytes(8, "big")),
             Profile(role=self.role, overlay=self.world.overlay),
             retention=self.retention,
             earlier=self.earlier,

@@ -8,7 +8,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Want
 from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
 AnyFrame = codec.Signed | codec.Plain
@@ -56,10 +56,9 @@ def describe(frame: AnyFrame) -> str:
             return f"PRESENCE {show((said.origin, said.epoch))} {said.counter}, at {said.sequence}"
         case SignedRecord(record=Suspect() as said):
             return f"SUSPECT {show((said.member, said.epoch))} {said.counter}, by {said.accuser.hex()[:6]}"
-        case SignedRecord(record=Direct() | DirectAck() as said):
+        case SignedRecord(record=Direct() | DirectAck() | DirectKey() as said):
             ends = [show((said.origin, said.epoch)), show((said.destination, said.destination_epoch))]
-            kind = "DIRECT" if isinstance(said, Direct) else "DIRECT_ACK"
-            return f"{kind} {' to '.join(ends)} {said.number}, {frame.hops} hops"
+            return f"{said.kind.name} {' to '.join(ends)} {said.number}, {frame.hops} hops"
         case Receipts(entries=entries):
             return f"RECEIPTS {', '.join(map(_receipt, entries))}"
         case _:

@@ -25,7 +25,7 @@ from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import LinkFrame, Unknown, Whisper
 from twisted_mesh.wire.membership import MAX_RECORD, MembershipFrame, Presence
-from twisted_mesh.wire.replies import Direct, Receipt, ReplyFrame
+from twisted_mesh.wire.replies import Direct, DirectKey, Receipt, ReplyFrame
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 VERSION: Final = 1  # of the protocol behind the greeting
@@ -84,7 +84,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
     array = payload[_HEADER + _SIGNATURE :]
     record = _RECORD_DECODERS[payload[0]](array)
     credential = len(record.credential) if isinstance(record, Presence) else 0
-    if len(array) - credential > MAX_RECORD and not isinstance(record, Direct):
+    if len(array) - credential > MAX_RECORD and not isinstance(record, Direct | DirectKey):
         raise ValueError(f"more than {MAX_RECORD} bytes")
     if len(array) - len(_encode(record)) > MAX_LATER:  # as in _signed_batch, all nodes must agree
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")

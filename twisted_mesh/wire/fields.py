@@ -15,6 +15,7 @@ from twisted_mesh.identity import MAX_EPOCH
 MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+SealingKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # of X25519, public
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # one less, so that head + 1 is a Number
@@ -69,3 +70,4 @@ class Kind(IntEnum):
     BYE = 21
     HEADERS = 22
     KNOCK = 23
+    DIRECT_KEY = 24

@@ -11,12 +11,13 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, SealingKey, Sequence
 
 #: Bytes of a record's array, unknown fields included and a credential not (guess): anybody can make up
 #: members, and each roster of ``members_limit`` is kept and sent by all.
 MAX_RECORD: Final = 1024
 MAX_CREDENTIAL: Final = 1024  # bytes (guess)
+MAX_PRESENCE: Final = MAX_RECORD + MAX_CREDENTIAL + 66  # bytes of a PRESENCE in another frame
 MAX_LABEL: Final = 64  # characters (guess)
 MAX_TAGS: Final = 16  # tags of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
@@ -89,6 +90,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     :ivar credential: proof that the node may be an author; empty if every node may.
     :ivar floor: no message of the node's runs below this epoch is valid any more.  If it is greater than
         ``epoch``, ``epoch`` counts instead.
+    :ivar sealing_key: the key with which others seal direct messages to this run.
     """
 
     kind: ClassVar = Kind.PRESENCE
@@ -105,6 +107,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     flags: Number
     credential: Annotated[bytes, msgspec.Meta(max_length=MAX_CREDENTIAL)]
     floor: Number
+    sealing_key: SealingKey
 
     @property
     def signer(self) -> bytes:
@@ -132,7 +135,7 @@ class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
     """A member's newest PRESENCE as a payload; ``age`` is the time in ms since the sender got it."""
 
     age: Number
-    frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + MAX_CREDENTIAL + 66)]
+    frame: Annotated[bytes, msgspec.Meta(max_length=MAX_PRESENCE)]
 
 
 class Roster(FrameBase, array_like=True, frozen=True):

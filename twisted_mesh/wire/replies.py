@@ -1,6 +1,7 @@
 """Frames for one node: receipts and direct messages.  They go the way back that the node's frames came.
 
 Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks, all signed by their authors.
+The text of a direct message is sealed: only its destination can read it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
+from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin, Sequence, Span
+from twisted_mesh.wire.membership import MAX_PRESENCE
 
 MAX_TRIES: Final = 255
 
 Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]
+_SEALING_DOMAIN: Final = b"twisted_mesh/1/sealed"  # the context of a seal begins with it
 MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included (90 to 110 are sent)
 
 
@@ -55,13 +59,42 @@ class Receipts(FrameBase, array_like=True, frozen=True):
     entries: list[SignedReceipt]
 
 
+class SealedText(msgspec.Struct, array_like=True, frozen=True):
+    """The text of a direct message, which is sealed with a key of its destination.
+
+    :ivar body: as in BATCH.
+    """
+
+    body: bytes
+
+    def pack(self) -> bytes:
+        """The bytes to seal."""
+        return _encode(self)
+
+    @classmethod
+    def unpack(cls, text: bytes) -> SealedText:
+        """The text that :meth:`pack` made *text* of; fields of later versions are ignored.
+
+        :raises PoisonedBody: *text* is no such text.
+        """
+        try:
+            return _decode_text(text)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise PoisonedBody(f"a sealed text that is no text of a message: {error}") from None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_text = msgspec.msgpack.Decoder(SealedText).decode
+
+
 class Direct(msgspec.Struct, array_like=True, frozen=True):
     """A direct message: messages for one run of one node.
 
     :ivar number: counts the direct messages from this run of ``origin`` to that run of ``destination``.
     :ivar oldest: the lowest number that ``origin`` still repeats; it has given up all lower numbers.
     :ivar tries: how often ``origin`` has sent this message before.
-    :ivar body: as in BATCH.
+    :ivar sealed: a :class:`SealedText`, sealed with the destination's key; empty if ``origin`` knows no
+        key of that run, and asks for one.
     """
 
     kind: ClassVar = Kind.DIRECT
@@ -72,7 +105,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     number: Sequence
     oldest: Sequence
     tries: Tries
-    body: bytes
+    sealed: bytes
 
     @property
     def signer(self) -> bytes:
@@ -93,6 +126,34 @@ class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     @property
     def signer(self) -> bytes:
         return self.destination
+
+
+class DirectKey(msgspec.Struct, array_like=True, frozen=True):
+    """Says that ``destination`` lacks the key with which a DIRECT was sealed, and did not take the message.
+
+    :ivar record: the newest PRESENCE of ``destination`` as a payload, which names its key.
+    """
+
+    kind: ClassVar = Kind.DIRECT_KEY
+    destination: Origin
+    destination_epoch: Number
+    origin: Origin
+    epoch: Number
+    number: Sequence
+    tries: Tries
+    record: Annotated[bytes, msgspec.Meta(max_length=MAX_PRESENCE)]
+
+    @property
+    def signer(self) -> bytes:
+        return self.destination
+
+
+def sealing_context(
+    origin: bytes, epoch: int, destination: bytes, destination_epoch: int, number: int
+) -> bytes:
+    """The bytes to which the seal of a DIRECT is bound: it opens as that message and as no other."""
+    runs = (origin, epoch.to_bytes(8, "big"), destination, destination_epoch.to_bytes(8, "big"))
+    return b"".join((_SEALING_DOMAIN, *runs, number.to_bytes(8, "big")))
 
 
 ReplyFrame = Receipts  #: those that are not signed: their entries are

@@ -10,15 +10,15 @@ from typing import Final
 
 from twisted_mesh.wire.fields import FrameBase
 from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.replies import Direct, DirectAck
+from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey
 
 MAX_HOPS: Final = 255
 
-Record = Presence | Suspect | Direct | DirectAck
+Record = Presence | Suspect | Direct | DirectAck | DirectKey
 
 
 class SignedRecord(FrameBase, frozen=True):
-    """A PRESENCE, SUSPECT, DIRECT or DIRECT_ACK as it travels."""
+    """A PRESENCE, SUSPECT, DIRECT, DIRECT_ACK or DIRECT_KEY as it travels."""
 
     record: Record
     signature: bytes

@@ -11,6 +11,7 @@ from tests.core.network import (
     closing,
     forged,
     have,
+    key_of,
     local_node,
     of,
     origin_of,
@@ -72,9 +73,8 @@ class TestOwnRecord(MembershipTestCase):
 
     def test_it_is_said_when_the_first_link_is_up(self) -> None:
         effects = self.up(1, "anna")
-        expected = Presence(
-            origin_of("me"), 1, 1, 0, (HOST, 4444), 0, "kitchen", {"floor": "1"}, 600, 30_000, 0, b"", 0
-        )
+        told = ((HOST, 4444), 0, "kitchen", {"floor": "1"}, 600, 30_000, 0, b"", 0, key_of("me"))
+        expected = Presence(origin_of("me"), 1, 1, 0, *told)
         self.assertEqual(self.own(effects), expected)
         self.assertEqual(of(effects, MemberChanged), [])
 

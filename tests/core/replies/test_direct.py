@@ -111,7 +111,7 @@ class TestSending(RepliesTestCase):
         self.up(4, "fred")
         self.send(3, "fred")
         [ended] = of(self.wait(45), DirectEnded)
-        self.assertEqual(ended.why, "it was not acknowledged in 45 s")
+        self.assertEqual(ended.why, "no record of it came in 45 s, so the message could not be sealed")
 
     def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
         self.assertEqual(
@@ -188,6 +188,8 @@ class TestSending(RepliesTestCase):
             self.send(token)
         effects = self.open(4, "dora", epoch=2)
         effects += self.receive(4, ALL)
+        self.assertEqual([number for _, number, _ in self.directs(effects, 4)], [5])  # it asks for a record
+        effects = self.receive(4, presence("dora", epoch=2, interval=3_000_000))
         self.assertEqual([number for _, number, _ in self.directs(effects, 4)], [5, 6, 7, 8])
 
     def test_and_so_does_what_is_sent_just_then(self) -> None:

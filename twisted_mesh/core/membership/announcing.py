@@ -4,12 +4,16 @@ Contract: :meth:`Announcing.announce` signs and sends the next record.  The reco
 interval that grows with the mesh, once more ``presence_settle`` seconds after the first, and when this node
 leaves.  If this node is suspected, the record is renewed at once, but at most once in ``refute_pause``
 seconds.  During a key conflict no record is sent, since the other node's record is the newer.
+
+The record names the key with which others seal direct messages.  A new one is made every day, so that
+whoever takes the key from this node's memory can open intercepted messages of two days at most.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
@@ -21,6 +25,8 @@ from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Rank, Roster
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, PresenceFlags, Role
+
+_KEY_LIFE: Final = 86_400.0  # seconds until a new key is made (guess)
 
 
 @dataclass(eq=False)
@@ -46,6 +52,8 @@ class Announcing:
     _refutes: bool = False  # whether a refutation waits for refute_pause
     _began: float = inf  # when the first record was sent
     _second_at: float = inf  # when to send the second record
+    _sealing_key: bytes = b""
+    _renew_at: float = -inf  # when to make a new sealing key
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -74,6 +82,8 @@ class Announcing:
         """Sign and send the next record: that this node is up, or that it leaves."""
         me = self._local_node
         interval = self._interval()
+        if now >= self._renew_at:
+            self._sealing_key, self._renew_at = me.sealing.renew(), now + _KEY_LIFE
         self._counter += 1
         presence = Presence(
             me.origin,
@@ -91,6 +101,7 @@ class Announcing:
             | (PresenceFlags.ASKS if self.asks else 0),
             b"",
             self._floor(now),
+            self._sealing_key,
         )
         self._records.own, self._records.own_rank = self._signer.signed(presence), self.rank
         self._published, self._due = now, now + interval / 1000

@@ -121,6 +121,13 @@ class Membership:
         self._suspicion.received(link, signed, signed.record, now)
         return None
 
+    def answered(self, link: Link, signed: SignedRecord, now: float) -> News | None:
+        """Take in the newest record of a node, which answered that it lacks a message's key."""
+        assert isinstance(signed.record, Presence)
+        if (news := self._presences.told(link, signed, signed.record, now, now)) is not None:
+            self._look_again(now)
+        return news
+
     def on_roster(self, link: Link, frame: RosterFrame, now: float) -> Iterator[News]:
         """Take in a frame of a peer's roster; yields the news of one record after the other.
 

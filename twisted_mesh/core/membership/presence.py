@@ -91,16 +91,23 @@ class Presences:
             if presence.origin == self._local_node.origin:
                 self._on_other(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
-                parent = self._served_by(link, presence.origin, now)
-                news = self._keep(link, signed, presence, heard, now)
+                news = self.told(link, signed, presence, heard, now)
                 self._roster.told(presence, now)
                 if news is not None:
-                    if not link.is_exchange:  # the peer has a route to the author
-                        run = (presence.origin, presence.epoch)
-                        self._push.parents.note(run, presence.sequence, link.number, presence.counter)
-                    if news.author.state is State.UP and heard + news.author.interval > now:
-                        self._records.push(signed.relayed(), presence, link, parent)
                     yield news
+
+    def told(
+        self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
+    ) -> News | None:
+        """Take in the record of another node that came over *link*, but not along its author's tree."""
+        parent = self._served_by(link, presence.origin, now)
+        if (news := self._keep(link, signed, presence, heard, now)) is not None:
+            if not link.is_exchange:  # the peer has a route to the author
+                run = (presence.origin, presence.epoch)
+                self._push.parents.note(run, presence.sequence, link.number, presence.counter)
+            if news.author.state is State.UP and heard + news.author.interval > now:
+                self._records.push(signed.relayed(), presence, link, parent)
+        return news
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
         """Take in a record signed with this node's key: by this node, or by another one."""

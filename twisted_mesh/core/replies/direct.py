@@ -5,6 +5,10 @@ Contract: a message is repeated until the destination's acknowledgement comes, o
 numbers of every sender came (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged
 again and not delivered again.  Relays verify messages, and remember only the link over which each came
 first: its acknowledgement goes back over that link.
+
+A message is sealed with the key that its destination's newest record names, each time it is sent, so that
+no relay can read it.  While no such record is known, nothing of the message is sent.  A destination that
+lacks the key does not take the message, and answers with its newest record.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.authors import UNMET, Authors
 from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.broadcast.trees import FirstArrivals
 from twisted_mesh.core.effects import Effects
@@ -27,9 +32,18 @@ from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.core.signing import Signer
-from twisted_mesh.errors import PoisonedBody
+from twisted_mesh.errors import PoisonedBody, RemoteError
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import Entry, unpack_weighed
-from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
+from twisted_mesh.wire.membership import Presence
+from twisted_mesh.wire.replies import (
+    MAX_TRIES,
+    Direct,
+    DirectAck,
+    DirectKey,
+    SealedText,
+    sealing_context,
+)
 from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
@@ -55,11 +69,19 @@ class Sent:
 
 @dataclass(eq=False, slots=True)
 class Outgoing:
-    """The messages to one run of one node."""
+    """The messages to one run of one node.
 
-    epoch: int
+    :ivar wants_record: whether a message could not be sealed, and waits for the node's next record.
+    """
+
+    epoch: int  # 0 if none is known
     next: int
+    wants_record: bool = False
     waiting: OrderedDict[int, Sent] = field(default_factory=OrderedDict)  # by number
+
+
+def _no_counts() -> dict[str, int]:
+    return {"stray_directs": 0, "dropped_directs": 0, "unopened_directs": 0}
 
 
 @dataclass(eq=False)
@@ -72,13 +94,14 @@ class Directs:
     _local_node: LocalNode
     _config: MeshConfig
     _roster: Roster
+    _authors: Authors  # the authors that this node has met
     _routes: Routes
     _effects: Effects
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
     _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
     _highest: int = 0  # the highest number given: a forgotten destination may remember lower ones
-    counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
+    counts: dict[str, int] = field(default_factory=_no_counts)
     wake: float = inf  # when to call :meth:`tick` next; inf for never
 
     def __post_init__(self) -> None:
@@ -90,7 +113,8 @@ class Directs:
     def send(self, event: events.SendDirect, now: float) -> None:
         """Send a message to one node."""
         destination = event.destination
-        if (epoch := self._epoch_of(destination)) is None:
+        epoch = self._epoch_of(destination)
+        if not epoch and self._authors.introducer(destination, now) == UNMET:
             self._end(event.token, "this node has never heard of it")
             return
         if self._has_ended(destination):
@@ -135,26 +159,46 @@ class Directs:
         author = self._roster.get(destination)
         return author is not None and author.has_ended
 
-    def _epoch_of(self, destination: bytes) -> int | None:
-        """The newest known epoch of a node."""
+    def _epoch_of(self, destination: bytes) -> int:
+        """The newest known epoch of a node; 0 if none is known."""
         link = self._routes.links.way_to(destination)
         epoch = 0 if link is None else link.peer.epoch
-        return max(epoch, self._roster.rank(destination)[0]) or None
+        return max(epoch, self._roster.rank(destination)[0])
 
     def _leave(self, destination: bytes, outgoing: Outgoing, number: int, now: float) -> None:
-        if (epoch := self._epoch_of(destination)) is not None and epoch > outgoing.epoch:
+        if (epoch := self._epoch_of(destination)) > outgoing.epoch:
             self._begin_anew(destination, outgoing, epoch, now)
             return
         sent = outgoing.waiting[number]
         oldest = next(iter(outgoing.waiting))
-        for link, tries in self._ways(destination, sent.tries):
-            direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
-            self._effects.send((link,), self._signer.signed(direct))
+        ends = (*self._own, destination, outgoing.epoch, number)
+        sealed = self._sealed(destination, outgoing.epoch, ends, sent.body)
+        outgoing.wants_record = sealed is None
+        if sealed is not None or (number == oldest and outgoing.epoch):  # if empty, it asks for a record
+            for link, tries in self._ways(destination, sent.tries):
+                direct = Direct(*ends, oldest, tries, sealed or b"")
+                self._effects.send((link,), self._signer.signed(direct))
         config = self._config
         wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
         sent.tries += 1
         sent.again = min(now + wait, sent.until)
         self.wake = min(self.wake, sent.again)
+
+    def _sealed(
+        self, destination: bytes, epoch: int, ends: tuple[bytes, int, bytes, int, int], body: bytes
+    ) -> bytes | None:
+        """The sealed text of the message *ends*; None if no usable key of that run is known."""
+        author = self._roster.get(destination)
+        if author is None or author.presence.epoch != epoch:
+            return None
+        text = SealedText(body).pack()
+        return self._local_node.sealing.encrypt(text, author.presence.sealing_key, sealing_context(*ends))
+
+    def recorded(self, presence: Presence, now: float) -> None:
+        """Take in a node's newest record: send at once the messages that waited for it."""
+        outgoing = self._outgoing.get(presence.origin)
+        if outgoing is not None and outgoing.wants_record:
+            self.link_up(presence.origin, now)
 
     def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
         """The links for a message sent *tries* times before, each with the tries to write into its copy.
@@ -193,37 +237,46 @@ class Directs:
 
     # ── receiving ───────────────────────────────────────────────────────────────────
 
-    def received(self, link: Link, signed: SignedRecord, now: float) -> None:
-        """Take in a DIRECT or a DIRECT_ACK that came over *link*; RemoteError if its signature is false."""
+    def received(self, link: Link, signed: SignedRecord, now: float) -> Direct | SignedRecord | None:
+        """Take in a DIRECT, DIRECT_ACK or DIRECT_KEY that came over *link*.
+
+        :return: a DIRECT for this node that none of its keys opens; or the newest record of a node that
+            lacks the key of an own message; or None.
+        :raises RemoteError: the signature is false.
+        """
         record = signed.record
-        is_ack = isinstance(record, DirectAck)
-        assert isinstance(record, Direct | DirectAck)
-        author, target = record.signer, record.origin if is_ack else record.destination
+        assert isinstance(record, Direct | DirectAck | DirectKey)
+        author, target = record.signer, record.destination if isinstance(record, Direct) else record.origin
         known = author == link.peer.origin or self._roster.get(author) is not None
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
-            return
+            return None
         if not link.rates.replies.take(now):
             self.counts["dropped_directs"] += 1
-            return
+            return None
         self._signer.require(signed)
         if target != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
+        elif isinstance(record, DirectKey):
+            return self._record_in(record)
         else:
-            self._deliver(link, record, now)
+            return self._deliver(link, record, now)
+        return None
 
-    def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
-        """Pass a message on to its destination, or an acknowledgement back along the message's way.
+    def _relay(
+        self, link: Link, signed: SignedRecord, record: Direct | DirectAck | DirectKey, now: float
+    ) -> None:
+        """Pass a message on to its destination, or its answer back along the message's way.
 
         The links that brought the message first form no circle, but a way around a lost link can.  So an
-        acknowledgement follows them only for ``DETOURS`` hops.
+        answer follows them only for ``DETOURS`` hops.
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
         passage = (*ends, record.number, record.tries)
         first_link = self._first_arrivals.of(passage)
-        if isinstance(record, DirectAck):
+        if not isinstance(record, Direct):
             target = record.origin
             is_back = first_link != link.number and signed.hops < DETOURS
             back = self._routes.over(first_link) if is_back else None
@@ -237,42 +290,78 @@ class Directs:
             return
         self._effects.send((route,), signed.relayed())
 
+    def _answered(self, answer: DirectAck | DirectKey) -> Outgoing | None:
+        """The messages of which *answer* answers one, if it still waits."""
+        outgoing = self._outgoing.get(answer.destination)
+        mine = (answer.origin, answer.epoch) == self._own
+        if outgoing is None or not mine or answer.destination_epoch != outgoing.epoch:
+            return None
+        return outgoing if answer.number in outgoing.waiting else None
+
     def _acknowledged(self, ack: DirectAck) -> None:
-        outgoing = self._outgoing.get(ack.destination)
-        mine = (ack.origin, ack.epoch) == self._own
-        if outgoing is None or not mine or ack.destination_epoch != outgoing.epoch:
-            return
-        if (sent := outgoing.waiting.pop(ack.number, None)) is not None:
+        if (outgoing := self._answered(ack)) is not None:
+            sent = outgoing.waiting.pop(ack.number)
             self._bytes -= sent.size
             self._end(sent.token, None)
 
-    def _deliver(self, link: Link, direct: Direct, now: float) -> None:
-        unpacked = self._entries(direct)
-        if unpacked is None or self._senders.is_over(direct):
+    def _record_in(self, answer: DirectKey) -> SignedRecord | None:
+        """The record in an answer to an own message, if it is its author's, and newer than the known one.
+
+        Its author has signed the answer: no relay is to blame if the record is none.
+        """
+        try:
+            signed = codec.decode(answer.record)
+        except RemoteError:
+            signed = None
+        if (
+            self._answered(answer) is None
+            or not isinstance(signed, SignedRecord)
+            or not isinstance(presence := signed.record, Presence)
+            or presence.origin != answer.destination
+            or (presence.epoch, presence.counter) <= self._roster.rank(presence.origin)
+            or not self._signer.is_signed(signed)
+        ):
             self.counts["stray_directs"] += 1
-            return
+            return None
+        return signed
+
+    def _deliver(self, link: Link, direct: Direct, now: float) -> Direct | None:
+        """Deliver a message and acknowledge it; return it if no key of this node opens it."""
+        if direct.destination_epoch != self._local_node.epoch or self._senders.is_over(direct):
+            # The sender of a message for an earlier run will learn of this one.
+            self.counts["stray_directs"] += 1
+            return None
+        unpacked = None
+        if not self._senders.has(direct):  # to open a message takes longer than all the rest
+            if (text := self._opened(direct)) is None:
+                self.counts["unopened_directs"] += 1
+                return direct
+            if (unpacked := _entries(text)) is None:
+                self.counts["stray_directs"] += 1
+                return None
         if (news := self._senders.take(direct, now)) is None:
             self.counts["dropped_directs"] += 1
-            return
-        if news:
+            return None
+        if unpacked is not None:
             own = link.number if link.peer.origin == direct.origin else 0
-            run = (direct.origin, direct.epoch)
             entries, size = unpacked
-            self._effects.deliver(Deliver(own, *run, 0, 0, size, entries))
+            self._effects.deliver(Deliver(own, direct.origin, direct.epoch, 0, 0, size, entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
         # A relay may drop the acknowledgement, so it goes over the best link and back over *link*.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
         self._effects.send(links, self._signer.signed(ack))
+        return None
 
-    def _entries(self, direct: Direct) -> tuple[list[Entry], int] | None:
-        """The entries of the message and their bytes, if it is for this run and can be read."""
-        if direct.destination_epoch != self._local_node.epoch:
-            return None  # the message is for an earlier run: its sender will learn of this one
-        try:
-            return unpack_weighed(direct.body)
-        except PoisonedBody:
-            return None
+    def tell_key(self, link: Link, unopened: Direct, record: SignedRecord) -> None:
+        """Answer with this node's newest *record*: the message was sealed with a key that it lacks."""
+        ends = (*self._own, unopened.origin, unopened.epoch)
+        answer = DirectKey(*ends, unopened.number, unopened.tries, codec.payload(record))
+        self._effects.send((link,), self._signer.signed(answer))
+
+    def _opened(self, direct: Direct) -> bytes | None:
+        ends = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch, direct.number)
+        return self._local_node.sealing.decrypt(direct.sealed, sealing_context(*ends))
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
@@ -295,6 +384,8 @@ class Directs:
         if self._has_ended(destination):
             return _ENDED
         seconds = self._config.direct_timeout
+        if self._outgoing[destination].wants_record:
+            return f"no record of it came in {seconds:g} s, so the message could not be sealed"
         if not any(link.up for link in self._routes.links.fed):
             return f"this node has no link; nobody acknowledged it in {seconds:g} s"
         author = self._roster.get(destination)
@@ -313,3 +404,11 @@ class Directs:
             "direct_first_arrivals": len(self._first_arrivals),
             **self._senders.footprint(),
         }
+
+
+def _entries(text: bytes) -> tuple[list[Entry], int] | None:
+    """The entries of a sealed text and their bytes; None if it cannot be read."""
+    try:
+        return unpack_weighed(SealedText.unpack(text).body)
+    except PoisonedBody:
+        return None

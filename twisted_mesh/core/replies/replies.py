@@ -54,7 +54,7 @@ class Replies:
         self._tracker = ReceiptTracker(config)
         self.relay = ReceiptRelay(me, config, history, self._outbox, roster, routes, effects)
         self.issuer = ReceiptIssuer(me, config, history, roster, self.relay, effects)
-        self.directs = Directs(me, config, roster, routes, effects)
+        self.directs = Directs(me, config, roster, history.authors, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Take in that the application took or sent messages, or asks for receipts."""
@@ -140,6 +140,7 @@ class Replies:
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
             self.directs.leaves(presence.origin, now)
+        self.directs.recorded(presence, now)
         if presence.flags & PresenceFlags.ASKS and presence.sequence:
             self.issuer.asks_still(run, presence.sequence, now)
 

@@ -42,12 +42,16 @@ class Incoming:
             self.above >>= passed
             self._join()
 
+    def has(self, number: int) -> bool:
+        """Whether *number* came or was given up."""
+        ahead = number - self.head - 1
+        return ahead < 0 or bool(self.above >> ahead & 1)
+
     def take(self, number: int) -> bool | None:
         """Whether *number* is new; None if it is too far above the head to be remembered."""
-        ahead = number - self.head - 1
-        if ahead < 0 or self.above >> ahead & 1:
+        if self.has(number):
             return False
-        if ahead >= WINDOW:
+        if (ahead := number - self.head - 1) >= WINDOW:
             return None
         self.above |= 1 << ahead
         self._join()
@@ -76,6 +80,11 @@ class Senders:
         incoming = self._incoming.get(direct.origin)
         epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
         return direct.epoch < epoch
+
+    def has(self, direct: Direct) -> bool:
+        """Whether *direct* has come before, or was given up by its sender."""
+        incoming = self._incoming.get(direct.origin)
+        return incoming is not None and incoming.epoch == direct.epoch and incoming.has(direct.number)
 
     def take(self, direct: Direct, now: float) -> bool | None:
         """Whether *direct*, of a run that is not over, is new; None if there is no room to remember it."""

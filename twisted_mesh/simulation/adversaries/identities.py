@@ -18,6 +18,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.node import Node
 from twisted_mesh.identity import id_of
+from twisted_mesh.simulation.keys import stand_in_key
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
@@ -190,7 +191,8 @@ class Minter(Adversary):
         """The record of the minted author *origin*."""
         sequence = 0 if self.is_silent else 1
         interval = self.interval
-        return Presence(origin, 1, 1, sequence, address, Role.MEMBER, MINTED, {}, 0, interval, 0, b"", 0)
+        role, key = Role.MEMBER, stand_in_key(origin, 1)
+        return Presence(origin, 1, 1, sequence, address, role, MINTED, {}, 0, interval, 0, b"", 0, key)
 
     def act(self) -> None:
         """Mint some authors, each with a message."""

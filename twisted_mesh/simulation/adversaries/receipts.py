@@ -11,13 +11,23 @@ from msgspec.structs import replace
 
 from twisted_mesh.core import events
 from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Presence, PresenceFlags
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import (
+    Direct,
+    DirectAck,
+    DirectKey,
+    Receipt,
+    Receipts,
+    SealedText,
+    SignedReceipt,
+    sealing_context,
+)
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 _SOME = 4  # streams or members that a call of act() deals with
@@ -28,7 +38,13 @@ _FAR = 2**62 - 1
 def is_back(frame: codec.Frame) -> bool:
     """Whether *frame* goes back the way that its destination's own frames came."""
     record = frame.record if isinstance(frame, SignedRecord) else None
-    return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck)
+    return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck | DirectKey)
+
+
+def sealed(ends: tuple[bytes, int, bytes, int, int], key: bytes, packet: object) -> bytes:
+    """A message of one *packet*, sealed with *key* as the direct message *ends*."""
+    text = SealedText(join_entries([pack_entry(2, [packet])])).pack()
+    return StandInKeys(b"").encrypt(text, key, sealing_context(*ends)) or b""
 
 
 class Swallower(Member):
@@ -97,11 +113,12 @@ class Forger(Overstater):
             return
         victim, author = random.sample(heard, 2)
         ends = (author.origin, author.epoch, victim.origin, victim.epoch)
-        body = join_entries([pack_entry(2, [1])])
+        message = sealed((*ends, 1), victim.sealing_key, 1)
         forged: list[AnyFrame] = [
             self.receipts(Receipt(author.origin, author.epoch, 1, 1, victim.origin, victim.epoch)),
-            self.signed(Direct(*ends, 1, 1, 0, body)),
+            self.signed(Direct(*ends, 1, 1, 0, message)),
             self.signed(DirectAck(*ends, 1, 0)),
+            self.signed(DirectKey(*ends, 1, 0, b"")),
         ]
         self.put_to(random.choice(list(self.links)), random.choice(forged))
 
@@ -113,15 +130,13 @@ class Rusher(Overstater):
 
     def act(self) -> None:
         """Send such messages to some members."""
-        body = join_entries([pack_entry(2, [0])])
         count = int(self.world.now * 1000)
         known = [entry.presence for entry in self.node.roster]
         for presence in self.world.random.sample(known, min(_SOME, len(known))):
             for epoch, number, oldest in ((self.epoch, _FAR, 1), (count, 1, 1), (self.epoch, 1, _FAR)):
-                record = Direct(
-                    self.origin, epoch, presence.origin, presence.epoch, number, oldest, 0, body
-                )
-                self.put(self.signed(record))
+                ends = (self.origin, epoch, presence.origin, presence.epoch, number)
+                message = sealed(ends, presence.sealing_key, 0)
+                self.put(self.signed(Direct(*ends, oldest, 0, message)))
 
 
 class Replayer(Adversary):
@@ -154,6 +169,63 @@ class Replayer(Adversary):
             self.put(frame)
 
 
+class Thief(Overstater):
+    """Sends the sealed texts of others as its own, or changed, or to others than they are for."""
+
+    begins = 2.0
+
+    def handle(self, event: events.Event) -> None:
+        """Send a text that comes in each of these ways."""
+        super().handle(event)
+        if isinstance(event, events.Received) and self.core is not None:
+            for frame in event.frames:
+                if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct):
+                    self._steal(frame.record)
+
+    def _steal(self, direct: Direct) -> None:
+        mine = replace(direct, origin=self.origin, epoch=self.epoch)
+        self.put(self.signed(mine))
+        self.put(self.signed(replace(mine, number=mine.number + 1, sealed=direct.sealed[:-1] + b"?")))
+        for author in self.node.roster:
+            there = author.presence
+            ends = {"destination": there.origin, "destination_epoch": there.epoch}
+            self.put(self.signed(replace(mine, **ends)))
+            break
+
+
+class Locksmith(Overstater):
+    """Answers each direct message that it lacks the key, with false records and ever new keys."""
+
+    begins = 2.0
+
+    def start(self) -> None:
+        """Begin a run."""
+        self._made = 0
+        super().start()
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Send such answers in place of the acknowledgements."""
+        ack = frame.record if isinstance(frame, SignedRecord) else None
+        if not isinstance(ack, DirectAck) or ack.signer != self.origin:
+            super().transmit(number, frame, size)
+            return
+        for record in self._records():
+            ends = (ack.destination, ack.destination_epoch, ack.origin, ack.epoch)
+            answer = self.signed(DirectKey(*ends, ack.number, ack.tries, record))
+            super().transmit(number, answer, codec.size(answer))
+
+    def _records(self) -> list[bytes]:
+        """No record, that of another, a forged one, and one with a new key or with none."""
+        records = [b"", b"\x09\x00" + bytes(64) + b"\x90"]
+        if (own := self.node.membership.records.own) is not None and isinstance(own.record, Presence):
+            self._made += 1
+            key = bytes(32) if self._made % 2 else self._made.to_bytes(32, "big")
+            newer = replace(own.record, counter=own.record.counter + self._made, sealing_key=key)
+            records += [codec.payload(self.signed(newer)), codec.payload(replace(own, signature=bytes(64)))]
+        records += [codec.payload(author.signed) for author in list(self.node.roster)[:1]]
+        return records
+
+
 class MintedSenders(Minter):
     """Mints senders of direct messages until nodes forget all others, then repeats old direct messages.
 
@@ -183,18 +255,22 @@ class MintedSenders(Minter):
         """Mint authors, each with a message for each known reader; then repeat old messages."""
         if not self.node.membership.joined:
             return
-        body = join_entries([pack_entry(2, [0])])
         records = (signed.record for signed in self.heard)
-        readers = {
-            (one.destination, one.destination_epoch): None for one in records if isinstance(one, Direct)
-        }
+        heard = dict.fromkeys(one.destination for one in records if isinstance(one, Direct))
+        authors = [author for one in heard if (author := self.node.roster.get(one)) is not None]
+        readers = [author.presence for author in authors]
         for _ in range(self.each_time):
             origin, sign = self.mint()
             self.put(self.record(self.presence(origin), sign))
             for reader in readers:
-                self.put(self.record(Direct(origin, 1, *reader, 1, 1, 0, body), sign))
+                ends = (origin, 1, reader.origin, reader.epoch, 1)
+                message = sealed(ends, reader.sealing_key, 0)
+                self.put(self.record(Direct(*ends, 1, 0, message), sign))
         for signed in self.world.random.sample(self.heard, min(_SOME, len(self.heard))):
             self.put(replace(signed, hops=0))
 
 
-RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (Swallower, Tirer, Overstater, Forger, Rusher, Replayer)
+RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (
+    *(Swallower, Tirer, Overstater, Forger, Rusher, Replayer),
+    *(Thief, Locksmith),
+)

@@ -2,8 +2,9 @@
 
 Contract: an :class:`Asking` is a ``Play`` with a :class:`Book` of the messages that applications really
 took; no core sees it.  At every moment these are violations: a receipt of a member that did not take the
-message; a direct message that comes twice in one run, or is acknowledged and never came; receipts that are
-sent too often.  At the end, it is a violation if an author lacks a receipt of a member that took a message.
+message; a direct message that comes twice in one run, or is acknowledged and never came, or can be read on
+its way, or comes as somebody else's; receipts that are sent too often.  At the end, it is a violation if an
+author lacks a receipt of a member that took a message.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
+_SECRET: Final = "for the reader alone"  # in every direct message
 _REST: Final = 150.0  # seconds until all receipts are there: repeats come after 5, 15, 35, 75, 155
 _WHISPER: Final = 2  # the type of a direct message
 _PART: Final = 1e-9  # seconds by which sums of floats may be wrong
@@ -94,14 +96,16 @@ class Asker(Member):
         """Send a direct message."""
         self.book.letters.append(Letter(self.run, reader, self.world.now))
         token = len(self.book.letters)
-        body = join_entries([pack_entry(_WHISPER, [token])])
+        body = join_entries([pack_entry(_WHISPER, [token, _SECRET])])
         self.handle(events.SendDirect(token, reader.origin, body))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Check a frame that is sent."""
         book = self.book
-        if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck):
+        if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck | DirectKey):
             book.hops = max(book.hops, frame.hops)
+            if _SECRET.encode() in frame.array:
+                self.world.violated(self, "directs", "one can be read on its way")
         elif isinstance(frame, SignedBatch) or (
             isinstance(frame, SignedRecord) and isinstance(frame.record, Presence)
         ):
@@ -130,6 +134,8 @@ class Asker(Member):
         token = deliver.entries[0][2]
         letters = self.book.letters
         if not 0 < token <= len(letters) or letters[token - 1].sender != (deliver.origin, deliver.epoch):
+            if _SECRET in deliver.entries[0]:
+                self.world.violated(self, "directs", f"{token} came as another's")
             return False  # an adversary sent it
         self.book.got[token, self.run] += 1
         self.book.arrived.add(token)
