@@ -64,7 +64,9 @@ def flushes(size: int, together: int, runs: list[StreamId]) -> Iterator[Flush]:
 
 def opened(path: Path, limit: int = 2**40) -> SqliteStore:
     """The store at *path*."""
-    return SqliteStore(path, StoreOwner(b"network", OWN[0]), StoreLimits(limit, 1e9, 2**18), lambda: START)
+    return SqliteStore(
+        path, StoreOwner(b"network", OWN[0]), StoreLimits(limit, 1e9, 2**18, 2**15), lambda: START
+    )
 
 
 def flushing(folder: Path, size: int, together: int, number: int) -> None:

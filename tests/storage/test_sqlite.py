@@ -29,7 +29,7 @@ from tests.support.stores import (
     open_store,
     size_of,
 )
-from twisted_mesh.core.history.storage import Marks, Restored
+from twisted_mesh.core.history.storage import AuthorMarks, Marks, Restored
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import catalogue as catalogue
@@ -102,7 +102,13 @@ class TestFlushing(StoreCase):
         self.assertIsInstance(closed[0], tuple)
         self.assertIs(opened.restored.marks[0].equivocated, True)
         size = sum(map(size_of, anna + bert))
-        footprint = {"stored_streams": 2, "stored_closed": 1, "stored_batches": 4, "stored_bytes": size}
+        footprint = {
+            "stored_streams": 2,
+            "stored_closed": 1,
+            "stored_authors": 0,
+            "stored_batches": 4,
+            "stored_bytes": size,
+        }
         self.assertEqual(opened.footprint(), footprint)
 
     def test_marks_without_batches_stay(self) -> None:
@@ -250,6 +256,45 @@ class TestClosedStreams(StoreCase):
         self.assertEqual(store.restored.closed, expected[2:])
         store.flush(flush_of())
         self.assertEqual(store.footprint()["stored_closed"], 2)
+
+    def test_of_a_forgotten_stream_nothing_is_kept(self) -> None:
+        store = self.holding(batch_of(ANNA, 1), batch_of(BERT, 1))
+        store.flush(flush_of(closed=[(ANNA, 1)]))
+        store.flush(flush_of(forgotten=[ANNA, BERT, ME]))
+        self.assertEqual(set(store.footprint().values()), {0})
+        self.assertEqual(self.open().restored, Restored([], [], False))
+
+    def test_a_stream_that_was_forgotten_can_begin_anew_or_be_closed_at_once(self) -> None:
+        store = self.holding(batch_of(ANNA, 1), batch_of(ANNA, 2), batch_of(BERT, 1))
+        store.flush(flush_of(batch_of(ANNA, 1), closed=[(BERT, 9)], forgotten=[ANNA, BERT]))
+        self.assertEqual(self.held(store), [1])
+        restored = self.open().restored
+        self.assertEqual((list(restored.marks), restored.closed), ([marks_of(ANNA, 1)], [(BERT, 9)]))
+
+
+class TestAuthors(StoreCase):
+    """Which runs of an author are over."""
+
+    def test_it_is_there_again(self) -> None:
+        authors = AuthorMarks(ANNA[0], 5, 2**62), AuthorMarks(BERT[0], 0, 7)
+        store = self.open()
+        store.flush(flush_of(authors=authors))
+        self.assertEqual(store.footprint()["stored_authors"], 2)
+        store = self.open()
+        self.assertEqual(store.restored.authors, authors)
+        higher = AuthorMarks(ANNA[0], 6, 2**62)
+        store.flush(flush_of(authors=[higher]))
+        self.assertEqual(self.open().restored.authors, (authors[1], higher))
+
+    def test_of_too_many_the_one_stored_longest_ago_is_forgotten(self) -> None:
+        authors = [AuthorMarks(bytes([number]) * 32, number, 0) for number in range(1, 6)]
+        store = self.open(authors_limit=3)
+        for author in (*authors[:4], authors[1], authors[4]):
+            store.flush(flush_of(authors=[author]))
+        self.assertEqual(store.footprint()["stored_authors"], 3)
+        left = (authors[3], authors[1], authors[4])
+        self.assertEqual(self.open(authors_limit=3).restored.authors, left)
+        self.assertEqual(self.open(authors_limit=2).restored.authors, left[1:])
 
 
 class TestReading(StoreCase):

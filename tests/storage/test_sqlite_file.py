@@ -31,10 +31,11 @@ from tests.support.stores import (
     contents,
     flush_of,
     make_version_1,
+    make_version_2,
     marks_of,
     open_store,
 )
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Missing
+from twisted_mesh.core.history.storage import AuthorMarks, BatchOrMissing, Flush, Missing
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import id_of
@@ -276,26 +277,35 @@ class TestOpening(FileCase):
 class TestVersion1(FileCase):
     """A file of version 1, which names no node."""
 
+    number = 1
+
     def setUp(self) -> None:
         super().setUp()
         self.batches = [batch_of(ANNA, first) for first in range(1, 4)]
-        make_version_1(self.path, *self.batches)
+        self.make()
 
-    def test_it_becomes_this_nodes_and_keeps_the_heads(self) -> None:
+    def make(self) -> None:
+        """Make the file, and say what it must hold when it was opened."""
+        make_version_1(self.path, *self.batches)
         # Its batches were signed in another way: only the heads are of use.
-        held = Contents({ANNA: marks_of(ANNA, 3, low=4)}, {ANNA: []}, [(BERT, 5)], True)
+        self.content = Contents({ANNA: marks_of(ANNA, 3, low=4)}, {ANNA: []}, [(BERT, 5)], True, [])
+        self.kept: list[int] = []
+
+    def test_it_becomes_this_nodes_and_keeps_what_is_of_use(self) -> None:
         for _ in range(2):
             store = self.open()
-            self.assertEqual(contents(store), held)
+            self.assertEqual(contents(store), self.content)
             self.check(store)
-        store.flush(flush_of(batch_of(ANNA, 4), settled=True))
+        author = AuthorMarks(BERT[0], 3, 4)
+        store.flush(flush_of(batch_of(ANNA, 4), settled=True, authors=[author]))
         self.close()
         self.assert_refused("name another file, or the identity it was made with", origin=ANNA[0])
-        self.assertEqual(self.held(self.open()), [4])
+        store = self.open()
+        self.assertEqual((self.held(store), store.restored.authors), ([*self.kept, 4], (author,)))
 
     def test_of_another_network_it_is_left_alone(self) -> None:
         self.assert_refused("is of another network", network=b"other")
-        self.assertEqual(self.version(), 1)
+        self.assertEqual(self.version(), self.number)
 
     def test_with_other_tables_it_is_left_alone(self) -> None:
         self.change("CREATE TABLE old (x)")
@@ -328,13 +338,13 @@ class TestVersion1(FileCase):
             self.check(store)
             self.assertEqual(contents(store), held)
             self.close()
-        self.assertEqual(versions, {1, VERSION})
+        self.assertEqual(versions, {self.number, VERSION})
 
     def test_a_disk_that_is_full_leaves_it_as_it_was(self) -> None:
         with room(0):
             error = self.assertRaises(StoreError, self.open)
         self.assertIn("is its disk full, or failing?", str(error))
-        self.assertEqual(self.version(), 1)
+        self.assertEqual(self.version(), self.number)
         with closing(sqlite3.connect(self.path)) as other:
             self.assertEqual(other.execute("SELECT first FROM batch").fetchall(), [(1,), (2,), (3,)])
 
@@ -343,6 +353,17 @@ class TestVersion1(FileCase):
         with closing(sqlite3.connect(self.path)) as other:
             (version,) = other.execute("PRAGMA user_version").fetchone()
         return int(version)
+
+
+class TestVersion2(TestVersion1):
+    """A file of version 2, which does not say which runs of an author are over."""
+
+    number = 2
+
+    def make(self) -> None:
+        make_version_2(self.path, *self.batches)
+        self.content = Contents({ANNA: marks_of(ANNA, 3)}, {ANNA: self.batches}, [(BERT, 5)], True, [])
+        self.kept = [1, 2, 3]
 
 
 class TestTwoStores(FileCase):
@@ -414,7 +435,7 @@ class TestCrashes(FileCase):
 
     def crash_anywhere(self, random: Random) -> None:
         self.path = self.folder / f"history{random.random()}"
-        limits = {"bytes_limit": 60_000, "closed_limit": 3}
+        limits = {"bytes_limit": 60_000, "closed_limit": 3, "authors_limit": 2}
         store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
         names = (self.path, Path(f"{self.path}-wal"))
         copied = 0

@@ -45,7 +45,7 @@ class AnyStore:
         return False
 
     def footprint(self) -> dict[str, int]:
-        return StoreSize(len(self._kept.restored().marks), 0, 0, 0)._asdict()
+        return StoreSize(len(self._kept.restored().marks), 0, 0, 0, 0)._asdict()
 
     def close(self) -> None:
         self.closed = True

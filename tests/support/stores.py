@@ -17,7 +17,15 @@ from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Marks, Missing, StoreLimits, StoreOwner
+from twisted_mesh.core.history.storage import (
+    AuthorMarks,
+    BatchOrMissing,
+    Flush,
+    Marks,
+    Missing,
+    StoreLimits,
+    StoreOwner,
+)
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import SqliteStore
@@ -66,12 +74,14 @@ def flush_of(
     own: tuple[StreamId, int] = (ME, 0),
     settled: bool = False,
     at: int = NOW,
+    forgotten: Sequence[StreamId] = (),
+    authors: Sequence[AuthorMarks] = (),
 ) -> Flush:
     """A flush of *batches* that all came at *at*, with *marks* or those of the batches."""
     if marks is None:
         heads = {(one.batch.origin, one.batch.epoch): one.batch.last for one in batches}
         marks = [marks_of(run, head) for run, head in heads.items()]
-    return Flush([(at, signed) for signed in batches], marks, closed, own, settled)
+    return Flush([(at, signed) for signed in batches], marks, closed, own, settled, forgotten, authors)
 
 
 class Contents(NamedTuple):
@@ -81,6 +91,7 @@ class Contents(NamedTuple):
     batches: dict[StreamId, list[SignedBatch]]
     closed: list[tuple[StreamId, int]]
     settled: bool
+    authors: list[AuthorMarks]
 
 
 def open_store(
@@ -91,10 +102,11 @@ def open_store(
     bytes_limit: int = 2**40,
     seconds_limit: float = 1e9,
     closed_limit: int = 1000,
+    authors_limit: int = 1000,
     wall_ms: Callable[[], int] = lambda: NOW,
 ) -> SqliteStore:
     """Open a store without limits, unless *options* has some."""
-    limits = StoreLimits(bytes_limit, seconds_limit, closed_limit)
+    limits = StoreLimits(bytes_limit, seconds_limit, closed_limit, authors_limit)
     return SqliteStore(str(path), StoreOwner(network, origin), limits, wall_ms)
 
 
@@ -140,20 +152,66 @@ TABLES_OF_VERSION_1 = (
 )
 
 
+#: The tables of a history file of version 2, as programs of that version made them.
+TABLES_OF_VERSION_2 = (
+    """CREATE TABLE about (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    network BLOB NOT NULL,
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
+)""",
+    """CREATE TABLE stream (
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
+    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
+    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
+    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
+    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
+    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
+    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
+    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
+    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
+    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
+    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
+    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
+    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),
+    introducer TEXT CHECK (typeof(introducer) IN ('text', 'null')),
+    PRIMARY KEY (origin, epoch)
+) WITHOUT ROWID""",
+    *TABLES_OF_VERSION_1[2:],
+)
+
+
 def make_version_1(path: object, *batches: SignedBatch) -> None:
     """Make a history file of version 1 that holds *batches* of one run, and the closed run of BERT."""
+    _make_file(path, 1, TABLES_OF_VERSION_1, (1, NETWORK, 1), (), *batches)
+
+
+def make_version_2(path: object, *batches: SignedBatch) -> None:
+    """Make a history file of version 2 that holds *batches* of one run, and the closed run of BERT."""
+    _make_file(path, 2, TABLES_OF_VERSION_2, (1, NETWORK, ME[0], 1), (b"", None), *batches)
+
+
+def _make_file(
+    path: object,
+    version: int,
+    tables: Sequence[str],
+    about: tuple[object, ...],
+    added: tuple[object, ...],
+    *batches: SignedBatch,
+) -> None:
     run = (batches[0].batch.origin, batches[0].batch.epoch)
     payloads = [codec.encode(signed)[4:] for signed in batches]
     cost = sum(len(payload) + ROW_BYTES for payload in payloads)
     head = batches[-1].batch.last
+    stream = (*run, 1, head, 1, 0, 0, 0, 1, len(batches), cost, NOW, NOW, *added)
     with closing(sqlite3.connect(str(path), isolation_level=None)) as database:
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("PRAGMA application_id = 0x6D657368")
-        database.execute("PRAGMA user_version = 1")
-        for statement in TABLES_OF_VERSION_1:
+        database.execute(f"PRAGMA user_version = {version}")
+        for statement in tables:
             database.execute(statement)
-        database.execute("INSERT INTO about VALUES (1, ?, 1)", (NETWORK,))
-        stream = (*run, 1, head, 1, 0, 0, 0, 1, len(batches), cost, NOW, NOW)
+        database.execute(f"INSERT INTO about VALUES ({', '.join('?' * len(about))})", about)
         database.execute(f"INSERT INTO stream VALUES ({', '.join('?' * len(stream))})", stream)
         for signed, payload in zip(batches, payloads, strict=True):
             row = (1, signed.batch.first, signed.batch.last, NOW, crc32(payload), payload)
@@ -173,7 +231,7 @@ def contents(store: SqliteStore) -> Contents:
     restored = store.restored
     marks = {one.run: one for one in restored.marks}
     batches = {run: batches_in(store.read(run, 1, ALL, 2**40)) for run in marks}
-    return Contents(marks, batches, list(restored.closed), restored.settled)
+    return Contents(marks, batches, list(restored.closed), restored.settled, list(restored.authors))
 
 
 @dataclass
@@ -191,20 +249,34 @@ class Model:
     """A slow store in a dict, which keeps the promises of a store."""
 
     def __init__(
-        self, bytes_limit: int = 2**40, seconds_limit: float = 1e9, closed_limit: int = 1000
+        self,
+        bytes_limit: int = 2**40,
+        seconds_limit: float = 1e9,
+        closed_limit: int = 1000,
+        authors_limit: int = 1000,
     ) -> None:
         self.limits = {
             "bytes_limit": bytes_limit,
             "seconds_limit": seconds_limit,
             "closed_limit": closed_limit,
+            "authors_limit": authors_limit,
         }
         self.streams: dict[StreamId, _Stored] = {}
         self.closed: dict[StreamId, int] = {}
+        self.authors: dict[bytes, AuthorMarks] = {}
         self.settled = False
 
     def flush(self, flush: Flush, now: int) -> dict[StreamId, int]:
         """Store *flush*; return the lows that the store must tell."""
+        for run in flush.forgotten:
+            self.streams.pop(run, None)
+            self.closed.pop(run, None)
         told = {run: stored.low for run, stored in self.streams.items()}
+        for author in flush.authors:
+            self.authors.pop(author.origin, None)
+            self.authors[author.origin] = author
+        for origin in list(self.authors)[: -int(self.limits["authors_limit"])]:
+            del self.authors[origin]
         for run, head in flush.closed:
             self.streams.pop(run, None)
             self.closed.pop(run, None)
@@ -242,6 +314,7 @@ class Model:
             {run: [signed for _, signed in stored.rows] for run, stored in self.streams.items()},
             list(self.closed.items()),
             self.settled,
+            list(self.authors.values()),
         )
 
     def first_since(self, run: StreamId, at: float) -> int | None:
@@ -255,6 +328,7 @@ class Model:
         return {
             "stored_streams": len(self.streams),
             "stored_closed": len(self.closed),
+            "stored_authors": len(self.authors),
             "stored_batches": sum(len(stored.rows) for stored in self.streams.values()),
             "stored_bytes": sum(stored.size for stored in self.streams.values()),
         }
@@ -315,13 +389,17 @@ class Script:
         batches: list[tuple[int, SignedBatch]] = []
         changed: dict[StreamId, None] = {}
         closed: list[tuple[StreamId, int]] = []
+        forgotten: list[StreamId] = []
         for _ in range(random.randrange(6)):
             run = random.choice(self._runs)
-            if run in dict(closed):
+            if run in dict(closed) or run in forgotten:
                 continue
             step = random.random()
             if run in self._open and run not in changed and run != ME and step < 0.12:
                 marks = self._open.pop(run)
+                if step < 0.04:
+                    forgotten.append(run)
+                    continue
                 self._closed[run] = marks.head
                 closed.append((run, marks.head))
                 continue
@@ -336,7 +414,12 @@ class Script:
             self._own_taken = random.randint(self._own_taken, self._open[ME].head)
         introducers = (None, None, "192.0.2.1", "192.0.2.2")
         marks = [self._open[run]._replace(introducer=random.choice(introducers)) for run in changed]
-        return Flush(batches, marks, closed, (ME, self._own_taken), self._settled)
+        authors = [
+            AuthorMarks(run[0], random.randrange(9), random.randrange(9))
+            for run in random.sample(self._runs, random.choice((0, 0, 1)))
+        ]
+        own = (ME, self._own_taken)
+        return Flush(batches, marks, closed, own, self._settled, forgotten, authors)
 
     def lows(self, lows: Sequence[tuple[StreamId, int]]) -> None:
         """Take in the lows that a flush told; some come too late for the next flush."""

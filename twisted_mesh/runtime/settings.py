@@ -111,7 +111,8 @@ class Settings:
             return None
         config = self.config
         owner = StoreOwner(self.network.id_with(self.policy.mode), self.identity.origin)
-        limits = StoreLimits(config.store_bytes, config.store_seconds, config.closed_streams)
+        authors = config.floors_limit + config.ended_limit
+        limits = StoreLimits(config.store_bytes, config.store_seconds, config.closed_streams, authors)
         return SqliteStore(self._history, owner, limits, lambda: int(self.wall_clock() * 1000))
 
     def new_run(self, above: int, address: Address | None) -> LocalNode:

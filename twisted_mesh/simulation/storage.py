@@ -16,7 +16,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Marks, Restored
+from twisted_mesh.core.history.storage import AuthorMarks, BatchOrMissing, Flush, Flushed, Marks, Restored
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -51,20 +51,26 @@ class SimStore:
         self._batches: dict[StreamId, dict[int, tuple[int, SignedBatch]]] = {}
         self._marks: dict[StreamId, Marks] = {}
         self._closed: dict[StreamId, int] = {}
+        self._authors: dict[bytes, AuthorMarks] = {}
         self._settled = False
         self._now = 0.0
 
     def restored(self) -> Restored:
         """The stored values with which a new run begins."""
-        return Restored(list(self._marks.values()), list(self._closed.items()), self._settled)
+        authors = tuple(self._authors.values())
+        return Restored(list(self._marks.values()), list(self._closed.items()), self._settled, authors)
 
     def flush(self, flush: Flush, now: float) -> Flushed:
         """Store all of *flush*, and delete the batches that are too old."""
         self._now = now
-        for run, head in flush.closed:
+        for run in (*flush.forgotten, *(run for run, _ in flush.closed)):
             self._batches.pop(run, None)
             self._marks.pop(run, None)
-            self._closed[run] = head
+            self._closed.pop(run, None)
+        self._closed.update(flush.closed)
+        for marks_of_author in flush.authors:
+            self._authors.pop(marks_of_author.origin, None)
+            self._authors[marks_of_author.origin] = marks_of_author
         for came, signed in flush.batches:
             run = (signed.batch.origin, signed.batch.epoch)
             self._batches.setdefault(run, {})[signed.batch.first] = (came, signed)

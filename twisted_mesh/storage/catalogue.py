@@ -19,7 +19,7 @@ import msgspec
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, reduced
-from twisted_mesh.core.history.storage import Flush, Marks, Restored, StoreLimits, StoreSize
+from twisted_mesh.core.history.storage import AuthorMarks, Flush, Marks, Restored, StoreLimits, StoreSize
 from twisted_mesh.storage.sqlite_file import numbers
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import PackedHeader, SignedBatch
@@ -144,10 +144,11 @@ class Catalogue:
         self._batches = sum(entry.batches for entry in entries)
         self._bytes = sum(entry.bytes for entry in entries)
         (self._closed,) = database.execute("SELECT count(*) FROM closed").fetchone()
+        (self._authors,) = database.execute("SELECT count(*) FROM author").fetchone()
         (self._settled,) = database.execute("SELECT settled FROM about").fetchone()
 
     def size(self) -> StoreSize:
-        return StoreSize(len(self._entries), self._closed, self._batches, self._bytes)
+        return StoreSize(len(self._entries), self._closed, self._authors, self._batches, self._bytes)
 
     def restored(self) -> Restored:
         """The values with which a node that opens the history begins."""
@@ -161,7 +162,9 @@ class Catalogue:
         ]
         rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
         closed = [((origin, epoch), head) for origin, epoch, head in rows[-self._limits.closed :]]
-        return Restored(marks, closed, bool(self._settled))
+        rows = self._database.execute("SELECT origin, floor, ended FROM author ORDER BY id").fetchall()
+        authors = tuple(AuthorMarks(*row) for row in rows[-self._limits.authors :])
+        return Restored(marks, closed, bool(self._settled), authors)
 
     def is_overdue(self, now: int) -> bool:
         """Whether a batch is too old at *now*, in milliseconds since 1970."""
@@ -178,8 +181,12 @@ class Catalogue:
         self._known_lows = {}
         self._rows = []
         self._may_give_up = _MOST_GIVEN_UP
+        for run in flush.forgotten:
+            self._forget(run)
         for run, head in flush.closed:
             self._close(run, head)
+        for marks_of_author in flush.authors:
+            self._mark_author(marks_of_author)
         for marks in flush.marks:
             self._mark(marks)
         closed = {run for run, _ in flush.closed}
@@ -194,15 +201,23 @@ class Catalogue:
         if flush.settled != self._settled:
             self._database.execute("UPDATE about SET settled = ?", (flush.settled,))
             self._settled = flush.settled
-        self._limit_closed()
+        self._limit_rows()
         return self._write_streams()
 
     def _close(self, run: StreamId, head: int) -> None:
-        if (entry := self._entries.get(run)) is not None:
-            self._drop(entry)
-        self._forget_closed(run)  # so that its new row is the newest
+        self._forget(run)  # so that its new row is the newest
         self._database.execute("INSERT INTO closed VALUES (NULL, ?, ?, ?)", (*run, head))
         self._closed += 1
+
+    def _forget(self, run: StreamId) -> None:
+        if (entry := self._entries.get(run)) is not None:
+            self._drop(entry)
+        self._forget_closed(run)
+
+    def _mark_author(self, marks: AuthorMarks) -> None:
+        deleted = self._database.execute("DELETE FROM author WHERE origin = ?", (marks.origin,)).rowcount
+        self._database.execute("INSERT INTO author VALUES (NULL, ?, ?, ?)", marks)
+        self._authors += 1 - deleted
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.run]
@@ -215,13 +230,16 @@ class Catalogue:
             "DELETE FROM closed WHERE origin = ? AND epoch = ?", run
         ).rowcount
 
-    def _limit_closed(self) -> None:
-        beyond = self._closed - self._limits.closed
-        if beyond > 0:
-            self._database.execute(
-                "DELETE FROM closed WHERE id IN (SELECT id FROM closed ORDER BY id LIMIT ?)", (beyond,)
-            )
-            self._closed -= beyond
+    def _limit_rows(self) -> None:
+        """Delete the oldest closed heads and authors beyond the limits."""
+        self._closed -= self._delete_oldest("closed", self._closed - self._limits.closed)
+        self._authors -= self._delete_oldest("author", self._authors - self._limits.authors)
+
+    def _delete_oldest(self, table: str, number: int) -> int:
+        if number <= 0:
+            return 0
+        oldest = f"SELECT id FROM {table} ORDER BY id LIMIT ?"
+        return self._database.execute(f"DELETE FROM {table} WHERE id IN ({oldest})", (number,)).rowcount
 
     def _mark(self, marks: Marks) -> None:
         entry = self._entries.get(marks.run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-VERSION: Final = 2
+VERSION: Final = 3
 APPLICATION: Final = 0x6D657368  # the application_id of the file: "mesh" in ASCII
 
 #: This text is compared with the text in the file, to find out whether the tables are others.  Batches are
@@ -54,6 +54,12 @@ SCHEMA: Final = (
     head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
     UNIQUE (origin, epoch)
 )""",
+    """CREATE TABLE author (
+    id INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL UNIQUE CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    floor INTEGER NOT NULL CHECK (typeof(floor) = 'integer' AND floor >= 0),
+    ended INTEGER NOT NULL CHECK (typeof(ended) = 'integer' AND ended >= 0)
+)""",
 )
 
 
@@ -74,13 +80,15 @@ _ABOUT_1: Final = """CREATE TABLE about (
     network BLOB NOT NULL,
     settled INTEGER NOT NULL CHECK (settled IN (0, 1))
 )"""
+_SCHEMA_2: Final = SCHEMA[:5]  # version 3 has the table of authors besides
 _OF_VERSION_2: Final = ("    header ", "    introducer ")  # columns of stream that version 1 lacks
 _STREAM_1: Final = "\n".join(line for line in SCHEMA[1].split("\n") if not line.startswith(_OF_VERSION_2))
 #: The batches of version 1 are deleted, since no node can verify their signatures any more.  The heads
 #: stay, so that no message is delivered twice; messages that were not taken are told as a gap.
 EARLIER: Final = {
+    2: Version(_SCHEMA_2, (SCHEMA[5],)),
     1: Version(
-        (_ABOUT_1, _STREAM_1, *SCHEMA[2:]),
+        (_ABOUT_1, _STREAM_1, *_SCHEMA_2[2:]),
         (
             "CREATE TABLE old AS SELECT * FROM about",
             "DROP TABLE about",

@@ -12,7 +12,15 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import read
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Marks, Missing, Restored
+from twisted_mesh.core.history.storage import (
+    AuthorMarks,
+    BatchOrMissing,
+    Flush,
+    Flushed,
+    Marks,
+    Missing,
+    Restored,
+)
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore, to_ms
 from twisted_mesh.wire import codec
@@ -153,6 +161,44 @@ class TestFlush(ChangesTestCase):
         closed = [run[0] for run, _ in self.store.restored().closed]
         self.assertEqual(closed, runs[13:18])
 
+    def test_what_is_forgotten_of_too_many_closed_streams_is_forgotten_there(self) -> None:
+        self.make(SimStore(), closed_streams=2)
+        for name in ("anna", "bert"):
+            self.take(1, name=name)
+            self.history.discard((origin_of(name), 1))
+        self.flush()
+        self.take(1, name="cleo")
+        self.history.discard((origin_of("cleo"), 1))
+        list(self.history.evict(ME, 0, 0))
+        self.begin()
+        self.changes.failed(self.history.get)
+        flush = self.flush()
+        self.assertEqual((flush.closed, flush.forgotten), ([((origin_of("cleo"), 1), 1)], (ANNA,)))
+        self.assertEqual([run for run, _ in self.store.restored().closed], [BERT, (origin_of("cleo"), 1)])
+
+    def test_a_head_that_is_forgotten_while_a_flush_fails_is_not_stored(self) -> None:
+        self.make(SimStore(), closed_streams=2)
+        for name in ("anna", "bert", "cleo"):
+            if name == "cleo":
+                self.begin()
+            self.take(1, name=name)
+            self.history.discard((origin_of(name), 1))
+        list(self.history.evict(ME, 0, 0))
+        self.changes.failed(self.history.get)
+        self.assertEqual(self.flush().closed, [(BERT, 1), ((origin_of("cleo"), 1), 1)])
+
+    def test_authors_wait_for_a_store_that_is_full_within_bounds(self) -> None:
+        self.make(SimStore(), floors_limit=2, ended_limit=1)
+        for number in range(20):
+            list(self.history.raise_floor(origin_of(str(number)), 5))
+            if number % 3 == 0:
+                self.begin()
+                self.changes.failed(self.history.get)
+            self.assertLessEqual(len(self.changes), 3)
+        self.flush()
+        authors = [marks.origin for marks in self.store.restored().authors]
+        self.assertEqual(authors, [origin_of(str(number)) for number in (17, 18, 19)])
+
     def test_that_a_node_has_a_base_is_stored_though_nothing_else_is(self) -> None:
         self.settled = True
         self.assertEqual(self.flush(), Flush([], [], [], (ME, 0), True))
@@ -263,6 +309,20 @@ class TestRestart(ChangesTestCase):
         self.assertEqual(self.served(1, 9), [(1, 2), (3, 3), (4, 4)])
         self.assertEqual(self.served(2, 3), [(1, 2), (3, 3)])
         self.assertEqual(self.served(4, 4), [(4, 4)])
+
+    def test_ended_and_void_runs_are_known_still(self) -> None:
+        self.history.past.joined({ANNA[0]: 5, BERT[0]: 6})
+        list(self.history.raise_floor(ANNA[0], 3))
+        flush = self.flush()
+        self.assertEqual(flush.authors, (AuthorMarks(BERT[0], 0, 6), AuthorMarks(ANNA[0], 3, 5)))
+        list(self.history.raise_floor(ANNA[0], 3))  # it is named with each record
+        self.assertIsNone(self.begin())
+        self.restart()
+        past = self.history.past
+        self.assertEqual([past.is_void((ANNA[0], epoch)) for epoch in (2, 3)], [True, False])
+        self.assertEqual([past.had_ended((BERT[0], epoch)) for epoch in (5, 6)], [True, False])
+        self.assertEqual(self.history.add(batch("anna", 1, epoch=4), 0.0), [])
+        self.assertEqual(self.flush().authors, ())
 
     def test_an_empty_store_restores_nothing(self) -> None:
         self.assertEqual(self.store.restored(), Restored([], [], False))

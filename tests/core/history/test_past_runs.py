@@ -9,6 +9,7 @@ from tests.core.network import origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.history.past_runs import PastRuns
+from twisted_mesh.core.history.storage import AuthorMarks, Restored
 from twisted_mesh.identity import MOST_CLAIMED
 
 NAME = ANNA[0]
@@ -137,7 +138,7 @@ class TestClosed(PastRunsCase):
         self.assertIsNone(self.past.crowded)
 
     def test_it_begins_with_those_that_a_store_held(self) -> None:
-        self.past.restore([((NAME, 3), 2), (BERT, 8)])
+        self.past.restore(Restored(closed=[((NAME, 3), 2), (BERT, 8)]))
         self.assertEqual((self.past.head((NAME, 3)), self.past.head(BERT)), (2, 8))
         self.assertEqual(list(self.past.closed_from(ANNA)), [((NAME, 3), 2)])
 
@@ -159,6 +160,16 @@ class TestVoid(PastRunsCase):
         voids = [self.past.is_void((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
         self.assertEqual((voids, self.past.footprint()["floors"]), ([True, False, True], 2))
 
+    def test_after_a_restart_they_are_void_still(self) -> None:
+        self.make(floors_limit=2)
+        self.past.restore(
+            Restored(authors=[AuthorMarks(origin_of(name), 5, 0) for name in ("anna", "bert", "cleo")])
+        )
+        self.assertEqual(
+            [self.past.is_void((origin_of(name), 4)) for name in ("anna", "bert", "cleo")],
+            [False, True, True],
+        )
+
 
 class TestEnded(PastRunsCase):
     """Runs that had ended before this node joined are not delivered here."""
@@ -176,3 +187,9 @@ class TestEnded(PastRunsCase):
         ended = [self.past.had_ended((origin_of(name), 4)) for name in ("anna", "bert", "cleo")]
         self.assertEqual((ended, self.past.footprint()["ended_authors"]), ([True, True, False], 2))
         self.assertTrue(self.past.had_ended((NAME, 6)))
+
+    def test_after_a_restart_they_had_ended_still(self) -> None:
+        self.make(ended_limit=1)
+        self.past.restore(Restored(authors=[AuthorMarks(NAME, 0, 5), AuthorMarks(BERT[0], 3, 5)]))
+        self.assertEqual([self.past.had_ended((origin, 4)) for origin in (NAME, BERT[0])], [True, False])
+        self.assertTrue(self.past.is_void((BERT[0], 2)))

@@ -13,7 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Missing, StoredBatches
+from twisted_mesh.core.history.storage import (
+    AuthorMarks,
+    BatchOrMissing,
+    Flush,
+    Flushed,
+    Missing,
+    StoredBatches,
+)
 from twisted_mesh.core.history.stream import Stream
 
 Streams = Callable[[StreamId], Stream | None]
@@ -60,12 +67,15 @@ class Changes:
         self.storage = Reading(storage)
         self._changed: dict[StreamId, None] = {}
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the heads, the oldest first
+        self._forgotten: OrderedDict[StreamId, None] = OrderedDict()  # the oldest first
+        self._authors: OrderedDict[bytes, AuthorMarks] = OrderedDict()  # by origin, the oldest first
         self.settled = False
         self._flushing: Flush | None = None
 
     def __len__(self) -> int:
-        """The number of streams whose changes are not stored."""
-        return len(self._changed) + len(self._closed) + len(self.storage.missed)
+        """The number of streams and authors whose changes are not stored."""
+        streams = len(self._changed) + len(self._closed) + len(self._forgotten) + len(self.storage.missed)
+        return streams + len(self._authors)
 
     def changed(self, run: StreamId) -> None:
         """Note that something of *run* is to be stored."""
@@ -73,11 +83,26 @@ class Changes:
         self._closed.pop(run, None)
 
     def closed(self, run: StreamId, head: int, most: int) -> None:
-        """Note that of *run* only the *head* is kept.  If *most* heads are exceeded, forget the oldest."""
+        """Note that of *run* only the *head* is kept.
+
+        Of more than *most* closed and forgotten runs that are not stored, the oldest is passed over.
+        """
         self._changed.pop(run, None)
         self._closed[run] = head
-        while len(self._closed) > most:
-            self._closed.popitem(last=False)
+        self._limit_closed(most)
+
+    def forgotten(self, run: StreamId, most: int) -> None:
+        """Note that nothing of *run*, a closed one, is kept; *most* is as for :meth:`closed`."""
+        self._closed.pop(run, None)
+        self._forgotten[run] = None
+        self._limit_closed(most)
+
+    def author(self, marks: AuthorMarks, most: int) -> None:
+        """Note which runs of an author are over; of more than *most* authors the oldest is passed over."""
+        self._authors[marks.origin] = marks
+        self._authors.move_to_end(marks.origin)
+        while len(self._authors) > most:
+            self._authors.popitem(last=False)
 
     def flush(
         self,
@@ -109,8 +134,10 @@ class Changes:
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
             marks.append(stream.marks(_taken(stream, own)))
-        flush = Flush(batches, marks, list(self._closed.items()), own, settled)
-        self._flushing, self._changed, self._closed = flush, unsettled, OrderedDict()
+        past = tuple(self._forgotten), tuple(self._authors.values())
+        flush = Flush(batches, marks, list(self._closed.items()), own, settled, *past)
+        self._flushing, self._changed = flush, unsettled
+        self._closed, self._forgotten, self._authors = OrderedDict(), OrderedDict(), OrderedDict()
         return flush
 
     def stored(self, flushed: Flushed, streams: Streams) -> None:
@@ -133,9 +160,13 @@ class Changes:
         since, self._closed = self._closed, OrderedDict(flush.closed)
         for run in self._changed:
             self._closed.pop(run, None)
+        for run in self._forgotten:
+            self._closed.pop(run, None)
         for run, head in since.items():
             self._closed.pop(run, None)  # so that it is the newest
             self._closed[run] = head
+        self._forgotten = OrderedDict.fromkeys([*flush.forgotten, *self._forgotten])
+        self._authors = OrderedDict({marks.origin: marks for marks in flush.authors}) | self._authors
         for marks in flush.marks:
             if (stream := streams(marks.run)) is not None:
                 stream.storing = stream.stored
@@ -148,6 +179,10 @@ class Changes:
             if (stream := streams(run)) is not None and stream.low <= last:
                 stream.begin_behind(last)
                 self._changed[run] = None
+
+    def _limit_closed(self, most: int) -> None:
+        while len(self._closed) + len(self._forgotten) > most:
+            (self._forgotten or self._closed).popitem(last=False)
 
     def _end(self) -> Flush:
         flush, self._flushing = self._flushing, None

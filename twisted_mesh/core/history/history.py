@@ -46,7 +46,7 @@ class History:
         self._config = config
         self._changes = changes
         self.authors = Authors(config)
-        self.past = PastRuns(config, self.authors)
+        self.past = PastRuns(config, self.authors, changes)
         self._storage = None if changes is None else changes.storage
         self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
         self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
@@ -124,7 +124,7 @@ class History:
                 stream.header = codec.unpack_header(marks.header)
             if marks.run[0] == origin:
                 stream.base = marks.taken
-        self.past.restore(restored.closed)
+        self.past.restore(restored)
 
     def accepted_of_earlier(self, run: StreamId, sequence: int) -> None:
         """Note that a neighbour has all messages up to *sequence* of *run*, an earlier run of this node."""
@@ -417,8 +417,6 @@ class History:
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
         self.past.close(stream.run, head, stream.introducer, signed=stream.signed > 0)
-        if self._changes is not None:
-            self._changes.closed(stream.run, head, self._config.closed_streams)
 
     def _forget_lowest(self, origin: bytes, own: StreamId) -> Iterator[Skip]:
         """Forget the lowest closed runs of *origin*, which has too many; lower open runs are closed first.

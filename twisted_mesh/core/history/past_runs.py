@@ -6,19 +6,22 @@ never delivered here.  Each table is bounded.  If too many runs of one author ar
 the lowest, and raises the author's floor above it; else its messages could be delivered again.  If too many
 runs of all authors are closed, those of new authors (:mod:`~twisted_mesh.core.authors`) are forgotten
 first, of the site that introduced most: an attacker can make up authors, and would push out all others.
+All of that is stored, too, if there is a store.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.changes import Changes
+from twisted_mesh.core.history.storage import AuthorMarks, Restored
 from twisted_mesh.identity import MOST_CLAIMED
 
 _SLACK: Final = (
@@ -29,9 +32,11 @@ _SLACK: Final = (
 class PastRuns:
     """What a node remembers of the runs of which it holds no message."""
 
-    def __init__(self, config: MeshConfig, authors: Authors) -> None:
+    def __init__(self, config: MeshConfig, authors: Authors, changes: Changes | None = None) -> None:
+        """:param changes: gathers what is to be stored; without it everything is in memory alone."""
         self._config = config
         self._authors = authors
+        self._changes = changes
         self._closed: dict[StreamId, tuple[int, str | None]] = {}  # the head, and the author's introducer
         #: The closed runs by their authors' introducer, those closed first at the front.
         self._introduced: dict[str | None, OrderedDict[StreamId, None]] = {}
@@ -76,6 +81,8 @@ class PastRuns:
             insort(epochs, epoch)
             if len(epochs) > self._config.closed_runs:
                 self._crowded[origin] = None
+        if self._changes is not None:
+            self._changes.closed(run, head, self._config.closed_streams)
 
     def keep_within_limit(self, now: float) -> None:
         """If there are more than ``closed_streams`` heads, forget some: of new authors before known ones.
@@ -110,10 +117,13 @@ class PastRuns:
         self._uncount(run)
         return self._drop(run)
 
-    def restore(self, closed: Iterable[tuple[StreamId, int]]) -> None:
-        """Begin with the *closed* runs and heads that a store held."""
-        for run, head in closed:
+    def restore(self, restored: Restored) -> None:
+        """Begin with what a store held.  The authors of all closed runs in it count as known."""
+        for run, head in restored.closed:
             self._keep(run, head, None)
+        for marks in restored.authors:
+            self._raise_floor(marks.origin, marks.floor)
+            self._note_ended(marks.origin, marks.ended)
 
     @property
     def crowded(self) -> bytes | None:
@@ -132,6 +142,7 @@ class PastRuns:
         """Forget the lowest closed run of *origin*; return its epoch."""
         lowest = self._closed_of[origin][0]
         self.reopen((origin, lowest))
+        self._tell_forgotten((origin, lowest))
         return lowest
 
     # ── void and ended runs ─────────────────────────────────────────────────────────
@@ -145,14 +156,10 @@ class PastRuns:
 
         Of more than ``floors_limit`` authors, the one whose floor came longest ago is forgotten.
         """
-        if not floor:
-            return False
-        known = self._floors.get(origin, 0)
-        self._floors[origin] = max(floor, known)
-        self._floors.move_to_end(origin)
-        if len(self._floors) > self._config.floors_limit:
-            self._floors.popitem(last=False)
-        return floor > known
+        is_higher = self._raise_floor(origin, floor)
+        if is_higher:
+            self._tell_author(origin)
+        return is_higher
 
     def joined(self, newest: Mapping[bytes, int]) -> None:
         """Note which runs had ended before this node joined: those of each author below its *newest* epoch.
@@ -160,8 +167,8 @@ class PastRuns:
         They are remembered of the first ``ended_limit`` authors.
         """
         for origin, epoch in newest.items():
-            if origin in self._ended or len(self._ended) < self._config.ended_limit:
-                self._ended[origin] = max(epoch, self._ended.get(origin, 0))
+            if self._note_ended(origin, epoch):
+                self._tell_author(origin)
 
     def had_ended(self, run: StreamId) -> bool:
         """Whether *run* had ended before this node joined."""
@@ -177,6 +184,33 @@ class PastRuns:
             "ended_authors": len(self._ended),
             "floors": len(self._floors),
         }
+
+    def _raise_floor(self, origin: bytes, floor: int) -> bool:
+        if not floor:
+            return False
+        known = self._floors.get(origin, 0)
+        self._floors[origin] = max(floor, known)
+        self._floors.move_to_end(origin)
+        if len(self._floors) > self._config.floors_limit:
+            self._floors.popitem(last=False)
+        return floor > known
+
+    def _note_ended(self, origin: bytes, epoch: int) -> bool:
+        known = self._ended.get(origin, 0)
+        has_room = origin in self._ended or len(self._ended) < self._config.ended_limit
+        if epoch > known and has_room:
+            self._ended[origin] = epoch
+            return True
+        return False
+
+    def _tell_author(self, origin: bytes) -> None:
+        if self._changes is not None:
+            marks = AuthorMarks(origin, self._floors.get(origin, 0), self._ended.get(origin, 0))
+            self._changes.author(marks, self._config.floors_limit + self._config.ended_limit)
+
+    def _tell_forgotten(self, run: StreamId) -> None:
+        if self._changes is not None:
+            self._changes.forgotten(run, self._config.closed_streams)
 
     def _keep(self, run: StreamId, head: int, introducer: str | None) -> None:
         origin, epoch = run
@@ -198,6 +232,7 @@ class PastRuns:
 
     def _forget(self, run: StreamId) -> None:
         self.reopen(run)
+        self._tell_forgotten(run)
         if self._newest_closed.get(run[0]) == run[1]:
             del self._newest_closed[run[0]]
 

@@ -30,11 +30,14 @@ class StoreLimits(NamedTuple):
         (:mod:`~twisted_mesh.core.history.eviction`).
     :ivar seconds: how long a batch is kept after it came, by this host's clock.
     :ivar closed: heads of closed streams; if there are more, the oldest is forgotten.
+    :ivar authors: authors of which some runs are over; if there are more, the one stored longest ago is
+        forgotten.
     """
 
     bytes: int
     seconds: float
     closed: int
+    authors: int
 
 
 class StoreSize(NamedTuple):
@@ -42,6 +45,7 @@ class StoreSize(NamedTuple):
 
     stored_streams: int
     stored_closed: int
+    stored_authors: int
     stored_batches: int
     stored_bytes: int
 
@@ -73,6 +77,18 @@ class Marks(NamedTuple):
     introducer: str | None = None
 
 
+class AuthorMarks(NamedTuple):
+    """Which runs of one author are over (:mod:`~twisted_mesh.core.history.past_runs`).
+
+    :ivar floor: no message of lower epochs is taken.
+    :ivar ended: lower epochs had ended before this node joined, and are never delivered here.
+    """
+
+    origin: bytes
+    floor: int
+    ended: int
+
+
 class Flush(NamedTuple):
     """The changes that a store is to store, all of them or none.
 
@@ -85,6 +101,9 @@ class Flush(NamedTuple):
     :ivar own: this node's own stream, and the last message of it that a neighbour has; the store never
         gives up later ones.
     :ivar settled: whether the node has a base.
+    :ivar forgotten: streams of which nothing is kept, not even the head.  A stream that is also in *marks*
+        or *closed* begins anew.
+    :ivar authors: of every author whose marks changed.
     """
 
     batches: Sequence[tuple[int, SignedBatch]]
@@ -92,6 +111,8 @@ class Flush(NamedTuple):
     closed: Sequence[tuple[StreamId, int]]
     own: tuple[StreamId, int]
     settled: bool
+    forgotten: Sequence[StreamId] = ()
+    authors: Sequence[AuthorMarks] = ()
 
 
 class Flushed(NamedTuple):
@@ -112,11 +133,15 @@ class Untaken(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """The content of a store when it was opened; *closed* begins with the stream closed first."""
+    """The content of a store when it was opened.
+
+    *closed* begins with the stream closed first, and *authors* with the author stored longest ago.
+    """
 
     marks: Sequence[Marks] = ()
     closed: Sequence[tuple[StreamId, int]] = ()
     settled: bool = False
+    authors: Sequence[AuthorMarks] = ()
 
     def untaken(self, origin: bytes) -> Iterator[Untaken]:
         """The messages that the application still has to take; those of this node, *origin*, are not."""
