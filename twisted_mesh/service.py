@@ -72,7 +72,7 @@ class MeshService(Service, Listeners):
     :param encryption: ``"SSL"`` (TLS 1.3) or ``"Plaintext"``.
     :param identity: the node's key; None makes a key for this process.
     :param out_addr: (host, port) that others can dial, with '' as host for the LAN address; None for the
-        addresses on which the node listens.
+        addresses on which the node listens.  The node looks up a name itself, and tells its IP address.
     :param trust: who may join, such as ``Trust.secret("mesh.secret")``; None for everybody.
     :param history: file for sent and received messages, with which the node goes on after a restart; None
         keeps them in memory only.  A relative path starts in the present directory.
@@ -173,7 +173,10 @@ class MeshService(Service, Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) that others are told to dial; None if there is no address that they can reach."""
+        """(host, port) that others are told to dial; None if there is no address that they can reach.
+
+        If the application gave a name, the result has the name, and others are told its IP address.
+        """
         return told_address(self.addresses, self._out_addr)
 
     @property

@@ -15,7 +15,6 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.meshcase import PORT, MeshCase, Raw
 from tests.support.named import NamedReactor, Table
-from tests.support.processes import eventually
 from twisted_mesh.addressing import names
 from twisted_mesh.addressing.names import ADDRESSES_MOST, Lookup, Names
 from twisted_mesh.config import MeshConfig
@@ -104,24 +103,6 @@ class TestAllAddressesInTurn(NamedCase):
         self.assertEqual(dict(a.routing_table), {})
         self.network.advance(3)
         self.assertEqual(list(a.routing_table), [b.id])
-
-    def test_members_that_tell_one_name(self) -> None:
-        b, c = self.chain(2, overlay=True, out_addr=(NAME, PORT))
-        a = self.named(b, c, overlay=True)
-        a.connect(self.host(c), PORT)
-        self.network.advance(10)
-        self.assertEqual(set(a.routing_table), {b.id, c.id})
-
-    def test_a_told_name_behind_which_the_node_is_not_is_left_alone(self) -> None:
-        b = self.node(overlay=True)
-        c = self.node(overlay=True, out_addr=(NAME, PORT))
-        self.link((c, b))
-        a = self.named(b, b, overlay=True, listen=())
-        a.connect(self.host(b), PORT)
-        self.network.advance(50)
-        self.assertEqual(list(a.routing_table), [b.id])
-        self.assertEqual(self.table.asked.count(NAME), 1)
-        self.assertEqual(a.footprint()["told_dials"], 0)
 
     def test_one_time_out_over_an_attempt_at_all(self) -> None:
         hosts = [f"10.2.0.{number}" for number in range(1, 9)]
@@ -287,22 +268,6 @@ class TestThreads(TestCase):
     def test_a_name_that_is_none_has_no_addresses(self) -> Iterator[Deferred[Any]]:
         self.answers.set()
         self.assertEqual((yield Names(reactor, 1).look_up("no.example")), [])
-
-    @inlineCallbacks
-    def test_names_that_peers_tell_keep_no_other_waiting(self) -> Iterator[Deferred[Any]]:
-        config = MeshConfig(lookups_at_once=1)
-        service = MeshService(reactor, listen=(), config=config)
-        endpoints = service._client_endpoints
-        told, given = (endpoints.lookup(told=is_told) for is_told in (True, False))
-
-        receivers = [Receiver(), Receiver()]
-        for lookup, receiver in zip((told, given), receivers, strict=True):
-            lookup.resolveHostName(receiver, "one.example")
-        yield eventually(lambda: len(self.asked) == 2)
-        self.answers.set()
-        for receiver in receivers:
-            yield eventually(lambda receiver=receiver: receiver.is_done)
-            self.assertEqual(receiver.found, ["127.0.0.9"])
 
     def test_an_address_is_looked_up_by_nobody(self) -> None:
         receiver = Receiver()

@@ -384,10 +384,10 @@ class TestTheApplicationsSide(MeshCase):
         self.assertEqual(a.footprint()["connections"], 0)
 
     def test_the_address_of_a_link_is_where_its_peer_can_be_dialled(self) -> None:
-        a = self.node(out_addr=("mesh.example", 1234))
+        a = self.node(out_addr=("10.7.7.7", 1234))
         b = self.node()
         self.link((a, b))
-        self.assertEqual(b.routing_table[a.id].address, ("mesh.example", 1234))
+        self.assertEqual(b.routing_table[a.id].address, ("10.7.7.7", 1234))
         self.assertFalse(b.routing_table[a.id].outgoing)
         self.assertTrue(a.routing_table[b.id].outgoing)
         c = self.node(listens=False)

@@ -212,7 +212,7 @@ class TestEndpoints(MeshCase):
     def test_the_endpoint_for_each_kind_of_address(self) -> None:
         a = self.node()
         endpoints = ClientEndpoints(MemoryReactorClock(), a.config, None)
-        lookup = endpoints.lookup(told=False)
+        lookup = endpoints.lookup()
         for address, kind in (
             (PeerAddress("10.0.0.9", 1), "TCP4ClientEndpoint"),
             (PeerAddress("::1", 1), "TCP6ClientEndpoint"),

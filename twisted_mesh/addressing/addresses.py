@@ -24,7 +24,7 @@ from twisted_mesh.wire.membership import MAX_HOST
 LOOPBACK: Final = "127.0.0.1"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
 _BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # IPv4 first, since more hosts have it
-_REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
+REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
 _PEER: Final = re.compile(
     r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
 )
@@ -170,7 +170,7 @@ def told_address(
         host: str | None = lan_address() if given[0] in WILDCARDS else given[0]
         return None if host is None else (host, given[1])
     told = [(host, port) for listens, port in bound if (host := _told_host(listens)) is not None]
-    return min(told, key=lambda address: _REACHES.index(reach_of(address[0])), default=None)
+    return min(told, key=lambda address: REACHES.index(reach_of(address[0])), default=None)
 
 
 def _told_host(listens: str) -> str | None:

@@ -1,8 +1,8 @@
 """Makes the client endpoint that dials an address.
 
-Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  For every other
-address, :mod:`~twisted_mesh.addressing.names` looks up the name.  Names that peers told are looked up in
-threads of their own: if those look-ups hang, that delays no name that the application gave.
+Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  If any other
+address has a name, :mod:`~twisted_mesh.addressing.names` looks it up.  The application gave the name: the
+names of peers are not believed (:mod:`~twisted_mesh.core.reachability`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ Encrypt = Callable[[IStreamClientEndpoint], IStreamClientEndpoint]
 
 
 class ClientEndpoints:
-    """Makes the client endpoints of one service, for all its runs."""
+    """Makes the client endpoints of one service, for all its runs.
+
+    :ivar names: looks up the names that the application gave.
+    """
 
     def __init__(
         self, reactor: Any, config: MeshConfig, dial: Dial | None, encrypt: Encrypt | None = None
@@ -49,12 +52,11 @@ class ClientEndpoints:
         self._reactor = reactor
         self._seconds = config.connect_timeout
         self._dial = dial
-        self._given = Names(reactor, config.lookups_at_once)  # by the application
-        self._told = Names(reactor, config.lookups_at_once)  # by peers
+        self.names = Names(reactor, config.lookups_at_once)
 
-    def lookup(self, told: bool) -> Lookup:
-        """Make the look-up for one attempt to dial; *told*: whether a peer told the address."""
-        return Lookup(self._told if told else self._given)
+    def lookup(self) -> Lookup:
+        """Make the look-up for one attempt to dial."""
+        return Lookup(self.names)
 
     def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
         """The endpoint that dials *address*; of a name, it dials the IP addresses that *lookup* gives."""
@@ -90,7 +92,7 @@ class ClientEndpoints:
         return HostnameEndpoint(reactor, name, port, self._seconds, bindAddress=source)
 
     def footprint(self) -> dict[str, int]:
-        return {"lookups": self._given.footprint() + self._told.footprint()}
+        return {"lookups": self.names.footprint()}
 
 
 class _Resolving:

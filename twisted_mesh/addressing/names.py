@@ -3,7 +3,8 @@
 Contract: if no name server answers, the system takes half a minute for a look-up.  So a Deferred that waits
 can be cancelled, the look-ups use none of the reactor's threads, and the end of the process waits for no
 look-up.  A name is looked up once for all that wait for it.  If all threads are busy, names wait for their
-turn.  If the application gave its reactor a name resolver, the resolver is asked instead.
+turn.  If the application gave its reactor a name resolver, the resolver is asked instead.  With a Clock,
+which has no threads, no name has an address.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import Any, Final
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorThreads,
+    IResolutionReceiver,
+)
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -37,7 +44,7 @@ _random = Random()
 
 
 class Names:
-    """Look-ups of one node, either of names that the application gave, or of names that peers told."""
+    """Look-ups of one node."""
 
     def __init__(self, reactor: Any, most: int) -> None:
         """:param most: look-ups that run at a time, each in a thread of its own."""
@@ -54,6 +61,8 @@ class Names:
             answered: Deferred[list[str]] = Deferred()
             resolver.resolveHostName(_Receiver(answered.callback), name)
             return answered
+        if not IReactorThreads.providedBy(self._reactor):
+            return succeed([])
         waiting = self._asked.setdefault(name, WaitingDeferreds()).wait()
         self._begin()
         return waiting

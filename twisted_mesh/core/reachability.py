@@ -1,30 +1,23 @@
 """Decides which of the addresses that peers tell may be dialled (*believed*).
 
-Contract: a peer that tells an address can make this node dial any host it likes, so few are believed.
-Strings that are no host, and the place where this node listens, are never believed.  A loopback
-address, or an address of the local link, is believed only if the peer itself connects from such an address.
-Names are not resolved here: a name that leads to such an address is dialled.
+Contract: a peer that tells an address can make this node dial any host it likes, so few are believed: IP
+addresses only.  A name is not, since whoever tells it could have all nodes ask a name server of its choice;
+the owner of a name looks it up itself (:mod:`~twisted_mesh.addressing.own_address`).  The place where this
+node listens is never believed.  A loopback address, or an address of the local link, is believed only if
+the peer itself connects from such an address.
 """
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
-from twisted_mesh.wire.membership import MAX_HOST, Contact
+from twisted_mesh.wire.membership import Contact
 
 Place = tuple[str, int]  # host, port
 
-_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
-#: The last part of a string that resolvers read as an IPv4 address: 127.1, 0x7f000001, 017.1.
-_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-#: The names of the own host in /etc/hosts of common systems, beside those that end in ``.localhost``.
-_OWN_NAMES: Final = frozenset(
-    ("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback")
-)
 #: Hosts in the caches of these functions, the longest unused is forgotten (measured: a simulated network of
 #: overlays without them spends two thirds of its time here).
 HOSTS_KNOWN: Final = 4096
@@ -42,11 +35,11 @@ class Reach(Enum):
 
 @lru_cache(HOSTS_KNOWN)
 def reach_of(host: str) -> Reach:
-    """From where *host*, an IP address or a DNS name, can be reached."""
+    """From where *host* can be reached; from nowhere if it is no IP address."""
     try:
         address = ip_address(host)
     except ValueError:
-        return _reach_of_name(host)
+        return Reach.NOWHERE
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if address.is_loopback:
@@ -57,13 +50,6 @@ def reach_of(host: str) -> Reach:
     if nowhere or (isinstance(address, IPv4Address) and address in _THIS_NETWORK):
         return Reach.NOWHERE
     return Reach.ANY
-
-
-def _reach_of_name(host: str) -> Reach:
-    name = host.removesuffix(".").lower()
-    if len(host) > MAX_HOST or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name.rpartition(".")[2]):
-        return Reach.NOWHERE
-    return Reach.OWN if name in _OWN_NAMES or name.endswith(".localhost") else Reach.ANY
 
 
 def believed(host: str, teller: str) -> bool:
@@ -95,7 +81,7 @@ def site_of(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:
-        return host.removesuffix(".").lower()
+        return host  # the end of a UNIX socket has none
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return address.packed[:8].hex()
     return str(getattr(address, "ipv4_mapped", None) or address)
@@ -110,6 +96,6 @@ def counted_site(host: str) -> str | None:
     try:
         address = ip_address(host)
     except ValueError:
-        return None if reach_of(host) is Reach.OWN else site_of(host)
+        return site_of(host)
     address = getattr(address, "ipv4_mapped", None) or address
     return None if address.is_private else site_of(host)

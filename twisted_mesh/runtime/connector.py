@@ -68,13 +68,11 @@ class Connector:
 
     def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """Begin an exchange with the node at *address*; fires when that node has proven its identity."""
-        return Deferred.fromCoroutine(
-            self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
-        )
+        return Deferred.fromCoroutine(self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven))
 
     async def _link_to(self, address: PeerAddress, in_time: bool) -> MeshProtocol:
         renewals = self._driver.renewals
-        link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, told=False, in_time=in_time)
+        link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, in_time=in_time)
         try:
             return await link()
         except RemoteError:
@@ -91,9 +89,7 @@ class Connector:
             return
         self._connections.log.dialling(dial)
         address = PeerAddress(contact.host, contact.port, contact.id)
-        dialling = Deferred.fromCoroutine(
-            self._in_turn(address, dial.purpose, MeshProtocol.when_proven, told=True)
-        )
+        dialling = Deferred.fromCoroutine(self._in_turn(address, dial.purpose, MeshProtocol.when_proven))
         self._dialling.add(dialling)
 
         def over(result: object) -> None:
@@ -126,16 +122,15 @@ class Connector:
     # ── one attempt ─────────────────────────────────────────────────────────────────
 
     async def _in_turn(
-        self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool, in_time: bool = False
+        self, address: PeerAddress, purpose: Purpose, wait: Wait, *, in_time: bool = False
     ) -> MeshProtocol:
         """Try the addresses of *address* in turn, until the Deferred of *wait* fires for a connection.
 
-        :param told: whether a peer told this node the address.
         :param in_time: whether *wait* must end within the time limit for the proof of identity.
         """
         config, clock = self._connections.config, self._connections.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
-        lookup = self._endpoints.lookup(told)
+        lookup = self._endpoints.lookup()
         failures: list[RemoteError | ConnectFailed] = []
         try:
             while True:

@@ -24,6 +24,7 @@ from twisted_mesh import flags
 from twisted_mesh.addressing.address_book import AddressBook, in_thread
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
+from twisted_mesh.addressing.own_address import OwnAddress
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
@@ -85,13 +86,13 @@ class RunningNode:
     ) -> None:
         """
         :param reactor: for threads; :param clock: for timers.
-        :param where: gives the address at which others can dial this node now.
+        :param where: gives the address, perhaps with a name, at which others can dial this node now.
         :raises IdentityError: the epoch of the run cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
         config = self._config = settings.fitted_config()
         self._clock, self._settings, self._delivery, self._log = clock, settings, delivery, log
-        self._where = where
+        self._where = OwnAddress(where, endpoints.names, clock.seconds)
         self._dispatch = Dispatch()
         self.members = Members(clock, settings.wall_clock, self._dispatch.publish, config.established_after)
         self._sources = Sources(settings.wall_clock, self._reply)

@@ -273,7 +273,7 @@ class TestDials(ConflictTestCase):
         for is_in_use in (False, True):
             self.star("anna", authors_burst=100)
             for number in range(40):
-                address = (f"host{number}.example", 4444)
+                address = (f"192.0.2.{number}", 4444)
                 self.receive(1, presence(f"author {number}", address=address))
             if not is_in_use:
                 self.assertGreater(self.dials(60), 10)
@@ -283,16 +283,16 @@ class TestDials(ConflictTestCase):
 
     def test_the_other_node_is_dialled_where_it_says_it_is_so_that_both_can_prove_themselves(self) -> None:
         self.star("anna")
-        self.receive(1, presence("anna"), self.other(host="two.example"))
+        self.receive(1, presence("anna"), self.other(host="192.0.2.2"))
         dials = of(self.wait(5), Dial)
-        self.assertEqual(dials, [Dial(contact("me", "two.example"), Purpose.EXCHANGE)])
+        self.assertEqual(dials, [Dial(contact("me", "192.0.2.2"), Purpose.EXCHANGE)])
         self.handle(DialFailed(contact("me").id))
-        self.receive(1, self.other(2, host="two.example"))
+        self.receive(1, self.other(2, host="192.0.2.2"))
         self.assertEqual(self.dials(50), 0)  # of ``dial_again``
         self.assertEqual(self.dials(15), 1)
 
     def test_not_where_that_is_not_believed_or_it_has_stopped(self) -> None:
-        stopped = self.other(host="two.example", flags=PresenceFlags.LEAVING)
+        stopped = self.other(host="192.0.2.2", flags=PresenceFlags.LEAVING)
         for record in (self.other(host="127.0.0.1"), self.other(host="192.168.0.256"), stopped):
             self.star("anna")
             self.receive(1, presence("anna"), record)
@@ -301,7 +301,7 @@ class TestDials(ConflictTestCase):
     def test_not_by_the_word_of_an_earlier_run_or_of_who_has_not_the_key(self) -> None:
         self.make(epoch=5)
         self.up(1, "anna")
-        self.receive(1, roster(), self.other(epoch=1, host="two.example"))
-        self.receive(1, forged(self.other(epoch=7, host="two.example")))
+        self.receive(1, roster(), self.other(epoch=1, host="192.0.2.2"))
+        self.receive(1, forged(self.other(epoch=7, host="192.0.2.2")))
         self.assertEqual(of(self.wait(40), Dial), [])
         self.assertFalse(self.node.has_key_conflict)

@@ -280,7 +280,7 @@ def _misled(stage: Stage) -> None:
     astray = sum(count for (host, _), count in dials.items() if host not in known)
     stage.note(f"{honest} honest nodes in {world.now:.0f} s: {at_victim} dials of a victim, {astray} lost")
     for host, port in dials:
-        if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.")):
+        if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.", "no-")):
             world.violated(world.members[0], "limits", f"somebody dialled {host}:{port}")
     config, nodes = world.config, len(world.members)
     most = honest * (config.dial_burst + config.dial_rate * world.now)
