@@ -57,7 +57,17 @@ ROOMS = (
 )
 #: Of these none imports another.
 SIDE_BY_SIDE = {"links", "storage", "delivery"}
-VALUES = {"errors", "flags", "config", "message", "network", "identity", "status", "version"}
+VALUES = {
+    "errors",
+    "flags",
+    "config",
+    "message",
+    "network",
+    "identity",
+    "public_names",
+    "status",
+    "version",
+}
 DOORS = {"mesh", "base", "testing", "tap"}
 
 #: Imports that still lead up or across, each with the knot it is a thread of. The list only gets shorter.
@@ -310,6 +320,8 @@ def is_facade(statement: ast.stmt) -> bool:
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")]):
             return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=body, orelse=[]):
+            return all(isinstance(each, ast.Import | ast.ImportFrom) for each in body)
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,7 +25,9 @@ def post(path: Path, what: str, body: Any) -> Any:
         connection.close()
 
 
-class ControlTests(ProcessCase):
+class ControlCase(ProcessCase):
+    """Nodes with control sockets."""
+
     def setUp(self) -> None:
         super().setUp()
         self.folder = Path(tempfile.mkdtemp())  # its path is short, as that of a socket has to be
@@ -37,6 +40,8 @@ class ControlTests(ProcessCase):
         child = self.twistd("mesh", *options, *arguments)
         return child, path
 
+
+class ControlTests(ControlCase):
     async def test_two_nodes_are_looked_at_and_one_sends_to_the_other(self) -> None:
         one, at_one = self.node("one", "--print")
         (port,) = await eventually(lambda: one.ports)
@@ -65,3 +70,61 @@ class ControlTests(ProcessCase):
         again.signal("TERM")
         await self.until_ended(again)
         self.assertFalse(path.exists())
+
+
+class MeshCommandTests(ControlCase):
+    """``mesh``, the command."""
+
+    async def command(self, *arguments: str) -> tuple[int | None, str]:
+        """Exit status and output of one verb."""
+        child = self.start("-m", "twisted_mesh.cli.main", *arguments)
+        (status,) = await self.until_ended(child)
+        return status, child.out.decode() + child.log
+
+    async def test_each_verb_on_two_nodes_and_then_on_one(self) -> None:
+        one, at_one = self.node("one")
+        (port,) = await eventually(lambda: one.ports)
+        two, at_two = self.node("two", f"--peer=127.0.0.1:{port}", "--tag=floor=3")
+        await eventually(at_two.exists)
+        await eventually(lambda: self.members_up(at_one) and self.members_up(at_two))
+        node = f"--node={at_one}"
+        status, told = await self.command("members", node)
+        self.assertEqual(status, 0)
+        self.assertRegex(
+            told, r"MEMBER +STATE +SINCE +ADDRESS +TAGS *\ntwo \(\w{8}\) +up +\d+ s +127\S+ +floor=3"
+        )
+        for verb, pattern in (
+            ("status", r"node +one \(\w{8}\)"),
+            ("links", r"two \(\w{8}\) +127\.0\.0\.1:\d+ +in "),
+            ("authors", "no messages are held"),
+            ("health", "^ready$"),
+        ):
+            status, told = await self.command(verb, node)
+            self.assertEqual(status, 0, told)
+            self.assertRegex(told, re.compile(pattern, re.M))
+        listener = self.start("-m", "twisted_mesh.cli.main", "listen", f"--node={at_two}", "--count=1")
+        await eventually(lambda: self.readers(at_two))
+        told = await self.command("send", node, "--wait=20", "fire", "now")
+        self.assertEqual(told, (0, "1 of 1 member has it\n"))
+        self.assertEqual(await self.until_ended(listener), [0])
+        self.assertRegex(listener.out.decode(), r"^one \(\w{8}\): fire now\n$")
+        self.assertEqual(await self.command("send", node, "--to=two", "psst"), (0, "two has it\n"))
+        two.signal("KILL")
+        await self.until_ended(two)
+        await eventually(lambda: not self.members_up(at_one))
+        status, told = await self.command("send", node, "--wait=1", "fire")
+        self.assertEqual(status, 1)
+        self.assertRegex(told, r"^0 of 1 member has it\n  two \(\w{8}\): (suspect|down) for \d+ s\n$")
+        status, told = await self.command("send", node, "--to=three", "psst")
+        self.assertEqual(status, 1)
+        self.assertEqual(told, "mesh: no member is named 'three': give an id or a label of /members\n")
+        status, told = await self.command("status", f"--node={at_two}")
+        self.assertEqual((status, told), (2, f"mesh: no node answers at {at_two}: Connection refused\n"))
+
+    def readers(self, path: Path) -> bool:
+        """Whether somebody follows the messages of the node at *path*."""
+        return bool(get(path, "/status")["footprint"]["control_readers"])
+
+    def members_up(self, path: Path) -> list[Any]:
+        """The members that are up."""
+        return [member for member in get(path, "/members") if member["state"] == "up"]

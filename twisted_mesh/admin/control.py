@@ -18,9 +18,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from twisted_mesh.admin import places
 from twisted_mesh.admin.http import Paths, factory
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.cli import places
 from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
 from twisted_mesh.service import MeshService
 

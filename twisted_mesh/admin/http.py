@@ -30,6 +30,7 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import Congested, KeyInUse, LocalError, MeshError, NotRunning, StoreFull
 from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.service import MeshService
+from twisted_mesh.status import Status
 
 IDLE_SECONDS: Final = 60.0  # a client that sends nothing for so long is cut (guess)
 JSON: Final = "application/json"
@@ -71,7 +72,7 @@ class Paths:
         """The tree of all paths."""
         root, node = Root(), self._node
         gets: dict[bytes, Callable[[bytes], Any]] = {
-            b"status": lambda _: node.status(),
+            b"status": self._status,
             b"links": lambda _: node.status().links,
             b"members": lambda _: node.status().members,
             b"authors": lambda _: node.status().authors,
@@ -85,6 +86,10 @@ class Paths:
         root.putChild(b"events", Stream(self._recent, None))
         root.putChild(b"messages", Stream(self._recent, "message"))
         return root
+
+    def _status(self, _: bytes) -> Status:
+        status = self._node.status()
+        return msgspec.structs.replace(status, footprint=status.footprint | self._recent.footprint())
 
     def _ready(self, _: bytes) -> Any:
         """Whether the node has joined and may publish; :class:`Refused` with 503 if not."""

@@ -90,8 +90,12 @@ class Recent:
         self._bytes = 0
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes."""
-        return {"control_events": len(self._events), "control_bytes": self._bytes}
+        """How many readers there are, and the entries and bytes that are kept for them."""
+        return {
+            "control_readers": len(self._readers),
+            "control_events": len(self._events),
+            "control_bytes": self._bytes,
+        }
 
     def _listen(self) -> None:
         for name in ("message", "member", "gap", "refused"):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.admin import places
-from twisted_mesh.admin.places import MOST_PATH, Unusable, choose, claim, found, remove_dead
+from twisted_mesh.cli import places
+from twisted_mesh.cli.places import MOST_PATH, Unusable, choose, claim, found, remove_dead
 
 
 class PlacesCase(SynchronousTestCase):

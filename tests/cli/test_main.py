@@ -1,0 +1,97 @@
+"""The command ``mesh`` without a node: its options, and how it shows values."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.cli import places
+from twisted_mesh.cli.main import main, parser
+from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "mesh.rst").read_text()
+
+
+class ShownTests(SynchronousTestCase):
+    def test_names_have_the_label_first(self) -> None:
+        self.assertEqual(name_of("8zyRhwxMabc", "web1"), "web1 (8zyRhwxM)")
+        self.assertEqual(name_of("8zyRhwxMabc", None), "8zyRhwxMabc")
+        self.assertEqual(name_of("8zyRhwxMabc", "a\nb\x1b"), r"a\nb\x1b (8zyRhwxM)")
+
+    def test_durations_are_rounded_down(self) -> None:
+        for seconds, told in (
+            (-1, "0 s"),
+            (59.9, "59 s"),
+            (60, "1 min"),
+            (7199, "1 h"),
+            (86_400 * 3, "3 d"),
+        ):
+            self.assertEqual(duration(seconds), told)
+
+    def test_sizes_and_round_trips(self) -> None:
+        sizes = [size(count) for count in (0, 999, 1000, 12_345, 3_450_000, 10**10)]
+        self.assertEqual(sizes, ["0 B", "999 B", "1 kB", "12.3 kB", "3.45 MB", "10 GB"])
+        self.assertEqual((round_trip(None), round_trip(0.00134)), ("-", "1.3 ms"))
+
+    def test_counts_have_a_plural(self) -> None:
+        told = [many(count, "member") for count in (0, 1, 2000)]
+        self.assertEqual(told, ["0 members", "1 member", "2,000 members"])
+
+    def test_packets_and_tags_of_others_move_no_cursor(self) -> None:
+        self.assertEqual(packets(["fire\x1b[2J", 1, {"$b": "AP8="}]), r"fire\x1b[2J 1 {'$b': 'AP8='}")
+        self.assertEqual(tags({"b": "2", "a": "1\n"}), r"a=1\n b=2")
+
+
+class OptionsTests(SynchronousTestCase):
+    def run_it(self, *arguments: str) -> tuple[object, str, str]:
+        """Exit status, output and errors of ``mesh`` with *arguments*."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status: object = main(arguments)
+            except SystemExit as end:
+                status = end.code
+        return status, out.getvalue(), err.getvalue()
+
+    def test_wrong_options_end_with_2(self) -> None:
+        for arguments in (
+            (),
+            ("nonsense",),
+            ("send",),
+            ("send", "x", "--wait", "soon"),
+            ("send", "x", "--wait", "-1"),
+            ("listen", "--count", "0"),
+            ("listen", "--for", "4000"),
+        ):
+            status, _, error = self.run_it(*arguments)
+            self.assertEqual(status, 2, arguments)
+            self.assertIn("usage: mesh", error)
+
+    def test_without_a_node_it_says_where_it_looked(self) -> None:
+        self.patch(places, "SYSTEM", Path("/nonexistent/twisted_mesh"))
+        self.patch(sys.modules["twisted_mesh.cli.main"].os, "environ", {})
+        status, _, error = self.run_it("status")
+        self.assertEqual(status, 2)
+        self.assertIn("no node runs here: there is no control socket in /nonexistent/twisted_mesh", error)
+
+    def test_a_socket_that_is_not_there(self) -> None:
+        status, _, error = self.run_it("members", "--node", "/nonexistent/x.sock")
+        self.assertEqual(status, 2)
+        told = "mesh: no node answers at /nonexistent/x.sock: No such file or directory\n"
+        self.assertEqual(error, told)
+
+    def test_it_starts_without_twisted(self) -> None:
+        check = "import sys, twisted_mesh.cli.main as _; print('twisted' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", check], capture_output=True, cwd=ROOT, check=True)
+        self.assertEqual(done.stdout, b"False\n")
+
+    def test_the_page_has_each_verb(self) -> None:
+        (verbs,) = (action.choices for action in parser()._actions if action.nargs == "A...")
+        for verb in verbs or ():
+            self.assertIn(f"``mesh {verb}", PAGE)

@@ -1,0 +1,114 @@
+"""Asks a node by its control socket (``docs/http.rst``); nothing here imports Twisted.
+
+Contract: each method asks once.  If the node cannot be reached, or answers with an error, that is a
+:class:`Failed` with a sentence for people.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted_mesh.cli import places
+
+
+class Failed(Exception):
+    """No answer, or an error; the text says why and what to do.
+
+    :ivar status: of HTTP; None if no answer came.
+    """
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("node", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+class Client:
+    """Asks the node whose control socket is at *path*."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, path: str) -> Any:
+        """The answer to a GET."""
+        return self._ask("GET", path, None, 10.0)
+
+    def post(self, path: str, body: object, timeout: float) -> Any:
+        """The answer to a POST, which comes within *timeout* seconds."""
+        return self._ask("POST", path, json.dumps(body), timeout)
+
+    def events(self, path: str, timeout: float | None) -> Iterator[tuple[str, Any]]:
+        """Name and data of each event of a stream, until it ends or *timeout* seconds bring none."""
+        connection, response = self._begin("GET", path, None, timeout)
+        name = ""
+        try:
+            for line in iter(response.readline, b""):
+                field, _, value = line.decode().rstrip("\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield name, json.loads(value)
+        except TimeoutError:
+            return
+        finally:
+            connection.close()
+
+    def _ask(self, method: str, path: str, body: str | None, timeout: float) -> Any:
+        connection, response = self._begin(method, path, body, timeout)
+        try:
+            answer = json.loads(response.read())
+        except (OSError, ValueError) as error:
+            raise Failed(f"the node at {self.path} gave no answer: {error}") from None
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise Failed(answer["error"], response.status)
+        return answer
+
+    def _begin(
+        self, method: str, path: str, body: str | None, timeout: float | None
+    ) -> tuple[_Connection, http.client.HTTPResponse]:
+        connection = _Connection(self.path, timeout)
+        try:
+            connection.request(method, path, body)
+            return connection, connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            why = getattr(error, "strerror", None) or error
+            raise Failed(f"no node answers at {self.path}: {why}") from None
+
+
+def the_node(named: str | None, environ: Mapping[str, str]) -> Client:
+    """The node whose socket is *named*, or else the one node of this machine.
+
+    :raises Failed: there is none, or more than one.
+    """
+    if named is not None:
+        return Client(Path(named))
+    sockets = places.found(environ)
+    if not sockets:
+        where = " or ".join(map(str, places.folders(environ)))
+        raise Failed(
+            f"no node runs here: there is no control socket in {where}; start a node, for example by "
+            "twistd mesh --port 4444, or name its socket by --node PATH"
+        )
+    if len(sockets) > 1:
+        paths = ", ".join(map(str, sockets))
+        raise Failed(f"{len(sockets)} nodes run here; choose one by --node PATH: {paths}")
+    return Client(sockets[0])

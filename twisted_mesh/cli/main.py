@@ -1,0 +1,97 @@
+"""The command ``mesh``: asks and steers the node that runs on this machine.
+
+Contract: it starts without Twisted.  The exit status is 0 if the answer is yes or all is done, 1 if it is
+no, and 2 if the options are wrong or no node answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from twisted_mesh.cli import verbs
+from twisted_mesh.cli.client import Failed, the_node
+from twisted_mesh.version import __version__
+
+#: EX_USAGE would be 64; argparse ends with 2 for wrong options, and so does this for no node.
+NO_NODE: Final = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``mesh``."""
+    mesh = argparse.ArgumentParser(prog="mesh", description="Look at a node, and send by it.")
+    mesh.add_argument("--version", action="version", version=f"twisted_mesh {__version__}")
+    subparsers = mesh.add_subparsers(metavar="VERB", required=True)
+    for name, verb in (
+        ("status", verbs.status),
+        ("members", verbs.members),
+        ("links", verbs.links),
+        ("authors", verbs.authors),
+    ):
+        table = _add(subparsers, name, verb)
+        table.add_argument("--watch", action="store_true", help="show it again every second")
+    _add(subparsers, "health", verbs.health)
+    send = _add(subparsers, "send", verbs.send)
+    send.add_argument("text", nargs="+", metavar="TEXT", help="each is one packet of the message")
+    send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
+    send.add_argument("--type", type=int, help="the application's own type: 48 or more")
+    send.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="tell which members have it by then"
+    )
+    listen = _add(subparsers, "listen", verbs.listen)
+    listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
+    listen.add_argument(
+        "--for", dest="seconds", type=_seconds, metavar="SECONDS", help="end after that time"
+    )
+    return mesh
+
+
+def _add(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, verb: verbs.Verb
+) -> argparse.ArgumentParser:
+    told = (verb.__doc__ or "").strip()
+    parser = subparsers.add_parser(name, help=told[0].lower() + told[1:].rstrip("."), description=told)
+    parser.add_argument(
+        "--node", metavar="PATH", help="the node's control socket, if more than one runs here"
+    )
+    parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"seconds from 0 to 3600, not {text!r}")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"a number of messages, not {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as behind `| head`
+    verb: verbs.Verb = options.verb
+    try:
+        return verb(the_node(options.node, os.environ), options)
+    except Failed as error:
+        print(f"mesh: {error}", file=sys.stderr)
+        return NO_NODE if error.status is None else verbs.NO
+    except KeyboardInterrupt:
+        return verbs.YES
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""What the verbs of ``mesh`` print about the node of this machine.
+
+Contract: a verb prints a table or lines, or with ``--json`` the node's answer as it is.  Its result is the
+exit status: 0 for yes or done, 1 for no.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from twisted_mesh.cli.client import Client, Failed
+from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
+
+Verb = Callable[[Client, Namespace], int]
+YES: Final = 0
+NO: Final = 1
+_PIPE_WIDTH: Final = 250  # characters of a line that goes into a pipe: nothing is cut there (guess)
+_SLACK: Final = 5.0  # seconds that the node's answer may take beyond the time that it waits itself (guess)
+
+
+def status(client: Client, options: Namespace) -> int:
+    """Show the node, and what is wrong with it."""
+    return _show(options, lambda: client.get("/status"), _status)
+
+
+def members(client: Client, options: Namespace) -> int:
+    """Show the other members."""
+    return _show(options, lambda: client.get("/members"), _members)
+
+
+def links(client: Client, options: Namespace) -> int:
+    """Show the links of the node."""
+    return _show(options, lambda: client.get("/links"), _links)
+
+
+def authors(client: Client, options: Namespace) -> int:
+    """Show of each author how far its messages have come."""
+    return _show(options, lambda: client.get("/authors"), _authors)
+
+
+def health(client: Client, options: Namespace) -> int:
+    """Say whether the node has joined: status 0 if so."""
+    try:
+        answer = client.get("/readyz")
+    except Failed as error:
+        if error.status is None:
+            raise
+        print(f"not ready: {error}")
+        return NO
+    print(*(answer["warnings"] or ["ready"]), sep="\n")
+    return YES
+
+
+def send(client: Client, options: Namespace) -> int:
+    """Send a message to everybody, or to one member."""
+    body = {"packets": options.text, "type": options.type, "to": options.to, "wait_seconds": options.wait}
+    answer = client.post("/send", body, options.wait + _SLACK if options.wait else 30.0)
+    if options.json:
+        print(json.dumps(answer))
+        return YES if answer.get("complete", True) else NO
+    if options.to is not None:
+        print(f"{options.to} has it")
+        return YES
+    if not options.wait:
+        return YES
+    return _told_who_has_it(answer, client.get("/members"))
+
+
+def listen(client: Client, options: Namespace) -> int:
+    """Print messages as they come."""
+    left = options.count
+    for name, data in _within(client, options.seconds):
+        if name != "message":
+            continue
+        print(
+            json.dumps(data) if options.json else f"{data['from']}: {packets(data['packets'])}", flush=True
+        )
+        if left is not None and (left := left - 1) <= 0:
+            return YES
+    return YES if left is None else NO
+
+
+def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
+    """The messages of the next *seconds*, each with the name of its author in ``from``."""
+    until = None if seconds is None else time.monotonic() + seconds
+    labels: dict[str, str | None] = {}
+    for name, data in client.events("/messages", seconds):
+        if name == "message":
+            if data["sender"] not in labels:
+                labels.update({member["id"]: member["label"] for member in client.get("/members")})
+            data["from"] = name_of(data["sender"], labels.setdefault(data["sender"], None))
+        if until is not None and time.monotonic() >= until:
+            return
+        yield name, data
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────
+
+
+def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], Iterator[Any]]) -> int:
+    """Print the table of a value once, or again each second with ``--watch``."""
+    if options.json:
+        print(json.dumps(read()))
+        return YES
+    from rich.console import Console, Group
+
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+    if not options.watch:
+        console.print(*table(read()), sep="\n")
+        return YES
+    from rich.live import Live
+
+    with Live(Group(*table(read())), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(1)
+            live.update(Group(*table(read())), refresh=True)
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        is_number = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if is_number else "left", overflow="fold")
+    return table
+
+
+def _status(status: Any) -> Iterator[Any]:
+    node, history = status["node"], status["history"]
+    states = [member["state"] for member in status["members"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    missing = sum(author["missing"] for author in status["authors"])
+    untaken = sum(author["head"] - author["taken"] for author in status["authors"])
+    table = _table("", "")
+    table.show_header = False
+    for what, told in (
+        ("node", name_of(node["id"], node["label"])),
+        ("subnet", f"{node['subnet']} ({node['encryption']})"),
+        ("up for", duration(node["uptime_seconds"])),
+        ("listens on", ", ".join(node["addresses"]) or "nothing: it only dials"),
+        ("others dial", node["told_address"] or "nothing"),
+        ("neighbours", str(len(status["links"]))),
+        ("members", counts or "none but this node"),
+        ("messages", f"{node['messages_sent']:,} sent, {missing:,} missing, {untaken:,} not taken"),
+        ("receipts", f"{len(status['receipts'])} open"),
+        ("history", f"{size(history['memory_bytes'])} in memory, {_file(history)}"),
+    ):
+        table.add_row(what, told)
+    yield table
+    for warning in status["warnings"]:
+        yield f"! {warning}"
+
+
+def _file(history: Any) -> str:
+    return "no file" if history["file"] is None else f"{size(history['file_bytes'])} in {history['file']}"
+
+
+def _members(members: Any) -> Iterator[Any]:
+    table = _table("MEMBER", "STATE", ">SINCE", "ADDRESS", "TAGS")
+    now = time.time()
+    for member in sorted(members, key=lambda member: (member["label"] or "", member["id"])):
+        table.add_row(
+            name_of(member["id"], member["label"]),
+            member["state"],
+            duration(now - member["since_unix_seconds"]),
+            member["address"] or "-",
+            tags(member["tags"]),
+        )
+    yield table if members else "no other member"
+
+
+def _links(links: Any) -> Iterator[Any]:
+    table = _table("NEIGHBOUR", "ADDRESS", "DIR", ">RTT", ">IN", ">OUT", ">QUEUED", ">UP FOR")
+    for link in links:
+        table.add_row(
+            name_of(link["peer"], link["label"]),
+            link["remote_address"],
+            "out" if link["outgoing"] else "in",
+            round_trip(link["round_trip_seconds"]),
+            size(link["received_bytes"]),
+            size(link["sent_bytes"]),
+            size(link["queued_bytes"]),
+            duration(link["up_seconds"]),
+        )
+    yield table if links else "no link"
+
+
+def _authors(authors: Any) -> Iterator[Any]:
+    table = _table("AUTHOR", ">LAST", ">MISSING", ">NOT TAKEN")
+    for author in authors:
+        table.add_row(
+            name_of(author["id"], author["label"]),
+            f"{author['head']:,}",
+            f"{author['missing']:,}",
+            f"{author['head'] - author['taken']:,}",
+        )
+    yield table if authors else "no messages are held"
+
+
+def _told_who_has_it(receipt: Any, members: Any) -> int:
+    """Print how many members have a message, and why the others do not."""
+    known = {member["id"]: member for member in members}
+    delivered, others = receipt["delivered"], [*receipt["pending"], *receipt["missed"]]
+    total = len(delivered) + len(others)
+    print(f"{len(delivered)} of {many(total, 'member')} {'has' if total == 1 else 'have'} it")
+    for each in others:
+        member = known.get(each["id"])
+        why = "unknown"
+        if member is not None:
+            why = f"{member['state']} for {duration(time.time() - member['since_unix_seconds'])}"
+        missed = ", will not get it" if each in receipt["missed"] else ""
+        print(f"  {name_of(each['id'], each['label'])}: {why}{missed}")
+    if not delivered and not others:
+        print(f"  {receipt['error']}")
+    return YES if receipt["complete"] else NO
