@@ -21,7 +21,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Author, Roster, State
-from twisted_mesh.core.reachability import believed_contact
+from twisted_mesh.core.reachability import believed_contact, site_of
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
@@ -143,7 +143,8 @@ class Presences:
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
-        changed = self._roster.keep(signed, presence, _contact(link, presence), heard, now)
+        contact, site = _contact(link, presence), site_of(link.host)
+        changed = self._roster.keep(signed, presence, contact, heard, now, site)
         if changed is None:
             self._admission.waiting += 1
             return None
