@@ -222,6 +222,15 @@ class TestGaps(NodeTestCase):
         self.assertEqual([deliver.link for deliver in of(effects, Deliver)], [0])
         self.assertEqual(self.set_for_gaps(effects), [])
 
+    def test_what_waited_behind_it_keeps_to_the_limit_of_the_history(self) -> None:
+        """A fuzzer found this: nothing was given up before the next batch came."""
+        self.make(gap_patience=30.0, history_bytes=4000)
+        self.up(1)
+        self.receive(1, *(batch("anna", at) for at in range(2, 12)))
+        delivered = self.delivered(self.fire(Timer.GAPS, 80.0))
+        self.assertEqual([first for first, _ in delivered], list(range(2, 12)))
+        self.assertLessEqual(self.node.footprint()["held_bytes"], 4000)
+
     def test_a_timer_that_fires_early_looks_again(self) -> None:
         self.make(gap_patience=30.0)
         self.up(1)

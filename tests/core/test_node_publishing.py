@@ -112,6 +112,16 @@ class TestTaken(NodeTestCase):
         self.wait(120)
         self.assertEqual(self.node.footprint()["held_batches"], 0)
 
+    def test_what_a_neighbour_has_keeps_to_the_limit_of_the_history_again(self) -> None:
+        self.make(history_bytes=2000, unsent_bytes=2**21)
+        self.up(1)
+        for _ in range(20):
+            self.publish("x" * 500)
+        self.accept(1)
+        self.wait(self.config.history_seconds / 10)
+        self.assertLessEqual(self.node.footprint()["held_bytes"], 2000)
+        self.assertGreater(self.node.footprint()["held_batches"], 0)
+
 
 class TestCongested(NodeTestCase):
     """Beyond a limit the application gets no room to send, and is told when there is room again."""

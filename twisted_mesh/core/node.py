@@ -451,6 +451,7 @@ class Node:
         match timer:
             case Timer.GAPS:
                 self._delivered(self._broadcast.give_up_holes(now), now)
+                self._delivered(self._broadcast.evict(now), now)
                 self._broadcast.watch_holes()
             case Timer.ANNOUNCE:
                 self._broadcast.push.announce_owed()
@@ -463,6 +464,7 @@ class Node:
                 self._broadcast.compare(now)
             case Timer.AGE:
                 self._broadcast.age(now)
+                self._delivered(self._broadcast.evict(now), now)
             case Timer.ROSTER:
                 self._on_roster_time(now, late)
                 self._broadcast.patience.tick(now)

@@ -126,7 +126,7 @@ class Broadcast:
         yield from self.inbound.skipped(self._history.raise_floor(presence.origin, floor), now)
 
     def evict(self, now: float) -> Iterator[Outcome]:
-        """Keep the history within its limits, after a batch or a record: both can open a stream."""
+        """Keep the history within its limits, after anything by which more may be held, or given up."""
         skips = self._history.evict(self.outbox.run, self.outbox.accepted, now)
         yield from self.inbound.skipped(skips, now)
 
