@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
 from twisted_mesh.admin.control import Control
+from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.stdio import Stdio
@@ -50,6 +51,8 @@ class Options(usage.Options):
         ["out-addr", None, None, "HOST:PORT that others can dial (:PORT for the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
+        ["role", None, "member", "member; or guest, which no list of members has."],
+        ["config", None, None, "File of TOML with options by their names; the command line adds to it."],
         ["label", None, None, "A name for people, told to all members; at most 64 characters."],
         ["history", None, None, "File for messages sent and received; goes with --identity."],
         ["replay", None, None, "Deliver messages of the last SECONDS, too, or 'all' that are held."],
@@ -69,6 +72,25 @@ class Options(usage.Options):
         self["listen"] = []
         self["peer"] = []
         self["tag"] = {}
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse the options, those in the file of ``--config`` first."""
+        words = list(sys.argv[1:] if options is None else options)
+        for at, word in enumerate(words):
+            option, equals, path = word.partition("=")
+            if option == "--config" and (equals or words[at + 1 :]):
+                words = [*self._of_file(path if equals else words[at + 1]), *words]
+                break
+        super().parseOptions(words)
+
+    def _of_file(self, path: str) -> list[str]:
+        names = {str(name) for name, *_ in self.optParameters} - {"config"}
+        try:
+            return arguments_of(
+                path, names | {"listen", "peer", "tag"}, {str(name) for name, *_ in self.optFlags}
+            )
+        except LocalError as error:
+            raise usage.UsageError(str(error)) from None
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this server endpoint, such as tcp:4444:interface=127.0.0.1; may be repeated."""
@@ -144,7 +166,7 @@ class Options(usage.Options):
         if self["replay"] is not None:
             with suppress(ValueError):
                 self["replay"] = float(self["replay"])
-        checked_profile("member", self["label"], self["tag"], True, self["replay"])
+        checked_profile(self["role"], self["label"], self["tag"], True, self["replay"])
 
     def becomes_daemon(self) -> bool:
         """Whether this is twistd without -n; `twist` and Windows' twistd never become daemons."""
@@ -175,6 +197,7 @@ def makeService(options: Options) -> MultiService:
             history=options["history"],
             replay=options["replay"],
             overlay=not options["no-overlay"],
+            role=options["role"],
             label=options["label"],
             tags=options["tag"],
             debug_level=int(options["debug-level"]),

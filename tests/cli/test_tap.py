@@ -71,6 +71,7 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --encryption ssl", "encryption must be 'SSL' or 'Plaintext', not 'ssl'"),
             ("--port 0 --out-addr host", "address 'host': write host:port"),
             ("--port 0 --out-addr host:0", "port must be 1 to 65535, not 0"),
+            ("--port 0 --role chief", "role is 'member' or 'guest', not 'chief'"),
             ("--port 0 --tag floor", "--tag is KEY=VALUE, not 'floor'"),
             ("--port 0 --tag =3", "--tag is KEY=VALUE, not '=3'"),
             ("--port 0 --tag a=1 --tag a=2", "--tag a= is given twice"),
@@ -123,6 +124,42 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(made["listen"], ["tcp:1", "tcp:2", "unix:/tmp/mesh"])
         self.assertEqual(made["peer"], ["a:1", f"{ID}@[::1]:2", "tcp:b:3"])
         self.assertEqual(made["out-addr"], ("", 9))
+
+    def config(self, text: str) -> str:
+        """A file of options."""
+        path = self.mktemp()
+        Path(path).write_text(text)
+        return path
+
+    def test_a_file_has_options_by_their_names(self) -> None:
+        path = self.config(
+            'port = 1\nlabel = "web1"\nlisten = ["tcp:2"]\npeer = "a:1"\n'
+            "no-overlay = true\nreceipts = false\n"
+            '[tag]\nfloor = 3\nroom = "a b"\n'
+        )
+        for words in ((f"--config={path}",), ("--config", path)):
+            made = options(*words)
+            self.assertEqual((made["listen"], made["peer"]), (["tcp:1", "tcp:2"], ["a:1"]))
+            self.assertEqual((made["label"], made["tag"]), ("web1", {"floor": "3", "room": "a b"}))
+            self.assertEqual((made["no-overlay"], made["receipts"]), (1, 0))
+
+    def test_the_command_line_replaces_and_adds_to_the_file(self) -> None:
+        path = self.config('label = "web1"\npeer = ["a:1"]')
+        made = options("--label=web2", "--peer=b:1", f"--config={path}")
+        self.assertEqual((made["label"], made["peer"]), ("web2", ["a:1", "b:1"]))
+
+    def test_a_file_that_cannot_be_used_says_what_is_wrong_with_it(self) -> None:
+        self.assertIn("--config missing: No such file or directory", self.refused("--config=missing"))
+        for text, told in (
+            ("label = ", "Invalid value"),
+            ("lable = 1", "there is no option 'lable'; the options are control, "),
+            ('config = "x"', "there is no option 'config'"),
+            ("stdio = 1", "stdio is true or false, not 1"),
+            ("port = true", "port is text or a number, or a list of them, not True"),
+            ("peer = [[1]]", "peer is text or a number, or a list of them, not [1]"),
+            ('port = "x"', "--port is a number from 0 to 65535, not 'x'"),
+        ):
+            self.assertIn(told, self.refused(f"--config={self.config(text)}"))
 
     def test_tags_have_a_key_and_any_value(self) -> None:
         made = options("--port=0", "--tag=floor=3", "--tag", "where=a=b", "--tag=empty=")

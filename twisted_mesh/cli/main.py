@@ -19,6 +19,7 @@ from twisted_mesh.version import __version__
 
 #: EX_USAGE would be 64; argparse ends with 2 for wrong options, and so does this for no node.
 NO_NODE: Final = 2
+RUN: Final = "run"  # its options are those of twistd mesh
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         table = _add(subparsers, name, verb)
         table.add_argument("--watch", action="store_true", help="show it again every second")
     _add(subparsers, "health", verbs.health)
+    subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
     send.add_argument("text", nargs="+", metavar="TEXT", help="each is one packet of the message")
     send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
@@ -48,6 +50,15 @@ def parser() -> argparse.ArgumentParser:
         "--for", dest="seconds", type=_seconds, metavar="SECONDS", help="end after that time"
     )
     return mesh
+
+
+def _run(options: list[str]) -> int:
+    """Run a node in the foreground, as twistd does."""
+    from twisted.scripts.twistd import run
+
+    sys.argv = ["twistd", "-n", "--pidfile=", "mesh", *options]
+    run()
+    return verbs.YES
 
 
 def _add(
@@ -81,7 +92,10 @@ def _count(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == [RUN]:
+        return _run(words[1:])
+    options = parser().parse_args(words)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as behind `| head`
     verb: verbs.Verb = options.verb
     try:
