@@ -90,10 +90,12 @@ class Policy:
     :ivar mode: what its nodes must prove, as a part of the network's id; empty for nothing.
     :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
         that dials.  Without any, no end knocks.
+    :ivar needs_credentials: whether an author must show a credential, in its record of presence.
     """
 
     mode: str = ""
     secrets: Sequence[LinkSecret] = ()
+    needs_credentials: bool = False
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         """Why the node with the key *origin* may not link with this one; None if it may.
@@ -101,6 +103,22 @@ class Policy:
         :param secret: the id of the secret by which the node has proven itself; empty without any.
         """
         return None
+
+    def bars(self, origin: bytes) -> bool:
+        """Whether nothing of the author *origin* is taken, whatever it shows."""
+        return False
+
+    def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        """Whether messages of the author *origin*, whose record has *credential*, are taken."""
+        return True
+
+    def vouches(self, origin: bytes) -> bool:
+        """Whether this node's user has named *origin*, so that it is no made-up author."""
+        return False
+
+    def credential(self, origin: bytes) -> bytes:
+        """The credential of this node, whose key is *origin*: empty if it needs none."""
+        return b""
 
 
 EVERYBODY: Final = Policy()

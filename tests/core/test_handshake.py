@@ -261,8 +261,15 @@ class TestKnock(HandshakeTestCase):
 
     def test_whoever_does_not_knock_rightly_is_told_nothing(self) -> None:
         self.guarded(Guarded(b"word"), Guarded(b"another"))
-        junk = (b"GET / HTTP/1.1", bytes(40), codec.encode(Ping(1))[4:], codec.encode(Bye("full", ""))[4:])
-        other = codec.encode(Knock(Word(b"another").knock(b"twisted_mesh/1/knockdialler" + b"t" * 32)))[4:]
+        junk = (
+            b"GET / HTTP/1.1",
+            bytes(40),
+            b"\x17\0\xc1",
+            codec.encode(Ping(1))[4:],
+            codec.encode(Bye("full", ""))[4:],
+        )
+        elsewhere = Word(b"another").knock(b"twisted_mesh/1/knockdialler" + other_exporter())
+        other = codec.encode(Knock(elsewhere))[4:]
         for payload in (*junk, *payloads(self.knock()), other):
             acceptor = Party(Side.ACCEPTOR, self.bert)
             said = self.refusal(NotAMember, Reason.TRUST, acceptor.shake.receive, payload, exporter)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side, Stage
@@ -103,6 +104,7 @@ def is_bye(payload: bytes) -> bool:
         return False
 
 
+@implementer(IHandshakeListener)
 class Puppet(Raw):
     """A scripted peer that shakes hands and answers as a node does, and sends what the test says.
 
@@ -120,6 +122,9 @@ class Puppet(Raw):
 
     def connectionMade(self) -> None:
         self.write(self.handshake.start())
+
+    def handshakeCompleted(self) -> None:
+        self.write(self.handshake.session_made(lambda: tls.exporter(self.transport)))
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
@@ -457,6 +462,6 @@ def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> Si
     } | changed
     body = values.pop("body", body)
     value = Batch(author.origin, author.epoch, first, **values)
-    signed = codec.sign_batch(value, body, codec.network_digest(author.network.id), author.sign)
+    signed = codec.sign_batch(value, body, codec.network_digest(author.network_id), author.sign)
     hashes[value.last] = signed.header.hash
     return signed

@@ -7,10 +7,11 @@ import hmac
 import os
 from pathlib import Path
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import LocalError, TrustError
-from twisted_mesh.network import EVERYBODY, Protocol
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.files import MAX_BYTES
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.trust.shared_secret import Secret, create, read_secrets
@@ -110,6 +111,43 @@ class TestFiles(SecretCase):
         for line in ("correct horse battery staple", SECRET.hex()[:-1], "z" * 64):
             said = self.refused(self.file("# one", line), "line 2", "64 hexadecimal digits")
             self.assertNotIn(line[:6], said)
+
+
+class TestCredentials(SecretCase):
+    def policies(self, *secrets: bytes) -> Policy:
+        """The policy of a node with *secrets*."""
+        return Trust.secret(self.file(*(secret.hex() for secret in secrets))).load(MESH)
+
+    def test_a_credential_is_good_for_its_key_alone(self) -> None:
+        mine, theirs = self.policies(SECRET), self.policies(SECRET)
+        anna, bert = b"a" * 32, b"b" * 32
+        self.assertTrue(mine.needs_credentials)
+        credential = mine.credential(anna)
+        self.assertTrue(theirs.may_speak(anna, credential))
+        self.assertFalse(theirs.may_speak(bert, credential))
+
+    def test_all_secrets_of_a_file_are_taken_and_the_first_one_signs(self) -> None:
+        old, new, origin = SECRET, bytes(32), b"a" * 32
+        both = self.policies(new, old)
+        self.assertTrue(both.may_speak(origin, self.policies(old).credential(origin)))
+        self.assertTrue(self.policies(new).may_speak(origin, both.credential(origin)))
+        self.assertFalse(self.policies(old).may_speak(origin, both.credential(origin)))
+
+    def test_anything_else_is_no_credential(self) -> None:
+        policy, origin = self.policies(SECRET), b"a" * 32
+        right = msgspec.msgpack.decode(policy.credential(origin))
+        later = msgspec.msgpack.encode([*right, b"of a later version"])
+        self.assertTrue(policy.may_speak(origin, later))
+        deep = b"\x91" * 1024
+        for fields in (right[:1], [right[0], b""], [b"", right[1]], [right[0], right[1][:-1]], 5):
+            self.assertFalse(policy.may_speak(origin, msgspec.msgpack.encode(fields)))
+        for junk in (b"", b"\xc1", deep, bytes(1024)):
+            self.assertFalse(policy.may_speak(origin, junk))
+
+    def test_a_credential_of_another_network_counts_for_nothing(self) -> None:
+        path, origin = self.file(SECRET.hex()), b"a" * 32
+        there = Trust.secret(path).load(Protocol("there")).credential(origin)
+        self.assertFalse(Trust.secret(path).load(MESH).may_speak(origin, there))
 
 
 class TestTrust(SecretCase):

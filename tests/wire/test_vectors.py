@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from twisted.trial.unittest import SynchronousTestCase
@@ -42,6 +43,7 @@ from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
+    Credential,
     ForwardJoin,
     Presence,
     Roster,
@@ -259,6 +261,14 @@ class TestVectors(SynchronousTestCase):
         self.assertEqual(encode(knock), VECTORS["knock"])
         self.assertEqual(expand(b"id", 8).hex(), "bcae4072443a2d53")
         self.assertIn("bcae4072443a2d53", TestDocumentation.page)
+
+    def test_the_credential(self) -> None:
+        extracted = hmac.digest(bytes(32), bytes(range(32)), "sha256")
+        info = b"twisted_mesh/1/secret/author/" + NETWORK.key_with("secret") + b"\x01"
+        key = hmac.digest(extracted, info, "sha256")
+        text = b"twisted_mesh/1/author" + IDENTITY.origin
+        credential = Credential(bytes.fromhex("bcae4072443a2d53"), hmac.digest(key, text, "sha256"))
+        self.assertIn(msgspec.msgpack.encode(credential).hex(), TestDocumentation.page)
 
     def test_the_unsigned_frames(self) -> None:
         for name, frame in PLAIN.items():

@@ -1,4 +1,4 @@
-"""What a link may bring: frames before the peer's frontier, and frames of new authors.
+"""Whose frames are taken: those of authors that belong to the mesh, and so many of new authors.
 
 Contract: a link may always bring frames of its own peer and of authors that are known here.  The links of
 one site may bring only so many new authors a minute, so that a peer that makes up authors cannot fill this
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
+from enum import Enum
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import Authors
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import site_of
+from twisted_mesh.network import EVERYBODY
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
@@ -28,18 +31,59 @@ _IN_ALL: Final = 15
 _FEW: Final = 16  # a site that has brought up to a sixteenth of its limit has brought few (guess)
 
 
-class Admission:
-    """Decides which new authors a link may bring; *waiting* counts the refused frames."""
+class Hearing(Enum):
+    """What is done with messages of an author."""
 
-    def __init__(self, known: Container[bytes], authors: Authors, config: MeshConfig) -> None:
-        """:param known: the authors that every link may bring; *authors*: all that this node has met."""
+    TAKEN = "taken"
+    WAITS = "waits"  #: until a record of the author comes that has its credential
+    REFUSED = "refused"
+
+
+class Admission:
+    """Decides which authors are heard, and which new ones a link may bring.
+
+    :ivar waiting: how many frames of new authors were refused.
+    :ivar refused: how many frames of authors that may not speak were refused.
+    """
+
+    def __init__(
+        self, local_node: LocalNode, known: Container[bytes], authors: Authors, config: MeshConfig
+    ) -> None:
+        """
+        :param known: the authors whose records are kept; every link may bring them.
+        :param authors: all that this node has met.
+        """
+        self._own = local_node.origin
+        self._policy = local_node.policy
         self._known = known
         self._authors = authors
         self._limit = config.authors_burst, config.authors_a_minute / 60
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
         self._in_all = self._times(_IN_ALL)
         self._for_few = self._times(1)
-        self.waiting = 0
+        self.waiting = self.refused = 0
+
+    def hears(self, origin: bytes) -> Hearing:
+        """Whether messages of *origin* are taken."""
+        if self._policy is EVERYBODY:
+            return Hearing.TAKEN
+        if self._policy.bars(origin):
+            self.refused += 1
+            return Hearing.REFUSED
+        if origin in self._known or origin == self._own or not self._policy.needs_credentials:
+            return Hearing.TAKEN
+        return Hearing.WAITS
+
+    def bars(self, origin: bytes) -> bool:
+        """Whether nothing of *origin* is taken, whatever it shows."""
+        return self._policy.bars(origin)
+
+    def may_speak(self, presence: Presence) -> bool:
+        """Whether the author of a record, which need not be verified yet, may speak."""
+        if self._policy.may_speak(presence.origin, presence.credential):
+            return True
+        self.refused += 1
+        return False
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
         """Whether *link* may bring a frame that *origin* has signed; if so, a new author is counted."""
@@ -51,6 +95,8 @@ class Admission:
 
     def met(self, link: Link, origin: bytes, now: float) -> None:
         """Note that *link* has brought a verified record of *origin*."""
+        if self._policy.vouches(origin):
+            self._authors.vouched(origin)
         self._authors.met(origin, link.host, now)
 
     def footprint(self) -> dict[str, int]:

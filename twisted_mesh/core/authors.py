@@ -47,6 +47,11 @@ class Authors:
             self._new.setdefault(site, {})[origin] = now
         return self.introducer(origin, now)
 
+    def vouched(self, origin: bytes) -> None:
+        """Note that this node's user has named *origin*: it is known from now on."""
+        if origin not in self._known:
+            self._become_known(origin)
+
     def introducer(self, origin: bytes, now: float) -> str | None:
         """The site that introduced *origin*; None if *origin* is known; :data:`UNMET` if it was not met."""
         if origin in self._known:

@@ -144,6 +144,10 @@ class Known(msgspec.Struct, frozen=True):
     contacts: Sequence[Contact]
 
 
+class PolicyChanged(msgspec.Struct, frozen=True):
+    """This node's policy may answer otherwise than before who belongs to the mesh."""
+
+
 class Moved(msgspec.Struct, frozen=True):
     """Others can dial this node at *address* from now on; None: nowhere."""
 
@@ -207,7 +211,7 @@ class Check(msgspec.Struct, frozen=True):
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
 Asking = Taken | Stored | Skipped | SendDirect | Ask | Forget
-Other = Publish | DialFailed | Known | Moved | Check | Leaving | TimerFired
+Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | Leaving | TimerFired
 Event = LinkChange | LinkTraffic | Asking | Other
 
 # ── effects ─────────────────────────────────────────────────────────────────────────

@@ -74,10 +74,11 @@ class Node:
         links = self._links = Links(local_node, config)
         self._keepalive = Keepalive(links, effects, config)
         self._config = config
+        self._policy = local_node.policy
         self._unknown_frames = 0
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
-        admission = self._admission = Admission(roster, self.history.authors, config)
+        admission = self._admission = Admission(local_node, roster, self.history.authors, config)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
         )
@@ -118,6 +119,8 @@ class Node:
                 self._forget(event.link, now)
             case events.DialFailed() | events.Known() | events.Moved():
                 self.neighbourhood.handle(event, now)
+            case events.PolicyChanged():
+                self._on_policy_changed(now)
             case events.Check():
                 self.outflow.check()
             case events.Leaving():
@@ -350,6 +353,7 @@ class Node:
         if news is not None:
             self._on_news(news, now)
             self._evident(news.author, now)
+            self._admitted(news.author, now)
             self.neighbourhood.know([news.author], link, now)
         self._broadcast.watch_holes()
 
@@ -370,6 +374,7 @@ class Node:
             authors.append(news.author)
         for author in authors:
             self._evident(author, now)
+            self._admitted(author, now)
         self.neighbourhood.know(authors, link, now)
         if frame.last:
             self._roster_received(link, frame.vote, now)
@@ -420,6 +425,12 @@ class Node:
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
 
+    def _admitted(self, author: Author, now: float) -> None:
+        """Take in the batches that waited for the record of *author*."""
+        for number, signed in self._broadcast.inbound.waiting.take(author.presence.origin):
+            if (link := self._links.get(number)) is not None:
+                self._on_batch(link, signed, now)
+
     # ── from the application, and to the transport ──────────────────────────────────
 
     def _on_publish(self, event: events.Publish, now: float) -> None:
@@ -432,6 +443,17 @@ class Node:
             self.membership.announcing.announce_first(now)  # messages of unknown authors are dropped
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks
+
+    def _on_policy_changed(self, now: float) -> None:
+        """End links and forget authors that the policy does not admit any more; show the new credential."""
+        for author in self.membership.expel():
+            self.replies.forgotten(author)
+        for link in list(self._links.all):
+            why = self._policy.may_link(link.peer.origin, link.peer.secret)
+            if why is not None and not link.closing:
+                self._link_life.close(link.number, Reason.TRUST, why, now)
+                self._forget(link.number, now)
+        self.membership.announcing.renew(now)
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         if (link := self._links.get(event.link)) is not None and not link.closing:

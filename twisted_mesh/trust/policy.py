@@ -7,12 +7,21 @@ before it opens anything.
 
 from __future__ import annotations
 
+import hmac
 import os
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from twisted_mesh.errors import LocalError
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.shared_secret import Secret, read_secrets
+from twisted_mesh.wire.membership import Credential
+
+_AUTHOR_DOMAIN: Final = b"twisted_mesh/1/author"  # before the text of a credential's MAC, and no other text
+_NONE: Final = Credential(b"", b"")
+_unpack = msgspec.msgpack.Decoder(Credential).decode
 
 
 class Trust:
@@ -77,8 +86,32 @@ class FilePolicy(Policy):
         self.secrets: list[Secret] = []
         if (path := files.get("secret")) is not None:
             self.secrets = read_secrets(path, key)
+        self.needs_credentials = bool(self.secrets)
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         if self.secrets and all(secret != known.id for known in self.secrets):
             return "the secret that the peer proved is not in use any more"
         return None
+
+    def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        if not self.secrets:
+            return True
+        shown = unpack_credential(credential)
+        right = [
+            secret.author(_AUTHOR_DOMAIN + origin) for secret in self.secrets if secret.id == shown.secret
+        ]
+        return bool(right) and hmac.compare_digest(right[0], shown.mac)
+
+    def credential(self, origin: bytes) -> bytes:
+        if not self.secrets:
+            return b""
+        secret = self.secrets[0]
+        return msgspec.msgpack.encode(Credential(secret.id, secret.author(_AUTHOR_DOMAIN + origin)))
+
+
+def unpack_credential(packed: bytes) -> Credential:
+    """The credential in a record; all its fields are empty if *packed* is none."""
+    try:
+        return _unpack(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _NONE

@@ -114,6 +114,17 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
         return self.origin
 
 
+class Credential(msgspec.Struct, array_like=True, frozen=True):
+    """What a *credential* holds, unless it is empty; a field that its mode does not need is empty.
+
+    :ivar secret: the id of the mesh's secret by which the author proves that it may speak.
+    :ivar mac: the MAC of the author's origin by a key of that secret.
+    """
+
+    secret: Annotated[bytes, msgspec.Meta(max_length=8)]
+    mac: Annotated[bytes, msgspec.Meta(max_length=32)]
+
+
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
     """Says that ``accuser`` lost its link to ``member`` without a BYE.
 

@@ -59,7 +59,7 @@ class Broadcast:
         self.parents = parents = Parents()
         self.outbox = outbox = Outbox(*run, network, local_node.sign, config.batch_bytes)
         self.outflow = Outflow(config, outbox, links, effects)
-        self.repair = repair = Repair(history, links, parents, config)
+        self.repair = repair = Repair(history, links, parents, admission, config)
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
         self.forks = forks = Forks(local_node, history, outbox, links, effects)
@@ -89,6 +89,7 @@ class Broadcast:
 
     def link_gone(self, number: int, now: float) -> None:
         """Ask other links for the messages that a link, which is gone, was to bring."""
+        self.inbound.waiting.link_gone(number)
         self.repair.link_gone(number, now)
         for run in self.parents.lost_with(number):
             if (asked := self.repair.parent_lost(run, now)) is not None:
@@ -208,6 +209,7 @@ class Broadcast:
             **self.push.footprint(),
             **self.repair.footprint(),
             **self.patience.footprint(),
+            **self.inbound.waiting.footprint(),
             "unsent_batches": len(self.outbox),
             "unsent_bytes": self.outbox.unsent_bytes,
         }

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from twisted_mesh.core.admission import Admission
+from twisted_mesh.core.admission import Admission, Hearing
 from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.broadcast.waiting import WaitingBatches
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Deliver, GapFound, Poisoned, StreamId
 from twisted_mesh.core.handshake import LocalNode
@@ -23,7 +24,7 @@ from twisted_mesh.core.history.stream import Ready, Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire.bodies import unpack_weighed
-from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch, Want
 from twisted_mesh.wire.link import Whisper
 
 Outcome = Deliver | Poisoned | GapFound
@@ -34,6 +35,7 @@ Outcome = Deliver | Poisoned | GapFound
 class Inbound:
     """The batches that come in.
 
+    :ivar waiting: the batches of authors that have not shown yet that they may speak.
     :ivar counts: how many frames were ignored so far, by reason.
     """
 
@@ -47,6 +49,7 @@ class Inbound:
 
     def __post_init__(self) -> None:
         self._run = (self._local_node.origin, self._local_node.epoch)
+        self.waiting = WaitingBatches()
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0, "forked": 0}
 
     def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Outcome] | None:
@@ -70,7 +73,14 @@ class Inbound:
         if self._forks.is_forked(run):
             self.counts["forked"] += 1
             return None
+        hearing = self._admission.hears(batch.origin)
+        if hearing is Hearing.REFUSED:
+            self._repair.dropped(link.number, run)
+            return None
         self._forks.verify(signed.header)
+        if hearing is Hearing.WAITS:
+            self._wait(link, signed, asked)
+            return None
         if self._forks.is_found(link, signed.header):
             return None
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
@@ -102,6 +112,17 @@ class Inbound:
         peer = link.peer
         verified = self._local_node.network.encrypted  # without TLS, a host on the way may have sent it
         self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))
+
+    def _wait(self, link: Link, signed: SignedBatch, asked: bool) -> None:
+        """Keep a batch until its author's record has come, and ask *link* for that record."""
+        batch = signed.batch
+        is_first, dropped = self.waiting.put(link.number, signed)
+        self.counts["no_room"] += dropped
+        self._repair.dropped(link.number, (batch.origin, batch.epoch))
+        if is_first and not asked and not link.closing:  # an answer has the record in front
+            # It asks for no message: what is wanted is the record, which comes before any answer.
+            want = Want(batch.origin, batch.epoch, batch.last + 1, batch.last, graft=True)
+            self._effects.send((link,), want)
 
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
         """Whether the author of *run* is known here, or *link* may bring one more author."""

@@ -23,6 +23,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.candidates import TRIES, Candidates
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.broadcast.pull import Pull
@@ -43,8 +44,11 @@ PULLED_MOST: Final = 64  # runs that all neighbours are asked for: one author ca
 class Repair:
     """The pulls of a node: one for each run of which it lacks messages."""
 
-    def __init__(self, history: History, links: Links, parents: Parents, config: MeshConfig) -> None:
+    def __init__(
+        self, history: History, links: Links, parents: Parents, admission: Admission, config: MeshConfig
+    ) -> None:
         """:param parents: the link over which each origin's newest message came."""
+        self._admission = admission
         self._history = history
         self._links = links
         self._parents = parents
@@ -313,7 +317,8 @@ class Repair:
         if now < pull.not_before:
             self._look_at(pull, pull.not_before, now)
             return
-        if (stream := self._history.get(run)) is not None and stream.equivocated:
+        stream = self._history.get(run)
+        if (stream is not None and stream.equivocated) or self._admission.bars(run[0]):
             self._forget(run)
             return
         if (best := self._candidates.best(pull, now)) is None:

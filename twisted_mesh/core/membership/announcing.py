@@ -99,7 +99,7 @@ class Announcing:
             (PresenceFlags.LEAVING if self._leaving else 0)
             | (PresenceFlags.EPHEMERAL if me.ephemeral else 0)
             | (PresenceFlags.ASKS if self.asks else 0),
-            b"",
+            me.policy.credential(me.origin),
             self._floor(now),
             self._sealing_key,
         )
@@ -126,6 +126,12 @@ class Announcing:
         if self.is_announced:
             self._leaving = True
             self.announce(now)
+
+    def renew(self, now: float) -> None:
+        """Send the next record now, since its content has changed."""
+        if self.is_announced:
+            self.announce(now)
+            self.look_again()
 
     def is_accused(self, rank: Rank) -> bool:
         """Whether to refute a suspicion of this node that names its record with *rank*."""

@@ -67,6 +67,7 @@ class Membership:
         return {
             "old_records": self._presences.old,
             "authors_waiting": self._admission.waiting,
+            "refused_authors": self._admission.refused,
             "idle_suspicions": self._suspicion.idle,
         }
 
@@ -148,6 +149,15 @@ class Membership:
         self.joined = True
         self._effects.emit(events.Joined())
         return True
+
+    def expel(self) -> list[Author]:
+        """Forget the authors that may not speak any more; return the members among them."""
+        expelled = [author for author in self.roster if not self._admission.may_speak(author.presence)]
+        for author in expelled:
+            self.roster.remove(author)
+            if author.is_member:
+                self._effects.emit(events.MemberGone(author.presence.origin))
+        return [author for author in expelled if author.is_member]
 
     # ── time ────────────────────────────────────────────────────────────────────────
 

@@ -136,7 +136,7 @@ class Presences:
         origin = presence.origin
         if (presence.epoch, presence.counter) <= self._roster.rank(origin):
             return None
-        if not self._admission.may_bring(link, origin, now):
+        if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
             return None
         self._signer.require(signed)
         self._admission.met(link, origin, now)

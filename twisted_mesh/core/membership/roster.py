@@ -213,6 +213,11 @@ class Roster:
         """Suspect an author: unless another record comes, it is down after ``suspect_patience`` seconds."""
         self._enter(author, State.SUSPECT, now)
 
+    def remove(self, author: Author) -> None:
+        """Take an author off the roster."""
+        del self._authors[author.presence.origin]
+        self._suspects.pop(author.presence.origin, None)
+
     def tick(self, now: float) -> tuple[list[Author], list[Author]]:
         """Update the states; return the authors whose state changed, and the forgotten ones."""
         changed: list[Author] = []

@@ -1,0 +1,244 @@
+"""Authors that must show that they belong to the mesh, and a policy that changes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from tests.core.membership_case import MembershipTestCase
+from tests.core.network import batch, closing, forged, have, of, origin_of, presence, raw_batch, roster
+from tests.core.node_case import ALL
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.authors import Authors
+from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
+from twisted_mesh.core.events import Close, MemberGone, PolicyChanged
+from twisted_mesh.errors import Reason
+from twisted_mesh.network import EVERYBODY, Policy
+from twisted_mesh.wire.broadcast import Have, Want
+from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.signed import SignedRecord
+
+
+class TestPolicy(Policy):
+    """A policy that credentials of a *word*, and lists of names, satisfy.
+
+    :ivar barred: names that are no authors and no peers; :ivar named: those that the user has named.
+    """
+
+    needs_credentials = True
+
+    def __init__(self) -> None:
+        self.word = b"word"
+        self.barred: set[bytes] = set()
+        self.named: set[bytes] = set()
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        return "barred" if origin in self.barred else None
+
+    def bars(self, origin: bytes) -> bool:
+        return origin in self.barred
+
+    def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        return not self.bars(origin) and credential == self.credential(origin)
+
+    def vouches(self, origin: bytes) -> bool:
+        return origin in self.named
+
+    def credential(self, origin: bytes) -> bytes:
+        return hashlib.sha256(self.word + origin).digest()
+
+
+class PolicyCase(MembershipTestCase):
+    """A node that is linked with Anna and Bert, who have shown their credentials."""
+
+    def setUp(self) -> None:
+        self.policy = TestPolicy()
+        self.manner = {"policy": self.policy}
+        super().setUp()
+        self.star("anna", "bert")
+        self.receive(1, self.proven("anna"))
+        self.receive(2, self.proven("bert"))
+
+    def proven(self, name: str, counter: int = 1, sequence: int = 0) -> SignedRecord:
+        """The record of *name*, with its credential."""
+        return presence(name, counter, sequence, credential=self.policy.credential(origin_of(name)))
+
+    def unproven(self) -> int:
+        """How many batches wait."""
+        return self.node.footprint()["unproven_batches"]
+
+
+class TestCredentials(PolicyCase):
+    def test_the_own_record_has_the_own_credential(self) -> None:
+        (frame,) = of(self.all_frames(self.wait(6), 1), SignedRecord)
+        self.assertEqual(frame.record.credential, self.policy.credential(origin_of("me")))  # type: ignore[union-attr]
+
+    def test_a_record_without_the_right_credential_is_neither_kept_nor_passed_on(self) -> None:
+        for wrong in (b"", b"x" * 32, self.policy.credential(origin_of("anna"))):
+            effects = self.receive(1, presence("cleo", credential=wrong))
+            effects += self.receive(1, presence("cleo", credential=wrong))
+            self.assertEqual(
+                (self.state("cleo"), self.presences(effects, 2), of(effects, Close)), (None, [], [])
+            )
+        self.assertEqual(self.count("refused_authors"), 6)
+        self.assertEqual(self.presences(self.receive(1, self.proven("cleo")), 2), [("cleo", 1, 0)])
+
+    def test_a_record_is_refused_before_it_is_verified(self) -> None:
+        before = self.verified
+        self.receive(1, presence("cleo"))
+        self.assertEqual(self.verified, before)
+
+    def test_nor_is_one_of_a_roster(self) -> None:
+        self.open(3, "dora")
+        effects = self.receive(3, ALL, roster(presence("cleo"), self.proven("emil")))
+        self.assertEqual((self.state("cleo"), self.presences(effects, 1)), (None, [("emil", 1, 0)]))
+
+    def test_a_batch_waits_for_the_record_of_its_author_which_is_asked_for(self) -> None:
+        effects = self.receive(1, batch("cleo", 1))
+        self.assertEqual((self.delivered(effects), self.sent(effects, 2)), ([], []))
+        self.assertEqual(self.wants(effects, 1), [("cleo", 2, 1)])
+        self.assertEqual(self.wants(self.receive(1, batch("cleo", 2)), 1), [])
+        self.assertEqual(self.unproven(), 2)
+        self.assertEqual(self.wants(self.receive(2, batch("cleo", 1)), 2), [("cleo", 2, 1)])
+        effects = self.receive(1, self.proven("cleo"))
+        self.assertEqual(self.delivered(effects), [(1, [1]), (2, [2])])
+        self.assertEqual(self.sent(effects, 2), [(2, 2)])
+        self.assertEqual(self.unproven(), 0)
+
+    def test_a_record_in_a_roster_ends_the_wait_too(self) -> None:
+        self.receive(1, batch("cleo", 1))
+        self.open(3, "dora")
+        effects = self.receive(3, ALL, roster(self.proven("cleo")))
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+
+    def test_a_forged_batch_does_not_wait_and_ends_its_link(self) -> None:
+        effects = self.receive(1, forged(batch("cleo", 1)))
+        self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
+        self.assertEqual(self.unproven(), 0)
+
+    def test_a_peer_that_asks_for_a_record_gets_it_before_the_answer(self) -> None:
+        guest = {"role": Role.GUEST, "credential": self.policy.credential(origin_of("cleo"))}
+        self.receive(1, presence("cleo", **guest), batch("cleo", 1))
+        self.open(3, "dora")  # the roster that Dora is told has no guests
+        self.receive(3, ALL)
+        effects = self.receive(3, Want(origin_of("cleo"), 1, 2, 1, graft=True))
+        frames = self.all_frames(effects, 3)
+        self.assertEqual([type(frame) for frame in frames], [SignedRecord, Have])
+
+    def test_the_batches_of_a_link_that_is_gone_wait_no_longer(self) -> None:
+        before = self.node.footprint()
+        self.open(3, "dora")
+        self.receive(3, ALL, batch("cleo", 1))
+        self.assertEqual(self.unproven(), 1)
+        self.handle(closing(3))
+        self.assertEqual(self.unproven(), 0)
+        self.assertEqual(before["unproven_bytes"], 0)
+
+    def test_an_own_batch_needs_no_record(self) -> None:
+        self.receive(1, batch("me", 1, epoch=0))
+        self.assertEqual(self.unproven(), 0)
+
+    def test_more_than_wait_at_a_link_are_counted(self) -> None:
+        self.receive(1, *(batch("cleo", at) for at in range(1, BATCHES_MOST + 3)))
+        self.assertEqual((self.unproven(), self.count("no_room")), (BATCHES_MOST, 2))
+
+
+class TestWaiting(MembershipTestCase):
+    def test_of_each_link_the_newest_wait(self) -> None:
+        waiting = WaitingBatches()
+        self.assertFalse(waiting)
+        for at in range(1, BATCHES_MOST + 1):
+            self.assertEqual(waiting.put(1, batch("anna", at)), (at == 1, 0))
+        self.assertEqual(waiting.put(2, batch("anna", 1)), (True, 0))
+        self.assertEqual(waiting.put(1, batch("bert", 1)), (True, 1))
+        self.assertTrue(waiting)
+        self.assertEqual(waiting.footprint()["unproven_batches"], BATCHES_MOST + 1)
+        taken = [(link, signed.batch.first) for link, signed in waiting.take(origin_of("anna"))]
+        self.assertEqual(taken, [*((1, at) for at in range(2, BATCHES_MOST + 1)), (2, 1)])
+        self.assertEqual(waiting.footprint()["unproven_batches"], 1)
+        waiting.link_gone(1)
+        self.assertFalse(waiting)
+
+    def test_their_bytes_are_counted_and_one_always_has_room(self) -> None:
+        waiting = WaitingBatches()
+        large = BYTES_MOST // 2
+        for at, dropped in ((1, 0), (2, 1), (3, 1)):
+            self.assertEqual(waiting.put(1, raw_batch("anna", at, 1, bytes(large)))[1], dropped)
+        self.assertEqual(waiting.put(1, raw_batch("anna", 4, 1, bytes(2 * large)))[1], 1)
+        self.assertGreater(waiting.footprint()["unproven_bytes"], BYTES_MOST)
+
+
+class TestBarred(PolicyCase):
+    def test_nothing_of_a_barred_author_is_taken_or_asked_for(self) -> None:
+        self.policy.barred = {origin_of("cleo")}
+        effects = self.receive(1, self.proven("cleo"), batch("cleo", 1), have("cleo", 1, 1))
+        effects += self.wait(5)
+        self.assertEqual((self.delivered(effects), self.state("cleo"), self.asked(effects)), ([], None, []))
+        self.assertEqual((of(effects, Close), self.sent(effects, 2)), ([], []))
+
+
+class TestChanges(PolicyCase):
+    def test_links_and_authors_that_are_struck_out_go(self) -> None:
+        self.receive(1, self.proven("cleo"), batch("cleo", 1))
+        self.policy.barred = {origin_of("bert"), origin_of("cleo")}
+        effects = self.handle(PolicyChanged())
+        self.assertEqual(self.closed(effects), [(2, Reason.TRUST)])
+        gone = {effect.origin for effect in of(effects, MemberGone)}
+        self.assertEqual(gone, self.policy.barred)
+        self.assertEqual(
+            (self.state("bert"), self.state("cleo"), self.state("anna") is None), (None, None, False)
+        )
+        self.assertEqual(self.delivered(self.receive(1, batch("cleo", 2))), [])
+        # What was held before is still served.
+        self.assertEqual(
+            self.sent(self.receive(1, Want(origin_of("cleo"), 1, 1, 2, graft=True)), 1), [(1, 1)]
+        )
+
+    def test_the_new_credential_is_shown_at_once(self) -> None:
+        self.policy.word = b"new"
+        effects = self.handle(PolicyChanged())
+        (frame,) = of(self.all_frames(effects, 1), SignedRecord)
+        self.assertEqual(frame.record.credential, self.policy.credential(origin_of("me")))  # type: ignore[union-attr]
+
+    def test_before_the_first_record_there_is_none_to_renew(self) -> None:
+        self.make()
+        self.assertEqual(self.handle(PolicyChanged()), [])
+
+    def test_a_guest_and_a_suspect_that_are_struck_out_are_forgotten(self) -> None:
+        self.receive(1, presence("cleo", role=1, credential=self.policy.credential(origin_of("cleo"))))
+        self.node.roster.suspect(self.entry("bert"), self.now)
+        self.policy.barred = {origin_of("bert"), origin_of("cleo")}
+        effects = self.handle(PolicyChanged())
+        self.assertEqual([effect.origin for effect in of(effects, MemberGone)], [origin_of("bert")])
+        self.assertIsNone(self.node.roster.suspected_until)
+
+
+class TestVouched(PolicyCase):
+    def test_an_author_that_the_user_has_named_is_known_at_once(self) -> None:
+        self.policy.named = {origin_of("cleo")}
+        self.receive(1, self.proven("cleo"), self.proven("dora"))
+        authors = self.node.history.authors
+        self.assertIsNone(authors.introducer(origin_of("cleo"), self.now))
+        self.assertIsNotNone(authors.introducer(origin_of("dora"), self.now))
+
+    def test_one_that_was_new_or_is_known_stays_one_entry(self) -> None:
+        authors = Authors(MeshConfig())
+        authors.met(origin_of("cleo"), "192.0.2.1", 0.0)
+        for _ in range(2):
+            authors.vouched(origin_of("cleo"))
+            self.assertEqual(authors.footprint(), {"known_authors": 1, "new_authors": 0})
+
+
+class TestEverybody(MembershipTestCase):
+    def test_everybody_may_link_and_speak_and_shows_nothing(self) -> None:
+        origin = origin_of("anna")
+        self.assertIsNone(EVERYBODY.may_link(origin, b""))
+        self.assertTrue(EVERYBODY.may_speak(origin, b""))
+        self.assertEqual((EVERYBODY.bars(origin), EVERYBODY.vouches(origin)), (False, False))
+        self.assertEqual(EVERYBODY.credential(origin), b"")
+
+    def test_a_policy_without_credentials_takes_authors_whose_record_has_not_come(self) -> None:
+        policy = TestPolicy()
+        policy.needs_credentials = False
+        self.manner = {"policy": policy}
+        self.star("anna")
+        self.assertEqual(self.delivered(self.receive(1, batch("cleo", 1))), [(1, [1])])
