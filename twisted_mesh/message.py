@@ -7,6 +7,8 @@ in a message may refer back to the message.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -135,7 +137,7 @@ class Member(msgspec.Struct, frozen=True):
 
     :ivar id: base58, as bytes.
     :ivar label: the member's name for people, at most 64 characters of any text, or None.
-    :ivar tags: further facts that the member tells of itself; do not change the dict.
+    :ivar tags: further facts that the member tells of itself, read-only.
     :ivar address: (host, port) at which the member says that others can dial it, or None.
     :ivar role: ``"member"``; guests are on no roster.
     :ivar state: ``"up"``; ``"suspect"``: a neighbour lost its link to the member without a BYE; ``"down"``:
@@ -147,12 +149,20 @@ class Member(msgspec.Struct, frozen=True):
 
     id: bytes
     label: str | None
-    tags: dict[str, str]
+    tags: Mapping[str, str]
     address: tuple[str, int] | None
     role: str
     state: str
     since: float
     epoch: int
+
+    def __post_init__(self) -> None:
+        # All parts of the application share the value, so none of them may change it.
+        msgspec.structs.force_setattr(self, "tags", MappingProxyType(dict(self.tags)))
+
+    def __reduce__(self) -> tuple[type[Member], tuple[object, ...]]:
+        fields: dict[str, object] = msgspec.structs.asdict(self)
+        return Member, tuple((fields | {"tags": dict(self.tags)}).values())
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -62,7 +62,7 @@ class TestMembers(MembersCase):
         said = [
             {"label": "the first"},
             {"label": "l" * 64, "tags": LONGEST},
-            {"out_addr": ("a.example", 9)},
+            {"out_addr": ("10.7.7.7", 9)},
             {},
         ]
         nodes = [self.node(**options) for options in said]
@@ -74,7 +74,7 @@ class TestMembers(MembersCase):
             (fourth.members[first.id].label, fourth.members[second.id].label), ("the first", "l" * 64)
         )
         self.assertEqual(fourth.members[second.id].tags, LONGEST)
-        self.assertEqual(first.members[third.id].address, ("a.example", 9))
+        self.assertEqual(first.members[third.id].address, ("10.7.7.7", 9))
         member = first.members[fourth.id]
         _, epoch = self.status_of(fourth).stream
         expected = Member(fourth.id, None, {}, (self.host(fourth), PORT), "member", "up", 0.0, epoch)
@@ -90,7 +90,8 @@ class TestMembers(MembersCase):
         with self.assertRaises(TypeError):
             members[b"x"] = None  # type: ignore[index]
         before = a.members[b.id]
-        before.tags["mine"] = "alone"
+        with self.assertRaises(TypeError):
+            before.tags["mine"] = "alone"  # type: ignore[index]
         kept = self.parts_of(a).driver.node.roster.get(self.status_of(b).stream[0])
         self.assertEqual(kept.presence.tags, {})
         self.assertEqual(a.footprint()["members"], 1)

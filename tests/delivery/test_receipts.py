@@ -136,6 +136,12 @@ class TestWaiting(ReceiptCase):
         for each in waiting:
             self.successResultOf(each)
 
+    def test_the_application_can_change_nothing_in_it(self) -> None:
+        a, _ = self.linked(self.keyed(), self.keyed())
+        receipt = self.ask(a, "x")
+        for name in ("id", "is_complete", "closed", "delivered", "pending", "missed"):
+            self.assertRaises(AttributeError, setattr, receipt, name, True)
+
     def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
         a, b, c = self.linked(self.keyed(), self.keyed(), self.with_history(), after=1)
         number = self.kill(c)

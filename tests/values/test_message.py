@@ -73,6 +73,18 @@ class TestMessage(SynchronousTestCase):
 
 
 class TestMember(SynchronousTestCase):
+    def test_nobody_can_change_the_tags_neither_of_it_nor_of_a_copy(self) -> None:
+        given = {"a": "b"}
+        member = Member(b"id", None, given, None, "member", "up", 0.0, 1)
+        given["a"] = "c"
+        left = msgspec.structs.replace(member, state="left")
+        pickled = pickle.loads(pickle.dumps(member))
+        for one in (member, left, copy.copy(member), copy.deepcopy(member), pickled):
+            self.assertEqual(one.tags, {"a": "b"})
+            with self.assertRaises(TypeError):
+                one.tags["a"] = "mine"  # type: ignore[index]
+        self.assertEqual(copy.deepcopy(member), member)
+
     def test_a_member_can_be_compared_and_be_in_a_set(self) -> None:
         member = Member(b"id", None, {"a": "b"}, None, "member", "up", 0.0, 1)
         self.assertEqual(len({member, msgspec.structs.replace(member)}), 1)

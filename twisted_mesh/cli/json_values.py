@@ -78,4 +78,10 @@ def fields_of(value: Message | Member | Gap | Refusal) -> dict[str, Any]:
             "packets": as_json(value.packets[1:]),
         }
     fields = msgspec.structs.asdict(value).items()
-    return {name: item.decode() if isinstance(item, bytes) else item for name, item in fields}
+    return {name: _plain(item) for name, item in fields}
+
+
+def _plain(item: object) -> object:
+    if isinstance(item, bytes):
+        return item.decode()
+    return dict(item) if isinstance(item, Mapping) else item

@@ -64,7 +64,7 @@ class Members:
         member = self._table[node_id] = Member(
             node_id,
             presence.label,
-            dict(presence.tags),
+            presence.tags,
             presence.address,
             "member",
             changed.state,

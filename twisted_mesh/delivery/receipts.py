@@ -30,12 +30,7 @@ _NO_MEMBERS = "no other member is known that could have the message"
 
 
 class Receipt:
-    """Shows which members have one message.
-
-    :ivar id: ``(origin, epoch, sequence)`` of the message once it has a number; else None.
-    :ivar is_complete: whether every member that should have the message has taken it.
-    :ivar closed: why the receipt is updated no more, though it is not complete; or None.
-    """
+    """Shows which members have one message; read-only."""
 
     def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None], place: int) -> None:
         """
@@ -48,9 +43,24 @@ class Receipt:
         self._last = Holders(_NOBODY, _NOBODY, _NOBODY)
         self._waiting = WaitingDeferreds["Receipt"]()
         self._failure: Failure | None = None
-        self.id: tuple[bytes, int, int] | None = None
-        self.is_complete = False
-        self.closed: str | None = None
+        self._id: tuple[bytes, int, int] | None = None
+        self._is_complete = False
+        self._closed: str | None = None
+
+    @property
+    def id(self) -> tuple[bytes, int, int] | None:
+        """``(origin, epoch, sequence)`` of the message once it has a number; else None."""
+        return self._id
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every member that should have the message has taken it."""
+        return self._is_complete
+
+    @property
+    def closed(self) -> str | None:
+        """Why the receipt is updated no more, though it is not complete; or None."""
+        return self._closed
 
     @property
     def delivered(self) -> frozenset[bytes]:
@@ -115,7 +125,7 @@ class Receipt:
 
     def _end(self, holders: Holders, failure: Failure, closed: str) -> None:
         """Update the receipt no more: *holders* are the last that are known, and *closed* says why."""
-        self._last, self._failure, self.closed = holders, failure, closed
+        self._last, self._failure, self._closed = holders, failure, closed
 
     def _tell(self) -> None:
         """If the receipt is complete or closed, fire or fail the Deferreds that wait."""
@@ -175,7 +185,7 @@ class Receipts:
                 break
             del self._unnumbered[place]
             number = numbered.first + place - before
-            receipt.id = (*numbered.run, number)
+            receipt._id = (*numbered.run, number)
             self._open[number] = receipt
             numbers.append(number)
         if numbers:
@@ -190,7 +200,7 @@ class Receipts:
         numbers, self._open = self._open, {}
         again = {receipt._place: receipt for number, receipt in numbers.items() if number > new_run.last}
         for receipt in again.values():
-            receipt.id = None
+            receipt._id = None
         self._unnumbered = OrderedDict(again | self._unnumbered)
         for number, receipt in numbers.items():
             if number <= new_run.last:
@@ -240,7 +250,7 @@ class Receipts:
         del self._open[number]
         self._core.handle(events.Forget(number))
         if holders.delivered:
-            receipt.is_complete = True
+            receipt._is_complete = True
         else:
             receipt._end(holders, Failure(NoMembers(_NO_MEMBERS)), _NO_MEMBERS)
         return None
