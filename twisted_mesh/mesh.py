@@ -360,9 +360,9 @@ class MeshSocket(Listeners):
 
     # ── failures and the end ────────────────────────────────────────────────────────
 
-    def _failed(self, listener: Callable[..., Any], failure: Failure) -> None:
+    def _failed(self, listener: Callable[..., Any], failure: Failure, told_failure: bool) -> None:
         self._failures.append(failure.getTraceback())
-        super()._failed(listener, failure)
+        super()._failed(listener, failure, told_failure)
 
     def _node_failed(self, failure: Failure) -> None:
         self._failures.append(failure.getTraceback())

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import formatEvent
+from twisted.python.failure import Failure
 
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh import MeshService, Message, Refusal, flags
@@ -185,6 +186,34 @@ class TestListeners(DeliveryCase):
         self.b.once("failure", lambda failure: self.failing())
         self.say("y")
         self.assertLess(self.oopses(), 6)
+
+    def test_a_listener_of_messages_and_of_failures_is_told_of_its_own_failure(self) -> None:
+        told: list[Any] = []
+
+        def both(what: Any) -> None:
+            told.append(what)
+            raise Oops
+
+        async def both_later(what: Any) -> None:
+            both(what)
+
+        for listener in (both, both_later):
+            with self.subTest(listener=listener.__name__):
+                told.clear()
+                for event in ("message", "failure"):
+                    self.b.on(event, listener)
+                self.say("x")
+                self.assertEqual([type(what) for what in told], [Message, Failure])
+                self.assertEqual(self.oopses(), 2)
+                for event in ("message", "failure"):
+                    self.b.remove_listener(event, listener)
+
+    def test_nor_is_an_event_that_a_listener_of_failures_emits_told_as_a_failure_for_ever(self) -> None:
+        self.b.on("mine", self.failing)
+        self.b.on("failure", lambda failure: self.b.emit("mine"))
+        self.b.on("message", lambda message: self.failing())
+        self.say("x")
+        self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (2, 1))
 
     def test_the_failure_of_a_coroutine_or_deferred_is_logged_and_emitted_once(self) -> None:
         waiting: Deferred[None] = Deferred()

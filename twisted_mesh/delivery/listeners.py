@@ -1,7 +1,8 @@
 """Listeners of events, with pyee's emitter.
 
 Contract: if a listener fails, the failure is logged and emitted once, as ``failure``.  ``emit()`` returns
-as usual, and the other listeners are called.
+as usual, and the other listeners are called.  What fails while a ``failure`` is told is only logged: an
+event could call the same listener again, for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 
 Listener = Callable[..., Any]
 F = TypeVar("F", bound=Listener)
+FAILURE: Final = "failure"  #: the event by which listeners are told of failures
 _log = Logger()
 #: Texts of asyncio's errors if no asyncio loop runs.
 _UNDRIVEN: Final = ("await wasn't used with future", "no running event loop")
@@ -35,6 +37,7 @@ class Listeners(EventEmitter):
     def __init__(self) -> None:
         super().__init__()
         self._called: dict[str, tuple[Listener, ...]] = {}  # cache of the listeners, by event
+        self._tells_failure = False  # whether listeners of ``failure`` are called now
 
     @overload
     def on(self, event: str, f: None = None) -> Callable[[F], F]: ...
@@ -60,6 +63,16 @@ class Listeners(EventEmitter):
         """Call *f* at the next *event* only; without *f*, return a decorator for the listener."""
         return super().once(event) if f is None else super().once(event, f)
 
+    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
+        """Call the listeners of *event*; return whether there are any."""
+        if event != FAILURE:
+            return super().emit(event, *args, **kwargs)
+        before, self._tells_failure = self._tells_failure, True
+        try:
+            return super().emit(event, *args, **kwargs)
+        finally:
+            self._tells_failure = before
+
     def remove_all_listeners(self, event: str | None = None) -> None:
         """Remove all listeners of *event*, or of all events."""
         super().remove_all_listeners(event)
@@ -79,7 +92,7 @@ class Listeners(EventEmitter):
         try:
             result = f(*args, **kwargs)
         except BaseException:  # if the exception went further up, it would end the link
-            self._failed(f, explained(Failure()))
+            self._failed(f, explained(Failure()), self._tells_failure)
         else:
             self._returned(f, result)
 
@@ -88,18 +101,19 @@ class Listeners(EventEmitter):
             called = self._called[event] = tuple(self._events.get(event, {}).values())
         return called
 
-    def _failed(self, listener: Listener, failure: Failure) -> None:
+    def _failed(self, listener: Listener, failure: Failure, told_failure: bool) -> None:
+        """Log the *failure* of *listener*, and emit it unless *listener* was told of a failure itself."""
         _log.failure("listener {listener} failed", failure, listener=listener)
-        # If a listener of ``failure`` fails, that is only logged: an event would call it again, for ever.
-        if listener not in self.listeners("failure"):
-            self.emit("failure", failure)
+        if not told_failure:
+            self.emit(FAILURE, failure)
 
     def _returned(self, listener: Listener, result: object) -> None:
         """If *listener* returned a coroutine or Deferred, report when that fails."""
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
-            result.addErrback(lambda failure: self._failed(listener, explained(failure)))
+            told_failure = self._tells_failure
+            result.addErrback(lambda failure: self._failed(listener, explained(failure), told_failure))
 
 
 def explained(failure: Failure) -> Failure:
@@ -117,7 +131,7 @@ def emit_one(listeners: Listeners, event: str, what: object) -> bool:
         try:
             result = listener(what)
         except BaseException:
-            listeners._failed(listener, explained(Failure()))
+            listeners._failed(listener, explained(Failure()), listeners._tells_failure)
         else:
             if result is not None:
                 listeners._returned(listener, result)
