@@ -359,6 +359,7 @@ QUESTIONS = {
         "next_run",
         "settled",
         "has_key_conflict",
+        "is_over",
         "counts",
         "footprint",
     ),

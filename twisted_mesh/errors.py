@@ -78,7 +78,7 @@ class StoreError(LocalError):
 
 
 class KeyInUse(LocalError):
-    """Another node uses this node's key, in a newer run; until it stops, this node publishes nothing."""
+    """Another node uses this node's key: until a new run can begin, this node publishes nothing."""
 
 
 class NotRunning(LocalError):

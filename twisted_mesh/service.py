@@ -405,7 +405,8 @@ class MeshService(Service, Listeners):
         :raises Congested: ``unsent_bytes`` of own messages wait; this one was not sent.
         :raises StoreFull: the history cannot be written, for example because the disk is full; the message
             was not sent.
-        :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet.
+        :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet; or it
+            has signed in this node's run, and no new run can begin yet.
         :raises NotRunning: the service does not run.
         """
         run = self._running()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.rate import RateLimit, backoff
 
 
 class TestBucket(SynchronousTestCase):
@@ -36,3 +36,16 @@ class TestBucket(SynchronousTestCase):
 
     def test_less_than_one_in_a_row_never_happens(self) -> None:
         self.assertEqual(self.drawn(RateLimit(0.5, 9), 9), 0)
+
+
+class TestBackoff(SynchronousTestCase):
+    """Waits between attempts."""
+
+    def test_waits_double_up_to_the_longest(self) -> None:
+        self.assertEqual([backoff(1.0, tries, 8.0) for tries in range(6)], [1, 2, 4, 8, 8, 8])
+        self.assertEqual(backoff(9.0, 0, 8.0), 8.0)
+
+    def test_any_number_of_tries_and_any_first_wait_ends_at_the_longest(self) -> None:
+        for first in (1e-9, 1, 0.5, 1e308):
+            for tries in (1023, 1024, 10**6, 2**62):
+                self.assertEqual(backoff(first, tries, 600.0), 600.0)

@@ -28,11 +28,11 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import MOST_CLAIMED, Identity
-from twisted_mesh.runtime.reporting import KEY_IN_USE
+from twisted_mesh.runtime.reporting import KEY_IN_USE, RUN_IS_OVER
 from twisted_mesh.service import MeshService
 from twisted_mesh.testing import _Service
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Batch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.link import Bye
 from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.signed import SignedRecord
@@ -251,6 +251,39 @@ class TestEpochTaken(MeshCase):
         again.connect(self.host(self.other), PORT)
         self.network.advance(3)
         self.assertEqual(list(again.routing_table), [self.other.id])
+
+    def test_in_a_run_in_which_another_signs_nothing_is_sent_until_a_new_one_can_begin(self) -> None:
+        file = Path(self.mktemp())
+        me = Identity.create(file)
+        again = self.node(identity=me)
+        self.link((again, self.other))
+        run = self.status_of(again).stream
+        epoch = file.with_name(file.name + ".epoch")
+        epoch.unlink()
+        epoch.mkdir()
+        network = codec.network_digest(again._settings.network.id)
+        beyond = codec.sign_batch(Batch(*run, 5, 1, 0, 0, bytes(32)), b"", network, me.sign)
+        self.send_frames(self.joined(again), beyond)
+        drained = None
+        for failures, wait in enumerate((15, 30, 60), 1):
+            self.assertEqual(
+                [failure.type for failure in self.happened(again, "failure")], [IdentityError] * failures
+            )
+            self.assertRaises(KeyInUse, again.send, "lost in a run with a fork")
+            self.assertIn(RUN_IS_OVER, again.status().warnings)
+            drained = again.drained()
+            self.assertNoResult(drained)
+            self.network.advance(wait)
+        self.assertEqual(len(self.log("no new run can begin: epoch")), 4)
+        epoch.rmdir()
+        self.network.advance(120)
+        assert drained is not None
+        self.successResultOf(drained)
+        self.assertEqual(self.parts_of(again).driver.renewals, 1)
+        self.link((again, self.other))
+        self.send(again, "of the new run", after=1)
+        self.assertEqual(self.received(self.other)[-1].packets[1], "of the new run")
+        self.assertEqual(again.status().warnings, [])
 
 
 class TestRestoredFromABackup(MeshCase):

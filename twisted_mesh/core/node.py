@@ -57,8 +57,8 @@ class Node:
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
     also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`,
-    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Only
-    the simulator and tests look at its parts.
+    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and
+    :meth:`footprint`.  Only the simulator and tests look at its parts.
     """
 
     def __init__(
@@ -147,6 +147,11 @@ class Node:
         """Whether another node uses this node's key, so that this node publishes nothing."""
         return bool(self.membership.conflict)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether another node has signed in this run, so that a new one must begin first of all."""
+        return bool(self.membership.renewal)
+
     def status(self) -> Status:
         """The state of this node."""
         outflow, outbox = self.outflow, self.outbox
@@ -205,7 +210,7 @@ class Node:
             history.discard(outbox.run)  # its unsent messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
         node.outflow.congested = self.outflow.congested and not stays  # so that Drained still follows
-        node.membership.conflict.follow(self.membership.conflict)
+        node.membership.renewal.follow(self.membership.renewal)
         node._broadcast.joining.believes_claims = False
         return node, unsent
 
@@ -282,7 +287,7 @@ class Node:
                     self._answer(link, now)
                     self._bound_claims(link, now)
             case Headers():
-                self._broadcast.forks.on_headers(link, frame)
+                self._broadcast.forks.on_headers(link, frame, now)
             case Prune():
                 link.push.pruned(frame.origins)
                 self._bound_claims(link, now)

@@ -3,7 +3,7 @@
 Contract: :class:`RateLimit` is the limit of one thing.  :class:`LinkRates` is the table of the limits that
 each link has; the dials of ``overlay.dial_limit`` share one limit.  :class:`AnswerLimit` limits the
 answers to each peer.  A limit for each author belongs to the author's entry in the roster, and counts only
-signed frames.
+signed frames.  :func:`backoff` gives the waits between attempts that fail.
 """
 
 from __future__ import annotations
@@ -63,6 +63,14 @@ class LinkRates:
     def __init__(self, config: MeshConfig) -> None:
         self.replies = RateLimit(config.reverse_burst, config.reverse_rate)
         self.walks = RateLimit(WALK_BURST, WALK_RATE)
+
+
+_DOUBLINGS: Final = 64  # more could overflow a float, and every wait is at its longest by then
+
+
+def backoff(first: float, tries: int, longest: float) -> float:
+    """Seconds until the next attempt: *first*, doubled for each of *tries* so far, at most *longest*."""
+    return min(first * 2.0 ** min(tries, _DOUBLINGS), longest)
 
 
 @dataclass(eq=False, slots=True)

@@ -39,6 +39,10 @@ KEY_IN_USE: Final = (
     "another node uses this node's key, so this node publishes nothing: stop the other node, or give one "
     "of the two an identity of its own"
 )
+RUN_IS_OVER: Final = (
+    "another node has signed messages in this node's run, and no new run can begin yet, so this node "
+    "publishes nothing: stop the other node, and let the file beside the key be written"
+)
 CANNOT_STORE: Final = (
     "the history file cannot be written, so send() raises StoreFull: make room on its disk, or let this "
     "user write the file"
@@ -182,6 +186,8 @@ class Reporting:
         node = self._driver.node
         if node.has_key_conflict:
             yield KEY_IN_USE
+        if node.is_over:
+            yield RUN_IS_OVER
         if self._writer is not None and self._writer.full:
             yield CANNOT_STORE
         yield from self._unreachable(now)

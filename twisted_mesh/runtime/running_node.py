@@ -233,7 +233,7 @@ class RunningNode:
             _log.error("no new run can begin: {error}", error=error)
             self._delivery.failed(error)
             if self.driver.node.settled:
-                return  # publish nothing: a number could be used twice; the core asks again after key_retry
+                return  # a number could be used twice: the core publishes nothing, and asks again
             local_node = self.driver.local_node()  # with the old epoch
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))
@@ -313,13 +313,15 @@ class RunningNode:
             raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
         elif self.driver.node.has_key_conflict:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
+        elif self.driver.node.is_over:
+            raise KeyInUse("another node has signed in this run: nothing is sent until a new one can begin")
         elif (place := self.driver.send(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
         self._log.sending(type, packets, len(entry))
         return self._receipts.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
-        if self.driver.node.has_key_conflict:
+        if self.driver.node.has_key_conflict or self.driver.node.is_over:
             return self._key_is_back.wait()
         if self.writer is None or not self.writer.full:
             return self.driver.drained()

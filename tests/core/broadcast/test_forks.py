@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
+from random import Random
 
 from msgspec import structs
 
-from tests.core.network import DIGEST, batch, cut, forged, of, origin_of, raw_batch, signature_of
+from tests.core.network import (
+    DIGEST,
+    batch,
+    cut,
+    forged,
+    local_node,
+    of,
+    origin_of,
+    raw_batch,
+    signature_of,
+)
 from tests.core.node_case import HOST, NodeTestCase
 from twisted_mesh.core.broadcast import forks
 from twisted_mesh.core.events import Effect, EpochConflict, Equivocation, Send
 from twisted_mesh.core.link import FrontierState
+from twisted_mesh.core.renewal import NEW_RUN_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
@@ -19,11 +31,13 @@ from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Headers, SignedB
 ANNA = origin_of("anna")
 
 
-def other(first: int, count: int = 1, previous: bytes = bytes(32), name: str = "anna") -> SignedBatch:
+def other(
+    first: int, count: int = 1, previous: bytes = bytes(32), name: str = "anna", epoch: int = 1
+) -> SignedBatch:
     """A batch of *name* that is not the one of :func:`batch`."""
     origin = origin_of(name)
     body = join_entries([pack_entry(0, ["other"])] * count)
-    header = Batch(origin, 1, first, count, 2000, 0, previous)
+    header = Batch(origin, epoch, first, count, 2000, 0, previous)
     return codec.sign_batch(header, body, DIGEST, lambda text: signature_of(origin, text))
 
 
@@ -248,6 +262,23 @@ class TestClosedRun(ForksTestCase):
         frames = headers(other(1, 2, name="me"), other(5, name="me")), other(9, name="me")
         effects = self.receive(1, *frames) + self.receive(2, *frames)
         self.assertEqual(of(effects, EpochConflict), [EpochConflict(1)])
+
+    def test_it_is_asked_again_until_one_begins(self) -> None:
+        self.assertFalse(self.node.is_over)
+        self.receive(1, headers(other(1, 2, name="me")))
+        self.assertTrue(self.node.is_over)
+        for wait in (15, 30, 60):
+            self.assertEqual(of(self.wait(wait - 1), EpochConflict), [])
+            self.assertEqual(of(self.wait(1), EpochConflict), [EpochConflict(1)])
+
+    def test_from_one_such_run_to_the_next_a_minute_passes(self) -> None:
+        self.receive(1, headers(other(1, 2, name="me")))
+        self.node, _ = self.node.next_run(local_node("me", 2), Random(1))
+        self.up(3, "cleo")
+        effects = self.receive(3, headers(other(1, 2, name="me", epoch=2)))
+        self.assertEqual(of(effects, EpochConflict), [])
+        self.assertEqual(of(self.wait(NEW_RUN_PAUSE - 1), EpochConflict), [])
+        self.assertEqual(of(self.wait(1), EpochConflict), [EpochConflict(2)])
 
     def test_poison_is_no_fork(self) -> None:
         self.receive(1, raw_batch("anna", 1, 1, b"\xc1"))

@@ -24,6 +24,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedHeader, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
@@ -191,8 +192,9 @@ class TestSettle(JoiningTestCase):
     def settle(self, *streams: SnapshotEntry) -> None:
         """Start where *streams* say, and no roster says more."""
         config, effects, me = MeshConfig(), Effects(self.outbox.run), local_node("me", 5)
-        forks = Forks(me, self.history, self.outbox, Links(me, config), effects)
-        begins = joining.Joining(forks, config, self.history, self.outbox, effects, False)
+        renewal = Renewal(config, effects)
+        forks = Forks(me, self.history, self.outbox, renewal, Links(me, config), effects)
+        begins = joining.Joining(forks, renewal, config, self.history, self.outbox, effects, False)
         begins.on_snapshot(link_of(1, contact_of(1)), Snapshot(True, list(streams)), 0)
         list(begins.start([], 0))
 

@@ -18,7 +18,7 @@ from twisted_mesh.core.events import (
     SameKey,
 )
 from twisted_mesh.core.handshake import Profile
-from twisted_mesh.core.membership.key_conflict import NEW_RUN_PAUSE
+from twisted_mesh.core.renewal import NEW_RUN_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
@@ -164,6 +164,13 @@ class TestMeeting(ConflictTestCase):
         self.assertEqual(self.begins(self.meet(5, outgoing=True)), [])
         self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochConflict(5)])
         self.assertFalse(self.node.has_key_conflict)
+
+    def test_of_one_number_for_two_runs_again_a_minute_passes_first(self) -> None:
+        self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochConflict(5)])
+        self.node, _ = self.node.next_run(local_node("me", 6), Random(1))
+        self.assertEqual(self.begins(self.meet(6, outgoing=False)), [])
+        self.assertEqual(self.begins(self.wait(NEW_RUN_PAUSE - 1)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(6)])
 
     def test_a_new_run_begins_once_it_was_not_met_for_long(self) -> None:
         self.meet(7)

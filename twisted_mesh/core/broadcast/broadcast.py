@@ -29,6 +29,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence
@@ -62,8 +63,9 @@ class Broadcast:
         self.repair = repair = Repair(history, links, parents, admission, config)
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
-        self.forks = forks = Forks(local_node, history, outbox, links, effects)
-        self.joining = Joining(forks, config, history, outbox, effects, settled)
+        self.renewal = renewal = Renewal(config, effects)
+        self.forks = forks = Forks(local_node, history, outbox, renewal, links, effects)
+        self.joining = Joining(forks, renewal, config, history, outbox, effects, settled)
         self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience, forks)
         self.inbound = Inbound(local_node, forks, history, repair, push, admission, effects)
 

@@ -15,12 +15,13 @@ from typing import Final
 
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import EpochConflict, Equivocation, StreamId
+from twisted_mesh.core.events import Equivocation, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Stream, contradict
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, HaveEntry, Headers, SignedBatch, SignedHeader
@@ -35,12 +36,12 @@ class Forks:
     _local_node: LocalNode
     _history: History
     _outbox: Outbox
+    _renewal: Renewal
     _links: Links
     _effects: Effects
 
     def __post_init__(self) -> None:
         self._network = codec.network_digest(self._local_node.network_id)
-        self._begins_anew = False  # whether a new run of this node was asked for
         self._accused: OrderedDict[bytes, None] = (
             OrderedDict()
         )  # authors whose proof was sent, oldest first
@@ -63,16 +64,16 @@ class Forks:
         stream = self._history.get(run)
         return stream is not None and stream.equivocated
 
-    def is_found(self, link: Link, header: SignedHeader) -> bool:
+    def is_found(self, link: Link, header: SignedHeader, now: float) -> bool:
         """Whether a verified *header*, which came over *link*, contradicts a header that is held."""
         stream = self._history.get((header.batch.origin, header.batch.epoch))
         other = None if stream is None else stream.contradicting(header)
         if stream is None or other is None:
             return False
-        self._close(stream, link, other, header)
+        self._close(stream, link, (other, header), now)
         return True
 
-    def compare(self, link: Link, signed: SignedBatch) -> None:
+    def compare(self, link: Link, signed: SignedBatch, now: float) -> None:
         """Check a batch whose messages have all come: a different batch may have brought them.
 
         :raises RemoteError: it differs from that batch, and its signature is false.
@@ -80,7 +81,7 @@ class Forks:
         batch = signed.batch
         if self._is_beyond_own(batch):
             self.verify(signed.header)
-            self._begin_anew()
+            self._begin_anew(now)
             return
         stream = self._history.get((batch.origin, batch.epoch))
         if stream is None or stream.equivocated:
@@ -89,7 +90,7 @@ class Forks:
         if held is None or (held.array == signed.array and held.body == signed.body):
             return  # the bytes are the same, so the hashes are
         self.verify(signed.header)
-        self._close(stream, link, held.header, signed.header)
+        self._close(stream, link, (held.header, signed.header), now)
 
     def send_header(self, link: Link, entry: HaveEntry) -> None:
         """Send the header at this node's head, if the peer has the same head and another hash, or none.
@@ -109,7 +110,7 @@ class Forks:
         if link.frontier.note_shown(run, stream.head + len(packed) - 1):
             self._effects.send((link,), Headers(packed))
 
-    def on_headers(self, link: Link, frame: Headers) -> None:
+    def on_headers(self, link: Link, frame: Headers, now: float) -> None:
         """Take in headers that the peer sent.
 
         :raises RemoteError: an entry is no header, or a header that matters here is not signed by its
@@ -121,7 +122,7 @@ class Forks:
             stream = self._history.get(run)
             if self._is_beyond_own(header.batch):
                 self.verify(header)
-                self._begin_anew()
+                self._begin_anew(now)
                 continue
             if stream is None or stream.equivocated:
                 continue
@@ -132,7 +133,7 @@ class Forks:
             if other is not None:
                 self.verify(header)
                 self.verify(other)
-                self._close(stream, link, other, header)
+                self._close(stream, link, (other, header), now)
             elif not stream.proof and header.batch.last == stream.head:
                 self.verify(header)
                 stream.header = header
@@ -141,20 +142,21 @@ class Forks:
         """Whether *batch* is of this node's run, and of messages that this node has not published."""
         return (batch.origin, batch.epoch) == self._outbox.run and batch.last > self._outbox.head
 
-    def _begin_anew(self) -> None:
-        """Have a new run begun, since another node signs in this one; once, whatever else comes of it."""
-        if not self._begins_anew:
-            self._begins_anew = True
-            self._effects.emit(EpochConflict(self._outbox.run[1]))
+    def _begin_anew(self, now: float) -> None:
+        """Have a new run begun, since another node signs in this one."""
+        self._renewal.require(self._outbox.run[1], now)
 
-    def _close(self, stream: Stream, link: Link, one: SignedHeader, other: SignedHeader) -> None:
-        """Hold nothing more of a run with a fork, and tell the application and the neighbours."""
-        stream.equivocated, stream.fork = True, (one, other)
+    def _close(
+        self, stream: Stream, link: Link, fork: tuple[SignedHeader, SignedHeader], now: float
+    ) -> None:
+        """Hold nothing more of a run with a *fork*, and tell the application and the neighbours."""
+        one, other = stream.fork = fork
+        stream.equivocated = True
         self._history.distrust(stream)
         first = max(one.batch.first, other.batch.first)
         self._effects.emit(Equivocation(*stream.run, first))
         if stream.run == self._outbox.run:
-            self._begin_anew()
+            self._begin_anew(now)
         if stream.run[0] in self._accused:
             return  # it can make forks without end; of the others neighbours hear when they compare
         self._accused[stream.run[0]] = None

@@ -63,7 +63,7 @@ class Inbound:
         link.frontier.extend(run, batch.first, batch.last)
         if run == self._run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1
-            self._forks.compare(link, signed)
+            self._forks.compare(link, signed, now)
             if not asked and self._history.waits_for_base(run):  # only a claim says that it came before
                 self._forks.verify(signed.header)
                 self._history.pushed(run, batch.first)
@@ -81,7 +81,7 @@ class Inbound:
         if hearing is Hearing.WAITS:
             self._wait(link, signed, asked)
             return None
-        if self._forks.is_found(link, signed.header):
+        if self._forks.is_found(link, signed.header, now):
             return None
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
             # A batch that is not held is not pushed on: it would go round in circles, new to each node.

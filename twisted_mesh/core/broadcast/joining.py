@@ -17,10 +17,11 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import EpochConflict, StreamId, Timer
+from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import BEYOND_ALL, Skip
 from twisted_mesh.core.link import Link
+from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire import codec
@@ -127,6 +128,7 @@ class Joining:
     """
 
     _forks: Forks
+    _renewal: Renewal
     _config: MeshConfig
     _history: History
     _outbox: Outbox
@@ -176,7 +178,7 @@ class Joining:
         conflict = epoch_conflict(frontier.snapshot, self._outbox) if may_begin_anew else None
         if conflict is not None:
             self.is_void = True
-            self._effects.emit(EpochConflict(conflict))
+            self._renewal.ask(conflict, now)
             frontier.snapshot = []
             return False
         headers = [self._header(entry) for entry in frontier.snapshot]

@@ -13,8 +13,8 @@ A record alone does not prove that the other node runs now.  This node may have 
 a run that it forgot, for example because the key's file was restored and the clock set back.  The other
 node is proven to run if it sends a second record, or shakes hands with this node.
 
-An attacker may have kept such records, of many runs.  So from one new run to the next a minute passes,
-within one process.
+An attacker may have kept such records, of many runs.  So from one new run to the next a minute passes
+(:mod:`~twisted_mesh.core.renewal`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.membership.roster import Rank
+from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags
 from twisted_mesh.wire.signed import SignedRecord
 
-NEW_RUN_PAUSE: Final = 60.0  # seconds from one new run to the next: a new run closes all links (guess)
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
 
 
@@ -43,6 +43,7 @@ class KeyConflict:
     """
 
     _config: MeshConfig
+    _renewal: Renewal
     _effects: Effects
     epoch: int = 0  # the epoch of its newest run; 0 without a conflict
     signed: SignedRecord | None = None  # its newest record; None if only its messages came
@@ -50,8 +51,6 @@ class KeyConflict:
     contact: Contact | None = None
     floor: int = 0  # the highest floor that a record of it has named
     _until: float = inf  # when the other node counts as gone
-    _earliest: float = -inf  # when a new run may begin
-    _ran_out: float = -inf  # when the last new run began
     _began: float = 0.0
     _heard: float = 0.0
     _is_proven: bool = False
@@ -63,11 +62,7 @@ class KeyConflict:
     @property
     def until(self) -> float:
         """When a new run begins, unless another record of the other node comes."""
-        return max(self._until, self._earliest)
-
-    def follow(self, earlier: KeyConflict) -> None:
-        """Take over from the *earlier* run when the next run may begin."""
-        self._earliest = max(earlier._earliest, earlier._ran_out + NEW_RUN_PAUSE)
+        return max(self._until, self._renewal.earliest)
 
     def recorded(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
@@ -107,16 +102,15 @@ class KeyConflict:
         """Count no silence for the *late* seconds in which this node itself was held up."""
         self._until += late
 
-    def over(self, now: float) -> int | None:
-        """The epoch above which to begin a new run, if the other node counts as gone; else None.
+    def look(self, now: float) -> None:
+        """Ask for a new run above the other's, if the other node counts as gone.
 
-        If no run can begin, the epoch is returned again after ``key_retry`` seconds.
+        If no run can begin, it is asked for again after ``key_retry`` seconds.
         """
-        if not self or now < self.until:
-            return None
-        self._ran_out, self._until = now, now + self._config.key_retry
-        self.contact = None
-        return self.epoch
+        if self and now >= self.until:
+            self._until = now + self._config.key_retry
+            self.contact = None
+            self._renewal.ask(self.epoch, now)
 
     def age(self, now: float) -> float:
         """The seconds since the newest record came."""

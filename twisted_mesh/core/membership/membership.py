@@ -39,6 +39,7 @@ class Membership:
     """The members as one node knows them.
 
     :ivar conflict: the conflict with another node that uses this node's key.
+    :ivar renewal: asks for a new run of this node.
     :ivar records: sends records.
     :ivar announcing: makes this node's own records.
     """
@@ -55,7 +56,8 @@ class Membership:
     def __post_init__(self) -> None:
         me, config, roster, effects = self._local_node, self._config, self.roster, self._effects
         outbox, push = self._broadcast.outbox, self._broadcast.push
-        self.conflict = conflict = KeyConflict(config, effects)
+        self.renewal = self._broadcast.renewal
+        self.conflict = conflict = KeyConflict(config, self.renewal, effects)
         self.records = RecordPush(me, self._links, self._broadcast.parents, roster, conflict, effects)
         self.announcing = Announcing(me, config, outbox, roster, conflict, self.records, effects)
         self._presences = Presences(me, roster, conflict, push, self.records, self._admission, effects)
@@ -108,7 +110,7 @@ class Membership:
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)
         # Only one end begins a new run, so that the epochs differ from then on
         elif event.epoch == epoch and not event.outgoing:
-            self._effects.emit(events.EpochConflict(epoch))
+            self.renewal.require(epoch, now)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
@@ -168,8 +170,8 @@ class Membership:
             self.conflict.doubt(late)
         if any(link.repair.is_slowed(now) for link in self._links.fed):
             self.roster.wait_for_suspects(now)  # their records may wait in the queue of a slow line
-        if (over := self.conflict.over(now)) is not None:
-            self._effects.emit(events.EpochConflict(over))
+        self.conflict.look(now)
+        self.renewal.look(now)
         self.announcing.tick(now)
         changed, gone = self.roster.tick(now)
         forgotten = [author for author in gone if author.is_member]

@@ -17,8 +17,7 @@ from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.rate import RateLimit, backoff
 from twisted_mesh.core.reachability import Place, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 

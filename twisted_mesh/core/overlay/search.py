@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, PassiveView, Randomness, jitter
-from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.rate import RateLimit, backoff
 from twisted_mesh.core.reachability import counted_site
 from twisted_mesh.wire.membership import Contact, Purpose
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.link import Link
+from twisted_mesh.core.rate import backoff
 from twisted_mesh.core.reachability import Place, believed, counted_site, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 

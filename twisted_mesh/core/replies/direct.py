@@ -22,13 +22,13 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.authors import UNMET, Authors
-from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.broadcast.trees import FirstArrivals
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.rate import backoff
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.core.signing import Signer

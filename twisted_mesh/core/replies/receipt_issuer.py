@@ -17,7 +17,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Awaited, GapFound, StreamId
 from twisted_mesh.core.handshake import LocalNode
@@ -25,6 +24,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import BEYOND_ALL, Stream
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.rate import backoff
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_relay import OnWay, ReceiptRelay
 from twisted_mesh.core.signing import Signer
