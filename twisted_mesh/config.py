@@ -167,6 +167,8 @@ class MeshConfig:
     exchange_timeout: float = 60.0  #: ... and after this time in any case
     #: Exchanges at a time that other nodes dialled; one more is refused (guess).
     exchanges_limit: int = 64
+    #: ... and exchanges that nodes at one site dialled (guess: many nodes can be behind one address).
+    exchanges_of_site: int = 4
     #: Members that are asked for messages that no neighbour has, at most (docs/protocol.rst).
     gap_members: int = 8
     #: Nodes kept in memory that this node was linked with last (guess: as many as in the address book).

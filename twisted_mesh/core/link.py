@@ -113,6 +113,7 @@ class PushState:
     :ivar owed: the runs to announce to the peer when ``have_delay`` is over.
     :ivar coming: the runs that are on their way to the peer over another link, and when the peer said so.
     :ivar wants: the WANTs of the peer that are not answered yet.
+    :ivar answered: the bytes of all messages that it was sent as answers.
     """
 
     _limit: int  # entries of each table; beyond it the oldest is forgotten
@@ -121,6 +122,7 @@ class PushState:
     owed: OrderedDict[StreamId, None] = field(default_factory=OrderedDict)
     coming: OrderedDict[StreamId, float] = field(default_factory=OrderedDict)
     wants: OrderedDict[StreamId, Want] = field(default_factory=OrderedDict)
+    answered: int = 0
 
     def prune(self, origin: bytes) -> None:
         """Note that this node told the peer to push no more of *origin*."""

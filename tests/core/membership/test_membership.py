@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster
+from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster, want
 from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core import events
 from twisted_mesh.core.events import (
@@ -30,7 +30,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Prune, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
-from twisted_mesh.wire.link import Bye, Pong
+from twisted_mesh.wire.link import Bye, Ping, Pong
 from twisted_mesh.wire.membership import (
     ForwardJoin,
     KeepVote,
@@ -58,9 +58,11 @@ class EvidenceTestCase(MembershipTestCase):
         records = [presence(name, 3, sequence, interval=600_000) for name, sequence in sequences.items()]
         return effects + self.receive(1, roster(*records))
 
-    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+    def exchange(
+        self, number: int = 9, name: str = "dora", *, outgoing: bool = False, host: str = HOST
+    ) -> list[Effect]:
         """Begin an exchange; the peer tells that it holds nothing."""
-        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
+        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE, host=host)
         return effects + self.receive(number, ALL)
 
 
@@ -377,6 +379,50 @@ class TestExchanges(EvidenceTestCase):
         self.assertEqual(self.closed(self.exchange(2, "bert")), [(1, Reason.DONE)])
         self.assertEqual(self.closed(self.exchange(3, "cleo")), [(3, Reason.ROOM)])
 
+    def test_of_one_host_four_and_no_more(self) -> None:
+        self.make()
+        for number in range(1, 5):
+            self.assertEqual(self.closed(self.exchange(number, f"crowd {number}", host="8.8.8.8")), [])
+        self.assertEqual(self.closed(self.exchange(5, "crowd 5", host="8.8.8.8")), [(5, Reason.ROOM)])
+        self.assertEqual(self.closed(self.exchange(6, "anna", host="8.8.4.4")), [])
+        self.assertEqual(self.closed(self.exchange(7, "bert", host="8.8.8.8", outgoing=True)), [])
+        self.handle(closing(2))
+        self.assertEqual(self.closed(self.exchange(8, "crowd 8", host="8.8.8.8")), [])
+
+    def test_nodes_of_this_host_or_of_a_private_network_are_not_counted(self) -> None:
+        for host in ("127.0.0.1", "::1", "10.0.0.3", ""):
+            self.make()
+            for number in range(1, 7):
+                self.assertEqual(self.closed(self.exchange(number, f"member {number}", host=host)), [])
+
+    def test_if_there_are_too_many_one_of_a_host_with_more_ends(self) -> None:
+        self.make(exchanges_limit=3)
+        for number, host in ((1, "10.0.0.3"), (2, "10.0.0.4"), (3, "10.0.0.4")):
+            self.exchange(number, f"member {number}", host=host)
+        self.assertEqual(self.closed(self.exchange(4, "anna", host="10.0.0.3")), [(4, Reason.ROOM)])
+        self.assertEqual(self.closed(self.exchange(5, "bert", host="10.0.0.5")), [(2, Reason.DONE)])
+
+    def test_one_that_leads_to_nothing_is_ended_by_either_end(self) -> None:
+        for outgoing, seconds in ((True, 15), (False, 20)):
+            self.star("anna")
+            self.exchange(outgoing=outgoing)
+            effects = []
+            for _ in range(seconds - 1):
+                effects += self.receive(9, Ping(1), have("emil", 1, 3)) + self.wait(1)
+            self.assertEqual(self.closed(effects), [])
+            self.assertEqual(self.closed(self.wait(2)), [(9, Reason.DONE)])
+
+    def test_one_that_leads_to_something_lasts(self) -> None:
+        self.star("anna")
+        self.exchange()
+        effects = []
+        for number in range(1, 6):
+            effects += self.receive(9, batch("emil", number)) + self.wait(9)
+        self.assertEqual(self.closed(effects), [])
+        self.receive(9, want("emil", 1, 5))
+        self.assertEqual(self.closed(self.wait(14)), [])
+        self.assertEqual(self.closed(self.wait(7)), [(9, Reason.DONE)])
+
     def test_who_dialled_ends_it_when_it_is_idle(self) -> None:
         self.star("anna")
         self.exchange(outgoing=True)
@@ -405,9 +451,9 @@ class TestExchanges(EvidenceTestCase):
             self.star("anna")
             self.exchange(outgoing=outgoing)
             effects = []
-            for _ in range(seconds - 1):
+            for number in range(1, seconds):
                 effects += self.wait(1)
-                effects += self.receive(9, Pong(1))
+                effects += self.receive(9, Pong(1), batch("emil", number))
             self.assertEqual(self.closed(effects), [])
             self.assertEqual(self.closed(self.wait(2)), [(9, Reason.DONE)])
 

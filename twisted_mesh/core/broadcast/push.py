@@ -140,6 +140,7 @@ class Push:
                     continue
                 first_hand = run[0] == self._own and not signed.hops
                 self._effects.send((link,), signed if first_hand else signed.relayed())
+                link.push.answered += signed.size
                 self._answer_limit.sent(link.peer.origin, run, signed.batch.last, signed.size, now)
                 if signed.batch.last <= stream.head:  # a waiting batch does not fill the peer's hole either
                     link.frontier.served(run, want.first, signed.batch.last)

@@ -14,9 +14,10 @@ Messages that no neighbour holds are looked for in the same way, at once
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from operator import itemgetter
 from typing import Final
 
@@ -31,13 +32,15 @@ from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.overlay.dial_limit import DialLimit
 from twisted_mesh.core.overlay.helpers import ROUNDS, Helpers
 from twisted_mesh.core.overlay.views import Dial, Randomness
-from twisted_mesh.core.reachability import site_of
+from twisted_mesh.core.reachability import counted_site, site_of
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
 _NOT_UP: Final = 1 / 3  # the part of the draws that is among nodes that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one check of the open exchanges to the next (guess)
 _GRACE: Final = 5.0  # seconds that the acceptor waits longer than the dialler to end an exchange (guess)
+#: Seconds after which an exchange that leads to nothing is ended (guess: some slow round trips).
+_NOTHING: Final = 15.0
 
 
 @dataclass(eq=False, slots=True)
@@ -48,6 +51,18 @@ class OpenExchange:
     own_vote: KeepVote  # whether this end wants to keep the link
     since: float
     peer_vote: KeepVote | None = None  # whether the peer wants to keep it; None if not said yet
+    went_on: float = -inf  # when it last led to something
+    _progress: tuple[object, ...] = ()
+
+    def goes_on(self, now: float) -> bool:
+        """Whether it leads to something: a frontier, records, new messages, answers, or a slow frame."""
+        link = self.link
+        frontier, records = len(link.frontier.snapshot), len(link.presence)
+        messages = link.repair.last_batch_at, link.push.answered
+        progress = (frontier, link.frontier_received, records, self.peer_vote, messages)
+        if progress != self._progress or _is_moving(link, now):
+            self._progress, self.went_on = progress, now
+        return now < self.went_on + _NOTHING + (0 if link.outgoing else _GRACE)
 
 
 @dataclass(eq=False)
@@ -80,17 +95,32 @@ class Exchange:
             self._remembered.popitem(last=False)
 
     def opened(self, link: Link, vote: KeepVote, now: float) -> bool:
-        """Take in a new exchange; False if it must be refused since there are too many.
+        """Take in a new exchange; False if it must be refused since there are too many."""
+        if not link.outgoing and not self._has_room(link, now):
+            return False
+        self._open[link] = OpenExchange(link, vote, now)
+        return True
 
-        If the oldest exchange has lasted too long, that one ends instead: its peer may be slow on purpose.
+    def _has_room(self, link: Link, now: float) -> bool:
+        """Whether *link*, which another node dialled, may be an exchange; another may end for it.
+
+        That is one of a site that has more, or the oldest if it has lasted too long: its peer may be slow
+        on purpose.
         """
         incoming = [one for one in self._open.values() if not one.link.outgoing]
-        if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
-            oldest = incoming[0]
-            if now - oldest.since < self._config.exchange_timeout + _GRACE:
-                return False
-            self._end(oldest, "others wait for its place")
-        self._open[link] = OpenExchange(link, vote, now)
+        of_site = Counter(site_of(one.link.host) for one in incoming)
+        site = site_of(link.host)
+        if site and counted_site(link.host) is not None and of_site[site] >= self._config.exchanges_of_site:
+            return False
+        if len(incoming) < self._config.exchanges_limit:
+            return True
+        ((most, count),) = of_site.most_common(1)
+        ends = incoming[0]
+        if count > of_site[site] + 1:
+            ends = next(one for one in incoming if site_of(one.link.host) == most)
+        elif now - ends.since < self._config.exchange_timeout + _GRACE:
+            return False
+        self._end(ends, "others wait for its place")
         return True
 
     def roster_received(self, link: Link, vote: int) -> bool:
@@ -183,6 +213,9 @@ class Exchange:
             longest = config.gap_longest  # a slow line gets all the time it may need
         if since >= longest + (0 if link.outgoing else _GRACE):
             self._end(exchange, "the exchange took too long")
+            return
+        if not exchange.goes_on(now):
+            self._end(exchange, "the exchange leads to nothing")
             return
         has_all = link.frontier_received and exchange.peer_vote is not None
         if link.outgoing and has_all and self._is_idle(link, now):
