@@ -61,6 +61,14 @@ class LocalError(MeshError):
     """The caller's fault: the call cannot work, and changed nothing."""
 
 
+class WrongType(LocalError, TypeError):
+    """An argument of a type that the call does not take."""
+
+
+class WrongValue(LocalError, ValueError):
+    """An argument with a value that the call does not take."""
+
+
 class MessageTooLarge(LocalError, ValueError):
     """A message over 1 MiB packed; it was not sent."""
 

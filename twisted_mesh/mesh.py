@@ -204,10 +204,10 @@ class MeshSocket(Listeners):
     def joined(self, timeout: float | None = None) -> bool:
         """Wait until a first neighbour has sent its roster, its list of members.
 
-        :param timeout: seconds; 0 if less; None to wait without a limit.
+        :param timeout: seconds; None to wait without a limit.
         :return: whether a neighbour has sent it in time.
         :raises RuntimeError: in the reactor's thread.
-        :raises LocalError: *timeout* is no number.
+        :raises LocalError: *timeout* is no number, or below 0.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
         """
         has: bool = self._thread.wait(self._node.if_open, self._node.joins, seconds_of(timeout))
@@ -296,10 +296,10 @@ class MeshSocket(Listeners):
         """The next message that no handler took, or None if there is none.
 
         :param quantity: if it is not 1, a list of up to that many messages is returned, which can be empty.
-        :param timeout: seconds to wait for the first message; 0 if less; None to wait until the socket
+        :param timeout: seconds to wait for the first message; None to wait until the socket
             closes.
         :raises RuntimeError: the call would have to wait in the reactor's thread.
-        :raises LocalError: *quantity* or *timeout* is no number.
+        :raises LocalError: *quantity* or *timeout* is no number, or *timeout* is below 0.
         """
         if not isinstance(quantity, int):
             raise LocalError(f"quantity must be an int, not {quantity!r}")

@@ -446,9 +446,9 @@ class MeshService(Service, Listeners):
 
         No application need have taken them by then: a receipt shows which members have a message.
 
-        :param timeout: seconds until the Deferred fails with NotHandedOver; 0 if less; None to wait without
-            a limit.  It fails with NotRunning when the service has stopped.
-        :raises LocalError: *timeout* is no number; NotRunning: the service does not run.
+        :param timeout: seconds until the Deferred fails with NotHandedOver; None to wait without a limit.
+            It fails with NotRunning when the service has stopped.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
         seconds = seconds_of(timeout)
         return Deferred.fromCoroutine(self._running(stopping=True).handed_over(seconds))

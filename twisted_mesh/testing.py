@@ -138,7 +138,8 @@ class MemoryMesh:
             handler calls this.
         :raises ValueError: *seconds* is negative, infinite or no number.
         """
-        if not 0 <= seconds < math.inf:
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and ends: not {seconds!r} seconds")
         self._check_idle()
         self._runs = True

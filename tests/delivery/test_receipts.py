@@ -120,12 +120,13 @@ class TestLive(ReceiptCase):
 
 
 class TestWaiting(ReceiptCase):
-    def test_a_timeout_that_is_no_number_is_refused_at_once(self) -> None:
+    def test_a_timeout_that_is_no_number_or_below_0_is_refused_at_once(self) -> None:
         a, _b = self.linked(self.keyed(), self.keyed())
         receipt = self.ask(a, "x")
-        for timeout in NO_TIMEOUTS:
+        for timeout, kind in NO_TIMEOUTS:
             error = self.assertRaises(LocalError, receipt.complete, timeout)
-            self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+            self.assertIsInstance(error, kind)
+            self.assertRegex(str(error), "timeout must be .*seconds")
         self.assertEqual(len(receipt._waiting), 0)
 
     def test_one_that_no_process_lives_to_see_is_as_none(self) -> None:
@@ -153,7 +154,7 @@ class TestWaiting(ReceiptCase):
         self.assertEqual(str(error), "1 of 2 members have not taken the message after 5 s")
         self.assertIs(error.receipt, receipt)
         self.assert_sets(error.receipt, delivered=[b], pending=[c])
-        self.failure_of(receipt.complete(-1), ReceiptTimeout)
+        self.failure_of(receipt.complete(0), ReceiptTimeout)
         self.assertNoResult(other)
         c = self.mesh.start(number)
         self.network.advance(10)

@@ -197,7 +197,7 @@ class TestReceived(MeshTests):
         mesh.run()
         self.assertEqual([message.time for message in mesh.received(1)], [100.0, 200.0, 300.0])
         self.assertEqual(mesh.clock.seconds(), 300.0)
-        for seconds in (-1, math.nan, math.inf):
+        for seconds in (-1, math.nan, math.inf, "1", True, None):
             self.assertRaises(ValueError, mesh.run, seconds)
 
     def test_what_happens_does_not_let_happen(self) -> None:

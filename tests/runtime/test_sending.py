@@ -256,12 +256,11 @@ class TestHandingOver(MeshCase):
     def test_it_fails_at_once_where_there_is_no_time(self) -> None:
         a = self.node()
         a.send("x")
-        for timeout in (0, -1, float("-inf"), -(10**400)):
-            handed_over = a.handed_over(timeout)
-            self.failure_of(handed_over, NotHandedOver)
-        for timeout in NO_TIMEOUTS:
+        self.failure_of(a.handed_over(0), NotHandedOver)
+        for timeout, kind in NO_TIMEOUTS:
             error = self.assertRaises(LocalError, a.handed_over, timeout)
-            self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+            self.assertIsInstance(error, kind)
+            self.assertRegex(str(error), "timeout must be .*seconds")
 
     def test_without_a_time_it_takes_as_long_as_it_takes(self) -> None:
         a, b = self.node(), self.node()

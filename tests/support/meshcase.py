@@ -43,7 +43,11 @@ T = TypeVar("T")
 MIB = 2**20
 BIG = b"x" * 300_000
 #: Values that are no time-out.
-NO_TIMEOUTS: tuple[Any, ...] = ("1", b"1", float("nan"), True, False, [1], 1j)
+#: No time-outs, and the kind of the error: a TypeError or a ValueError.
+NO_TIMEOUTS: tuple[tuple[Any, type[Exception]], ...] = (
+    *((wrong, TypeError) for wrong in ("1", b"1", True, False, [1], 1j)),
+    *((wrong, ValueError) for wrong in (float("nan"), -1, -1e-9, float("-inf"), -(10**400))),
+)
 #: The payloads of PINGs that ask whether all was read so far, each with the PONG that answers it.
 _READ = {
     codec.encode(Ping(token))[LENGTH_BYTES:]: Pong(token)

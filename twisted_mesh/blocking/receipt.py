@@ -37,12 +37,12 @@ class Receipt(ReceiptProxy):
     def complete(self, timeout: float | None = None) -> Self:
         """Wait until every member that should have the message has taken it.
 
-        :param timeout: seconds; 0 if less; None to wait without a limit.
+        :param timeout: seconds; None to wait without a limit.
         :return: this receipt.
         :raises ReceiptTimeout: a member has not taken the message in time; NotDelivered: a member will not
             get it, or the receipt is closed.  Both errors hold this receipt.
         :raises NoMembers: no member should have the message.
-        :raises NotRunning: the socket is closed first; LocalError: *timeout* is no number.
+        :raises NotRunning: the socket is closed first; LocalError: *timeout* is no number, or below 0.
         :raises RuntimeError: in the reactor's thread; there, listen to the event ``receipt``.
         """
         self._caller.wait(self._completion, timeout)

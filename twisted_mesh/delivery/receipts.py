@@ -83,12 +83,12 @@ class Receipt:
         Members that should have it are those on this node's roster, its list of members, when the message
         was sent; or, if this node had not joined by then, when it joined.
 
-        :param timeout: seconds; 0 if less; None to wait without a limit.
+        :param timeout: seconds; None to wait without a limit.
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered if no member is
             pending and some missed the message, or the receipt is closed; with NoMembers if no member
             should have the message; with NotRunning if the service stops.  The first two errors hold this
             receipt.
-        :raises LocalError: *timeout* is no number.
+        :raises LocalError: *timeout* is no number, or below 0.
         """
         seconds = seconds_of(timeout)
         if self._failure is not None:

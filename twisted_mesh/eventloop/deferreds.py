@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.errors import LocalError, Unreachable
+from twisted_mesh.errors import Unreachable, WrongType, WrongValue
 
 _FOR_EVER: Final = 1e9  # seconds (31 years): for a longer time no timer is set (guess)
 T = TypeVar("T")
@@ -24,15 +24,20 @@ _log = Logger()
 
 
 def seconds_of(timeout: object) -> float:
-    """The seconds of a *timeout* that an application gave: at least 0.0, and infinite for None.
+    """The seconds of a *timeout* that an application gave; infinite for None.
 
-    :raises LocalError: *timeout* is neither a number of seconds nor None.
+    :raises WrongType: *timeout* is neither a number of seconds nor None.
+    :raises WrongValue: *timeout* is less than 0, or NaN.
     """
     if timeout is None:
         return inf
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
-        raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
-    return inf if timeout > _FOR_EVER else max(0.0, timeout)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise WrongType(f"timeout must be seconds or None, not {timeout!r}")
+    if timeout != timeout:
+        raise WrongValue(f"timeout must be seconds or None, not {timeout!r}")
+    if timeout < 0:
+        raise WrongValue(f"timeout must be 0 seconds or more, or None, not {timeout!r}")
+    return inf if timeout > _FOR_EVER else timeout
 
 
 async def wait_at_most(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
