@@ -65,7 +65,7 @@ class TestScenes(SynchronousTestCase):
             )
 
     def test_what_is_told_of_who_is_there_goes_along_trees_and_messages_follow(self) -> None:
-        [stage] = self.assert_kept("quiet", 16, range(1, 2))
+        [stage] = self.assert_kept("quiet", 16, range(5, 6))
         records, batches = stage.shares
         self.assertLess(records, 0.1)
         self.assertLess(batches, 0.1)
