@@ -210,6 +210,9 @@ class MeshConfig:
     #: together.  It also limits the nodes that this node sent direct messages to: for one more, a node with
     #: no open message is forgotten; if there is none, the new message is refused.
     direct_senders: int = 16_384
+    #: Bytes of direct messages that came before their turn, or found no room at a consumer; beyond this the
+    #: sender that waits for longest loses its own, which are sent again (guess).
+    direct_held_bytes: int = 4 * MIB
 
     # Sending.
     #: Bytes of this node's messages that no neighbour has accepted; beyond this ``send()`` raises Congested

@@ -60,12 +60,14 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     It can be pickled and deep-copied; such a copy cannot be replied to.
 
-    :ivar sequence: the number of the message in its author's run, or None for a whisper.
+    :ivar sequence: the number of the message in its author's run, or None for a whisper or direct message.
+    :ivar is_direct: whether it was sent to this node alone, by ``send_to`` or ``reply``.
     """
 
     entry: list[Any]
     sequence: int | None
     source: Source
+    is_direct: bool = False
 
     @property
     def packets(self) -> list[Any]:

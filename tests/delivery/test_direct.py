@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -9,9 +10,11 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 
 from tests.support.meshcase import MIB, MeshCase
 from twisted_mesh.delivery.direct import Sources
+from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import MessageTooLarge, NotRunning, Unreachable
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
 
@@ -276,3 +279,81 @@ class TestReceiving(MeshCase):
         reply = self.received(c)[0].reply("answer")
         self.result_of(reply, after=5)
         self.assertEqual(self.got(a), ["answer"])
+
+
+class TestFull(MeshCase):
+    """Direct messages wait for a consumer that has no room, and are acknowledged when it has."""
+
+    def full(self, **limits: Any) -> tuple[MeshService, MessageQueue, list[Deferred[None]]]:
+        """A node with a ``messages()`` of four, and 30 messages that another has sent to it."""
+        a, b = self.chain(2, limits={"queue_limit": 4, **limits}, after=1)
+        queue = b.messages()
+        sent = []
+        for number in range(30):  # those that come in one read can be more than the limit
+            sent.append(a.send_to(b.id, number))
+            self.network.pump()
+        return b, queue, sent
+
+    def come(self, sent: list[Deferred[None]]) -> int:
+        """How many messages are acknowledged."""
+        return sum(each.called for each in sent)
+
+    def test_none_is_acknowledged_that_is_not_handed_out(self) -> None:
+        b, queue, sent = self.full()
+        waiting = len(queue)
+        self.assertEqual(self.come(sent), waiting)
+        self.assertEqual(waiting, 4)
+        self.assertEqual(b.footprint()["direct_held"], 30 - waiting)
+        got = [message.packets[1] for message in queue.peek()]
+        self.assertEqual(got, list(range(waiting)))
+
+    def test_they_come_in_order_as_it_is_read_and_none_is_dropped(self) -> None:
+        b, queue, sent = self.full()
+        got = []
+        for _ in range(40):
+            while (message := queue.take()) is not None:
+                got.append(message.packets[1])
+            self.network.advance(0.1)
+        self.assertEqual((got, self.come(sent)), (list(range(30)), 30))
+        self.assertEqual((queue.dropped, b.dropped["dropped_messages"]), (0, 0))
+
+    def test_one_that_is_closed_holds_nothing_up(self) -> None:
+        _, queue, sent = self.full()
+        queue.close()
+        self.network.advance(1)
+        self.assertEqual(self.come(sent), 30)
+
+    def test_nor_does_one_that_nobody_holds(self) -> None:
+        _, queue, sent = self.full()
+        del queue
+        gc.collect()
+        self.network.advance(10)
+        self.assertEqual(self.come(sent), 30)
+
+    def test_while_it_is_full_messages_to_all_are_not_held_up(self) -> None:
+        b, _queue, _ = self.full()
+        got: list[Message] = []
+        b.on("message", got.append)
+        self.services[0].send("to all")
+        self.network.advance(1)
+        self.assertEqual([message.packets[1] for message in got], ["to all"])
+
+    def test_if_it_is_not_read_they_are_unreachable_in_time(self) -> None:
+        _, queue, sent = self.full(direct_timeout=7.0)
+        waiting = len(queue)
+        self.network.advance(7)
+        for each in sent[waiting:]:
+            self.failureResultOf(each, Unreachable)
+
+    def test_a_run_that_begins_while_it_is_full_has_no_more_room(self) -> None:
+        b, queue, _ = self.full()
+        self.stop(b)
+        waiting = len(queue)
+        b.startService()
+        self.link((b, self.services[0]), after=1)
+        again = self.services[0].send_to(b.id, "again")
+        self.network.advance(20)
+        self.assertLessEqual(len(queue), waiting + 1)
+        while queue.take() is not None:
+            self.network.advance(1)
+        self.result_of(again, after=20)

@@ -6,12 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import origin_of
+from tests.core.network import direct, local_node, origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, MemberRanges, ReceiptTracker
-from twisted_mesh.core.replies.senders import WINDOW, Incoming
+from twisted_mesh.core.replies.senders import WINDOW, Senders
+from twisted_mesh.wire.replies import Direct
 
 reverse = settings(fixed, max_examples=200)
 
@@ -122,27 +125,37 @@ class TestOwedReceipt(SynchronousTestCase):
                 assert claimed <= {number for number in there if number <= cursor}
 
 
-class TestIncoming(SynchronousTestCase):
+class TestSenders(SynchronousTestCase):
     @reverse
     @given(st.lists(direct_steps, max_size=60))
-    def test_each_number_is_delivered_once_within_the_window(self, steps: list[tuple[str, int]]) -> None:
-        incoming, seen, over = Incoming(1, 0.0), set[int](), 0
+    def test_each_number_comes_once_in_order_within_the_window(self, steps: list[tuple[str, int]]) -> None:
+        config = MeshConfig()
+        senders = Senders(config, Roster(config), Links(local_node("me"), config))
+        held, over, oldest = set[int](), 0, 1
         for kind, number in steps:
             if kind == "given up":
-                incoming.given_up_below(number)
-                over = max(over, number - 1)
-            else:
-                head = incoming.head
-                news = incoming.take(number)
-                if number <= over or number in seen:
-                    assert news is False
-                elif number > head + WINDOW:
-                    assert news is None
-                else:
-                    assert news is True
-                    seen.add(number)
-            while over + 1 in seen:
-                over += 1
+                oldest = max(oldest, number)
+                continue
+            record = direct("dora", "me", max(number, oldest), oldest=oldest).record
+            assert isinstance(record, Direct)
+            incoming = senders.incoming(record, 0.0)
+            assert incoming is not None
+            over = max(over, oldest - 1)
+            held = {one for one in held if one > over}
             assert incoming.head == over
-            assert incoming.above == sum(1 << one - over - 1 for one in seen if one > over)
-            assert incoming.above.bit_length() <= WINDOW
+            if record.number > over:
+                assert senders.hold(record, 1) == (record.number <= over + WINDOW)
+                held |= {record.number} if record.number <= over + WINDOW else set()
+            while (turn := senders.next_held(record.origin)) is not None:
+                over += 1
+                assert turn[1].direct.number == over and over in held
+                turn[0].head = over
+                held.discard(over)
+            assert over + 1 not in held
+            assert set(incoming.held) == held
+            sizes = sum(one.size for one in incoming.held.values())
+            assert senders.footprint() == {
+                "direct_senders": 1,
+                "direct_held": len(held),
+                "direct_held_bytes": sizes,
+            }

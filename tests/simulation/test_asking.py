@@ -15,6 +15,7 @@ from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.adversaries.identities import Adversary
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES, Swallower
 from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios import asking as scenario
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asker, Asking, Book
 from twisted_mesh.simulation.scenarios.schedules import random_graph
 from twisted_mesh.simulation.trace import AnyFrame
@@ -199,6 +200,29 @@ class Stolen(Asker):
         super()._take(deliver if deliver.first else replace_field(deliver, origin=self.origin))
 
 
+class Jumbled(Asker):
+    """A member whose application gets direct messages in another order than they were sent."""
+
+    kept: events.Deliver | None = None
+
+    def _take(self, deliver: events.Deliver) -> None:
+        if deliver.is_direct and self.kept is None:
+            self.kept = deliver
+            return
+        super()._take(deliver)
+        if deliver.is_direct and self.kept is not None:
+            super()._take(self.kept)
+            self.kept = None
+
+
+class Heedless(Asker):
+    """A member whose application gets direct messages though it has no room."""
+
+    def handle(self, event: events.Event) -> None:
+        if not isinstance(event, events.DirectRoom):
+            super().handle(event)
+
+
 class Chatty(Asker):
     """Sends every receipt twice."""
 
@@ -242,6 +266,13 @@ class TestJudge(SynchronousTestCase):
 
     def test_one_that_comes_as_another_members(self) -> None:
         self.assertGreater(self.broken(Stolen)["directs"], 0)
+
+    def test_one_that_comes_before_an_earlier_one(self) -> None:
+        self.assertGreater(self.broken(Jumbled)["directs"], 0)
+
+    def test_one_that_comes_without_room(self) -> None:
+        self.patch(scenario, "_FULL", 1.0)
+        self.assertGreater(self.broken(Heedless)["directs"], 0)
 
     def test_frames_that_come_too_often(self) -> None:
         self.assertGreater(self.broken(Chatty)["receipts"], 0)

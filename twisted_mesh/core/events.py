@@ -182,6 +182,12 @@ class SendDirect(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class DirectRoom(msgspec.Struct, frozen=True):
+    """Whether every consumer of the application has room for direct messages; at first they have."""
+
+    has_room: bool
+
+
 class Ask(msgspec.Struct, frozen=True):
     """The application asks for receipts of these own messages."""
 
@@ -210,7 +216,7 @@ class Check(msgspec.Struct, frozen=True):
 
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
-Asking = Taken | Stored | Skipped | SendDirect | Ask | Forget
+Asking = Taken | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
 Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | Leaving | TimerFired
 Event = LinkChange | LinkTraffic | Asking | Other
 
@@ -239,6 +245,7 @@ class Deliver(msgspec.Struct, frozen=True):
     size: int  # their bytes (wire.bodies.unpack_weighed)
     entries: Sequence[Entry]
     verified: bool = True
+    is_direct: bool = False  # a direct message must be handed out, since its sender is told that it came
 
     @property
     def last(self) -> int:

@@ -37,7 +37,7 @@ _log = Logger()
 
 
 def messages_of(
-    entries: Sequence[Entry], first: int, size: int, source: Source
+    entries: Sequence[Entry], first: int, size: int, source: Source, is_direct: bool = False
 ) -> Iterator[tuple[Message, int]]:
     """The messages among the *entries* of one batch, each with its share of the batch's *size* in bytes.
 
@@ -46,7 +46,7 @@ def messages_of(
     share = size // max(1, len(entries))
     for number, entry in enumerate(entries, first):
         if entry[0] in USERS:  # later versions may send entries of other kinds
-            yield Message(entry, number if first else None, source), share
+            yield Message(entry, number if first else None, source, is_direct), share
 
 
 class Delivery:
@@ -54,6 +54,7 @@ class Delivery:
 
     :ivar counts: messages that consumers dropped, and refusals that were not told, by their names in
         ``MeshService.dropped``.
+    :ivar is_full: whether a queue had no room for direct messages, as the core was told.
     :ivar waited_for: the queues for whose next message the application waits; this set keeps them alive.
     """
 
@@ -71,6 +72,8 @@ class Delivery:
         self.reader: Reader = lambda *_: ()  # reads nothing until the first start
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
+        self._when_room: Callable[[bool], None] = _ignore
+        self.is_full = False
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # without queues that were garbage-collected
@@ -117,6 +120,7 @@ class Delivery:
         reader: Reader,
         changed: Callable[[StreamId], None],
         skipped: Callable[[StreamId, int], None],
+        room: Callable[[bool], None],
         backlog: Iterable[Untaken],
     ) -> None:
         """Begin a run of the service; queues of earlier runs stay in use.
@@ -124,9 +128,11 @@ class Delivery:
         :param reader: reads the history.
         :param changed: is called with each stream of which a consumer took a message.
         :param skipped: is called with a stream and the last of its messages that a consumer lost.
+        :param room: is called with whether all queues have room for direct messages, when that changes.
         :param backlog: streams with messages that an earlier process stored and did not hand on.
         """
         self.reader, self._when_taken, self._when_skipped = reader, changed, skipped
+        self._when_room, self.is_full = room, False
         for queue in self._live():
             queue.reader = reader
         waiting = MessageQueue(self._bounds, self)
@@ -177,12 +183,22 @@ class Delivery:
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
         """Hand on the messages of one batch."""
         backlog = self._backlog if deliver.first else None
-        for message, size in messages_of(deliver.entries, deliver.first, deliver.size, source):
+        entries, first, is_direct = deliver.entries, deliver.first, deliver.is_direct
+        for message, size in messages_of(entries, first, deliver.size, source, is_direct):
             if backlog is None:
                 self._hand_over(message, size, link)
             else:
                 backlog.put(message, size)
         self._wake()
+        if is_direct and any(queue.is_full for queue in self._live()):
+            self.is_full = True
+            self._when_room(False)
+
+    def look_for_room(self) -> None:
+        """Tell the core if all queues have room for direct messages again."""
+        if self.is_full and all(queue.has_room for queue in self._live()):
+            self.is_full = False
+            self._when_room(True)
 
     def footprint(self) -> dict[str, int]:
         """How many messages wait for consumers, and how many found no consumer."""
@@ -198,7 +214,7 @@ class Delivery:
     def close(self) -> None:
         """End every ``messages()`` after the messages that have come for it."""
         # The run is over and its history file closed: nobody need know what is taken from now on.
-        self._when_taken = _ignore
+        self._when_taken = self._when_room = _ignore
         for queue in self._live():
             queue.end()
         self._queues = ()
@@ -290,6 +306,7 @@ class Delivery:
 
     def closing(self, closed: MessageQueue) -> None:
         self._queues = tuple(reference for reference in self._queues if reference() is not closed)
+        self.look_for_room()
 
     def changed(self, run: StreamId) -> None:
         self._when_taken(run)

@@ -68,8 +68,10 @@ class Consumers(Protocol):
     :ivar waited_for: the queues for whose next message the application waits.  The set keeps them alive:
         the application need not keep a reference.
     :ivar counts: messages that all queues dropped.
+    :ivar is_full: whether a queue has no room for direct messages.
     """
 
+    is_full: bool
     reader: Reader
     waited_for: set[MessageQueue]
     counts: Counter[str]
@@ -79,6 +81,9 @@ class Consumers(Protocol):
 
     def changed(self, run: StreamId) -> None:
         """The application took messages of *run*, or they count as taken now."""
+
+    def look_for_room(self) -> None:
+        """A message was taken: find out whether all queues have room for direct messages again."""
 
     def closing(self, queue: MessageQueue) -> None:
         """*queue* closes."""
@@ -154,6 +159,16 @@ class MessageQueue:
         return self._unreadable and not self._queue
 
     @property
+    def is_full(self) -> bool:
+        """Whether no more direct messages shall come for now."""
+        return not self._only_newest and (len(self) >= self._most or self._bytes >= self._most_bytes)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for many more direct messages."""
+        return self._only_newest or (2 * len(self) <= self._most and 2 * self._bytes <= self._most_bytes)
+
+    @property
     def untaken(self) -> int:
         """How many messages have come and are not taken yet, in the queue and in the history."""
         return sum(position.seen - position.taken for position in self._positions.values())
@@ -175,7 +190,7 @@ class MessageQueue:
                 self._drop("no message was taken yet: the oldest that wait are dropped from now on")
         elif message.sequence is not None:
             self._put_numbered(message, message.sequence, size)
-        elif self._fits(size):
+        elif message.is_direct or self._fits(size):  # no more direct messages come if it is full
             self._append(message, size)
         else:
             self._drop("a consumer is too slow: whispers that find no room are dropped from now on")
@@ -217,6 +232,8 @@ class MessageQueue:
             if position.handled or not position.waiting:
                 self._tidy(run, position)
             self._consumers.changed(run)
+        if self._consumers.is_full:
+            self._consumers.look_for_room()
         return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:

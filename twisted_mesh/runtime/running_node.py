@@ -130,7 +130,7 @@ class RunningNode:
             undo.callback(self._backlog.stop)
             untaken = list(restored.untaken(local_node.origin))
             self._progress.begin(untaken)
-            delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
+            delivery.begin(self._backlog.read, self._progress.taken, self._skipped, self._room, untaken)
             self._subscribe()
             undo.pop_all()
 
@@ -199,7 +199,7 @@ class RunningNode:
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
-        on(Handled, lambda _: progress.look())
+        on(Handled, lambda _: progress.look(), lambda _: delivery.look_for_room())
         if (writer := self.writer) is not None:
             on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: delivery.failed(not_stored.error))
@@ -251,6 +251,9 @@ class RunningNode:
 
     def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         return self._send_direct(origin, flags.whisper, packets)
+
+    def _room(self, has_room: bool) -> None:
+        self.driver.handle(events.DirectRoom(has_room))
 
     def _skipped(self, run: events.StreamId, sequence: int) -> None:
         self.driver.handle(events.Skipped(run, sequence))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from msgspec import structs
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import acknowledged, closing, direct, of, origin_of, presence
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import Deliver, DirectEnded, Effect, SendDirect, Timer
+from twisted_mesh.core.events import Deliver, DirectEnded, DirectRoom, Effect, LinkClosed, SendDirect, Timer
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
-from twisted_mesh.core.replies.senders import WINDOW, Incoming
+from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
@@ -19,22 +18,6 @@ from twisted_mesh.wire.replies import Direct
 from twisted_mesh.wire.signed import SignedRecord
 
 STRAY = ["stray_directs"]
-
-
-class TestIncoming(SynchronousTestCase):
-    """The numbers that one run has sent: each counts once, within the window."""
-
-    def test_what_was_given_up_moves_the_head(self) -> None:
-        incoming = Incoming(1, 0)
-        for number in (2, 5, 6, 9):
-            incoming.take(number)
-        incoming.given_up_below(5)
-        self.assertEqual((incoming.head, incoming.above), (6, 0b100))
-        incoming.given_up_below(3)
-        self.assertEqual(incoming.head, 6)
-        self.assertFalse(incoming.take(4))
-        incoming.given_up_below(2**62)
-        self.assertEqual((incoming.head, incoming.above), (2**62 - 1, 0))
 
 
 class TestSending(RepliesTestCase):
@@ -351,22 +334,15 @@ class TestTaking(RepliesTestCase):
         effects = self.receive(3, direct("emil", "me", 1))
         self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([], [("emil", 1)]))
 
-    def test_in_any_order_once(self) -> None:
-        got = []
-        for number in (3, 1, 3, 2, 1, 2, 4):
-            got += self.got(self.receive(1, direct("dora", "me", number)))
-        self.assertEqual(got, [3, 1, 2, 4])
-        self.assertEqual(self.node.footprint()["direct_ahead"], 0)
-
     def test_numbers_far_ahead_are_dropped(self) -> None:
         self.assertEqual(
             self.strays(direct("dora", "me", WINDOW + 1), direct("dora", "me", 2**62)),
             ["dropped_directs"] * 2,
         )
-        self.assertEqual(self.got(self.receive(1, direct("dora", "me", WINDOW))), [WINDOW])
+        self.assertEqual(self.strays(direct("dora", "me", WINDOW)), [])  # it is held
         far = direct("dora", "me", 10**9, oldest=10**9)
         self.assertEqual(self.got(self.receive(1, far)), [10**9])
-        self.assertEqual(self.node.footprint()["direct_ahead"], 0)
+        self.assertEqual(self.node.footprint()["direct_held"], 0)
 
     def test_a_new_run_of_the_sender_begins_anew_and_the_old_one_is_over(self) -> None:
         self.receive(1, direct("dora", "me", 1))
@@ -384,6 +360,121 @@ class TestTaking(RepliesTestCase):
         for body in (b"\xc1", b"", many):
             self.assertEqual(self.strays(direct("dora", "me", 1, body=body)), STRAY)
         self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1))), [1])
+
+
+class TestOrder(RepliesTestCase):
+    """Messages of one run come in the order they were sent; those whose turn has not come are held."""
+
+    def held(self) -> tuple[int, int]:
+        """How many messages are held, and how many bytes of them count."""
+        footprint = self.node.footprint()
+        return footprint["direct_held"], footprint["direct_held_bytes"]
+
+    def large(self, number: int, name: str = "dora", size: int = 1000) -> SignedRecord:
+        """A message of *size* bytes."""
+        return direct(name, "me", number, body=join_entries([pack_entry(2, [number, "x" * size])]))
+
+    def test_they_come_as_they_were_sent_whatever_came_first_and_each_once(self) -> None:
+        got = []
+        for number in (3, 1, 3, 2, 1, 2, 4):
+            got += self.got(self.receive(1, direct("dora", "me", number)))
+        self.assertEqual((got, self.held()), ([1, 2, 3, 4], (0, 0)))
+
+    def test_a_message_is_acknowledged_when_it_is_delivered_and_not_before(self) -> None:
+        for _ in range(2):
+            effects = self.receive(1, direct("dora", "me", 2))
+            self.assertEqual((self.got(effects), self.acks(effects, 1)), ([], []))
+        effects = self.receive(1, direct("dora", "me", 1))
+        self.assertEqual((self.got(effects), self.acks(effects, 1)), ([1, 2], [("dora", 1), ("dora", 2)]))
+
+    def test_each_run_has_an_order_of_its_own(self) -> None:
+        self.receive(1, direct("dora", "me", 2))
+        self.assertEqual(self.got(self.receive(2, direct("bert", "me", 1))), [1])
+
+    def test_those_that_were_given_up_are_not_waited_for(self) -> None:
+        self.receive(1, direct("dora", "me", 3), direct("dora", "me", 5))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 4, oldest=3))), [3, 4, 5])
+        self.receive(1, direct("dora", "me", 7), direct("dora", "me", 9))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 9, oldest=9))), [9])
+        self.assertEqual(self.held(), (0, 0))
+
+    def test_without_room_they_wait_unacknowledged(self) -> None:
+        self.handle(DirectRoom(False))
+        effects = self.receive(1, direct("dora", "me", 1), direct("dora", "me", 2), direct("dora", "me", 1))
+        self.assertEqual((self.got(effects), self.acks(effects, 1), self.held()[0]), ([], [], 2))
+        effects = self.handle(DirectRoom(True))
+        self.assertEqual((self.got(effects), self.acks(effects, 1)), ([1, 2], [("dora", 1), ("dora", 2)]))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 3))), [3])
+
+    def test_what_was_delivered_is_acknowledged_again_without_room_too(self) -> None:
+        self.receive(1, direct("dora", "me", 1))
+        self.handle(DirectRoom(False))
+        self.assertEqual(self.acks(self.receive(1, direct("dora", "me", 1)), 1), [("dora", 1)])
+
+    def test_many_are_delivered_in_parts_so_that_the_consumers_can_say_that_they_are_full(self) -> None:
+        self.handle(DirectRoom(False))
+        self.receive(1, *(self.large(number) for number in range(1, 201)))
+        effects = self.handle(DirectRoom(True))
+        first = len(self.got(effects))
+        self.assertTrue(0 < first < 80, first)
+        self.assertEqual(self.got(self.handle(DirectRoom(False))), [])
+        self.assertEqual(self.got(self.wait(1)), [])
+        effects = self.handle(DirectRoom(True)) + self.wait(0.1)
+        self.assertEqual(self.got(effects), list(range(first + 1, 201)))
+
+    def test_the_bytes_of_those_that_are_held_are_bounded(self) -> None:
+        self.begin(direct_held_bytes=4500)
+        self.handle(DirectRoom(False))
+        self.receive(1, *(self.large(number) for number in (1, 2, 3)))
+        self.assertEqual(self.count("dropped_directs"), 1)
+        self.assertEqual(self.held()[0], 2)
+        self.assertLessEqual(self.held()[1], 4500)
+        # The sender that waits for longest makes room for another, and repeats its messages.
+        self.receive(2, self.large(1, "bert"))
+        self.assertEqual(self.held()[0], 1)
+        effects = self.handle(DirectRoom(True))
+        self.assertEqual(self.got(effects), [1])
+        self.assertEqual(self.got(self.receive(1, self.large(1), self.large(2))), [1, 2])
+        self.assertEqual(self.strays(self.large(4, size=6000)), ["dropped_directs"])
+
+    def test_the_next_is_delivered_though_those_behind_it_fill_all_room(self) -> None:
+        self.begin(direct_held_bytes=4500)
+        self.receive(1, *(self.large(number) for number in (2, 3)))
+        self.assertEqual(self.strays(self.large(4), link=1), ["dropped_directs"])
+        self.assertEqual(self.got(self.receive(1, self.large(1))), [1, 2, 3])
+
+    def test_a_newer_copy_replaces_the_one_that_is_held(self) -> None:
+        self.receive(1, direct("dora", "me", 2, key=9))
+        self.receive(1, direct("dora", "me", 2))
+        self.assertEqual(self.held()[0], 1)
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1))), [1, 2])
+
+    def test_one_that_does_not_open_in_its_turn_is_dropped_and_comes_again(self) -> None:
+        self.receive(1, direct("dora", "me", 2, key=9), direct("dora", "me", 3))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1))), [1])
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 2))), [2, 3])
+
+    def test_a_new_run_of_the_sender_drops_those_of_the_old_one(self) -> None:
+        self.receive(1, direct("dora", "me", 2))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1, epoch=2))), [1])
+        self.assertEqual(self.held(), (0, 0))
+
+    def test_a_sender_that_is_forgotten_leaves_nothing(self) -> None:
+        self.begin(members_limit=8, direct_senders=1)
+        ends = PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING
+        self.receive(1, presence("emil"), direct("emil", "me", 2), presence("emil", 2, flags=ends))
+        self.assertEqual(self.held()[0], 1)
+        self.wait(400)
+        self.assertIsNone(self.state("emil"))
+        self.assertEqual(self.got(self.receive(2, direct("bert", "me", 1))), [1])
+        self.assertEqual(self.held(), (0, 0))
+
+    def test_the_acknowledgement_goes_the_best_way_if_the_link_of_the_message_is_gone(self) -> None:
+        self.receive(3, direct("dora", "me", 2))
+        self.handle(closing(3))
+        self.handle(LinkClosed(3))
+        effects = self.receive(2, direct("dora", "me", 1))
+        self.assertEqual(self.acks(effects, 1), [("dora", 1), ("dora", 2)])
 
 
 class TestRelaying(RepliesTestCase):

@@ -191,7 +191,7 @@ class TestTaking(SealingTestCase):
         assert isinstance(stolen, Direct)
         changes: list[dict[str, object]] = [
             {"origin": origin_of("cleo")},
-            {"number": 2},
+            {"number": 2, "oldest": 2},
             {"epoch": 2},
         ]
         for change in changes:
@@ -205,14 +205,12 @@ class TestTaking(SealingTestCase):
         keys = []
         for day in range(3):
             self.receive(1, presence("dora", day + 2, interval=3_000_000))
-            keys.append(self.own(self.receive(1, direct("dora", "me", 99, key=9))).sealing_key)
+            keys.append(self.own(self.receive(1, direct("dora", "me", 1, key=9))).sealing_key)
             self.wait(DAY + 3000)
         self.assertEqual(keys, [key_of("me", number) for number in (1, 2, 3)])
         self.receive(1, presence("dora", 9, interval=3_000_000))
-        got = [
-            self.got(self.receive(1, direct("dora", "me", number, key=number))) for number in (1, 2, 3, 4)
-        ]
-        self.assertEqual(got, [[], [], [3], [4]])
+        frames = [direct("dora", "me", number, oldest=number, key=number) for number in (1, 2, 3, 4)]
+        self.assertEqual([self.got(self.receive(1, frame)) for frame in frames], [[], [], [3], [4]])
 
     def test_a_repeat_is_acknowledged_without_being_opened(self) -> None:
         self.receive(1, direct("dora", "me", 1))

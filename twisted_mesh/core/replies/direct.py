@@ -1,10 +1,11 @@
 """Direct messages: to one node anywhere in the mesh, acknowledged, and delivered at most once.
 
 Contract: a message is repeated until the destination's acknowledgement comes, or until
-``direct_timeout``, each time over the best link and over another one, too.  The destination remembers which
-numbers of every sender came (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged
-again and not delivered again.  Relays verify messages, and remember only the link over which each came
-first: its acknowledgement goes back over that link.
+``direct_timeout``, each time over the best link and over another one, too.  The destination delivers and
+acknowledges the messages of a run in the order of their numbers, as long as its consumers have room.  It
+remembers how far each sender has come (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is
+acknowledged again and not delivered again.  Relays verify messages, and remember only the link over which
+each came first: its acknowledgement goes back over that link.
 
 A message is sealed with the key that its destination's newest record names, each time it is sent, so that
 no relay can read it.  While no such record is known, nothing of the message is sent.  A destination that
@@ -14,7 +15,7 @@ lacks the key does not take the message, and answers with its newest record.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -30,11 +31,11 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.rate import backoff
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
-from twisted_mesh.core.replies.senders import WINDOW, Senders
+from twisted_mesh.core.replies.senders import WINDOW, Held, Incoming, Senders
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody, RemoteError
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.bodies import Entry, unpack_weighed
+from twisted_mesh.wire.bodies import unpack_weighed
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.replies import (
     MAX_TRIES,
@@ -47,6 +48,7 @@ from twisted_mesh.wire.replies import (
 from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
+_AT_ONCE: Final = 64 * 1024  # bytes of held messages that are delivered before other events (guess)
 _ENDED: Final = "it has left"
 
 # One transmission of a message: origin, epoch, destination, destination_epoch, number, tries.
@@ -103,6 +105,7 @@ class Directs:
     _highest: int = 0  # the highest number given: a forgotten destination may remember lower ones
     counts: dict[str, int] = field(default_factory=_no_counts)
     wake: float = inf  # when to call :meth:`tick` next; inf for never
+    _can_deliver: bool = True  # whether the application's consumers have room
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -262,7 +265,7 @@ class Directs:
         elif isinstance(record, DirectKey):
             return self._record_in(record)
         else:
-            return self._deliver(link, record, now)
+            return self._arrived(link, record, now)
         return None
 
     def _relay(
@@ -325,33 +328,64 @@ class Directs:
             return None
         return signed
 
-    def _deliver(self, link: Link, direct: Direct, now: float) -> Direct | None:
-        """Deliver a message and acknowledge it; return it if no key of this node opens it."""
+    def _arrived(self, link: Link, direct: Direct, now: float) -> Direct | None:
+        """Take in a message for this node; return it if it is its turn and no key opens it."""
         if direct.destination_epoch != self._local_node.epoch or self._senders.is_over(direct):
             # The sender of a message for an earlier run will learn of this one.
             self.counts["stray_directs"] += 1
             return None
-        unpacked = None
-        if not self._senders.has(direct):  # to open a message takes longer than all the rest
-            if (text := self._opened(direct)) is None:
-                self.counts["unopened_directs"] += 1
-                return direct
-            if (unpacked := _entries(text)) is None:
-                self.counts["stray_directs"] += 1
-                return None
-        if (news := self._senders.take(direct, now)) is None:
+        unopened, number = None, direct.number
+        incoming = self._senders.incoming(direct, now)
+        if incoming is not None and number <= incoming.head:
+            self._acknowledge(direct, (link,))
+        elif incoming is not None and number == incoming.head + 1 and self._can_deliver:
+            self._senders.next_held(direct.origin)  # an earlier copy may be sealed with an older key
+            unopened = self._deliver(incoming, Held(direct, link.number))
+        elif incoming is None or not self._senders.hold(direct, link.number):
             self.counts["dropped_directs"] += 1
+        self._deliver_held((direct.origin,), now)
+        return unopened
+
+    def make_room(self, has_room: bool, now: float) -> None:
+        """Take in whether the application's consumers have room."""
+        self._can_deliver = has_room
+        self._deliver_held(self._senders.holding, now)
+
+    def _deliver_held(self, origins: Iterable[bytes], now: float) -> None:
+        """Deliver the held messages of *origins* whose turn has come; if they are many, the rest soon."""
+        size = 0
+        for origin in origins:
+            while self._can_deliver and (turn := self._senders.next_held(origin)) is not None:
+                self._deliver(*turn)
+                size += turn[1].size
+                if size > _AT_ONCE:
+                    self.wake = now
+                    return
+
+    def _deliver(self, incoming: Incoming, held: Held) -> Direct | None:
+        """Deliver and acknowledge the next message of a run; return it if no key of this node opens it."""
+        direct = held.direct
+        if (text := self._opened(direct)) is None:
+            self.counts["unopened_directs"] += 1
+            return direct
+        try:
+            entries, size = unpack_weighed(SealedText.unpack(text).body)
+        except PoisonedBody:
+            self.counts["stray_directs"] += 1
             return None
-        if unpacked is not None:
-            own = link.number if link.peer.origin == direct.origin else 0
-            entries, size = unpacked
-            self._effects.deliver(Deliver(own, direct.origin, direct.epoch, 0, 0, size, entries))
-        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
-        # A relay may drop the acknowledgement, so it goes over the best link and back over *link*.
-        route = self._routes.known_to(direct.origin) if news else None
-        links = (link,) if route is None or route is link else (route, link)
-        self._effects.send(links, self._signer.signed(ack))
+        incoming.head = direct.number
+        link = self._routes.links.get(held.link)
+        own = held.link if link is not None and link.peer.origin == direct.origin else 0
+        run = (direct.origin, direct.epoch)
+        self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, is_direct=True))
+        # A relay may drop the acknowledgement, so it goes over the best link and back over the message's.
+        ways = (self._routes.known_to(direct.origin), link)
+        self._acknowledge(direct, list(dict.fromkeys(way for way in ways if way is not None)))
         return None
+
+    def _acknowledge(self, direct: Direct, links: Sequence[Link]) -> None:
+        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
+        self._effects.send(links, self._signer.signed(ack))
 
     def tell_key(self, link: Link, unopened: Direct, record: SignedRecord) -> None:
         """Answer with this node's newest *record*: the message was sealed with a key that it lacks."""
@@ -379,6 +413,7 @@ class Directs:
                     self._leave(destination, outgoing, number, now)
         times = [sent.again for out in self._outgoing.values() for sent in out.waiting.values()]
         self.wake = min(times, default=inf)
+        self._deliver_held(self._senders.holding, now)
 
     def _why(self, destination: bytes) -> str:
         if self._has_ended(destination):
@@ -404,11 +439,3 @@ class Directs:
             "direct_first_arrivals": len(self._first_arrivals),
             **self._senders.footprint(),
         }
-
-
-def _entries(text: bytes) -> tuple[list[Entry], int] | None:
-    """The entries of a sealed text and their bytes; None if it cannot be read."""
-    try:
-        return unpack_weighed(SealedText.unpack(text).body)
-    except PoisonedBody:
-        return None

@@ -70,6 +70,8 @@ class Replies:
                 self.issuer.skipped(event.run, event.sequence, now)
             case events.SendDirect():
                 self.directs.send(event, now)
+            case events.DirectRoom():
+                self.directs.make_room(event.has_room, now)
             case events.Ask():
                 members = self._members() if self._joined else None
                 for sequence, holders in self._tracker.expect(event.sequences, members):

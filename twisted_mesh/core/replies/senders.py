@@ -1,66 +1,55 @@
-"""The senders of direct messages, and the numbers that came from each, so that none is delivered twice.
+"""The senders of direct messages, and how far each has come: none is delivered twice or out of order.
 
-Contract: the newest run of each sender is kept, in half a KiB at most, for ``direct_senders`` senders.  An
-attacker that makes up authors can fill the table, and then replay the messages of a forgotten sender.  So
-no sender is forgotten that is on the roster or at the far end of a link.  If these fill the table, a
-message of a new sender is not accepted, and its sender repeats it.  Of all other senders, those first
-met in the last ten minutes are forgotten first, the latest first: made-up senders displace each other.
+Contract: the newest run of each sender is kept, for ``direct_senders`` senders.  An attacker that makes
+up authors can fill the table, and then replay the messages of a forgotten sender.  So no sender is
+forgotten that is on the roster or at the far end of a link.  If these fill the table, a message of a new
+sender is not accepted, and its sender repeats it.  Of all other senders, those first met in the last ten
+minutes are forgotten first, the latest first: made-up senders displace each other.
+
+Messages whose turn has not come are held, in ``direct_held_bytes`` at most.  They are not acknowledged, so
+their senders repeat them: they may be dropped at any time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.wire.replies import Direct
 
-WINDOW: Final = 1024  # numbers above the head that are accepted (docs/protocol.rst)
+WINDOW: Final = 1024  # numbers above the head that are held (docs/protocol.rst)
 ESTABLISHED: Final = 600.0  # seconds after its first message until a sender is no newcomer (guess)
 _AT_ONCE: Final = 16  # a sixteenth is forgotten at a time, since each time all are looked at
+_AROUND: Final = 600  # bytes of memory that a held message needs beside its text (measured: 550)
+
+
+class Held(NamedTuple):
+    """A message whose turn has not come."""
+
+    direct: Direct
+    link: int  # the number of the link that brought it
+
+    @property
+    def size(self) -> int:
+        """The bytes that count against ``direct_held_bytes``."""
+        return len(self.direct.sealed) + _AROUND
 
 
 @dataclass(eq=False, slots=True)
 class Incoming:
     """The messages from one run of one node.
 
-    :ivar above: the numbers above *head* that came, as bits: the lowest bit stands for *head* + 1.
+    :ivar held: by number, messages above *head* whose turn has not come.
     """
 
     epoch: int  # the epoch of that run
     since: float  # when that node's first message came, of any run
-    head: int = 0  # all numbers up to this came or were given up
-    above: int = 0  # at most 164 bytes; a set of numbers needs 60 KiB (measured)
-
-    def given_up_below(self, oldest: int) -> None:
-        """Count the numbers below *oldest* as given up: the sender repeats none of them."""
-        if (passed := oldest - 1 - self.head) > 0:
-            self.head += passed
-            self.above >>= passed
-            self._join()
-
-    def has(self, number: int) -> bool:
-        """Whether *number* came or was given up."""
-        ahead = number - self.head - 1
-        return ahead < 0 or bool(self.above >> ahead & 1)
-
-    def take(self, number: int) -> bool | None:
-        """Whether *number* is new; None if it is too far above the head to be remembered."""
-        if self.has(number):
-            return False
-        if (ahead := number - self.head - 1) >= WINDOW:
-            return None
-        self.above |= 1 << ahead
-        self._join()
-        return True
-
-    def _join(self) -> None:
-        joined = (~self.above & self.above + 1).bit_length() - 1  # the number of ones at the low end
-        self.head += joined
-        self.above >>= joined
+    head: int = 0  # all numbers up to this were delivered, or given up by their sender
+    held: dict[int, Held] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -71,6 +60,8 @@ class Senders:
     _roster: Roster
     _links: Links
     _incoming: OrderedDict[bytes, Incoming] = field(default_factory=OrderedDict)  # the longest idle first
+    _holding: dict[bytes, None] = field(default_factory=dict)  # senders of held messages, the longest first
+    _bytes: int = 0  # of all held messages
 
     def is_over(self, direct: Direct) -> bool:
         """Whether the sender of *direct* has begun a newer run.
@@ -81,13 +72,11 @@ class Senders:
         epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
         return direct.epoch < epoch
 
-    def has(self, direct: Direct) -> bool:
-        """Whether *direct* has come before, or was given up by its sender."""
-        incoming = self._incoming.get(direct.origin)
-        return incoming is not None and incoming.epoch == direct.epoch and incoming.has(direct.number)
+    def incoming(self, direct: Direct, now: float) -> Incoming | None:
+        """The messages from the run that sent *direct*, and is not over; None if there is no room for it.
 
-    def take(self, direct: Direct, now: float) -> bool | None:
-        """Whether *direct*, of a run that is not over, is new; None if there is no room to remember it."""
+        Messages that their sender has given up are over.
+        """
         origin = direct.origin
         incoming = self._incoming.get(origin)
         is_full = len(self._incoming) >= self._config.direct_senders
@@ -95,17 +84,72 @@ class Senders:
             return None
         if incoming is None or direct.epoch > incoming.epoch:
             since = now if incoming is None else incoming.since
+            self._drop(origin)
             incoming = self._incoming[origin] = Incoming(direct.epoch, since)
         self._incoming.move_to_end(origin)
-        incoming.given_up_below(direct.oldest)
-        return incoming.take(direct.number)
+        if incoming.head < direct.oldest - 1:
+            incoming.head = direct.oldest - 1
+            for number in [number for number in incoming.held if number <= incoming.head]:
+                self._release(origin, number)
+        return incoming
+
+    def hold(self, direct: Direct, link: int) -> bool:
+        """Hold a message until its turn comes; return False if there is no room for it.
+
+        The sender whose messages have been held for longest makes room, unless it is the same.
+
+        :param direct: a message of a run of which :meth:`incoming` was asked.
+        """
+        origin, number, held = direct.origin, direct.number, Held(direct, link)
+        incoming = self._incoming[origin]
+        if number > incoming.head + WINDOW:
+            return False
+        if number in incoming.held:  # this copy may be sealed with a newer key
+            self._release(origin, number)
+        while self._bytes + held.size > self._config.direct_held_bytes:
+            oldest = next(iter(self._holding), origin)
+            if oldest == origin:
+                return False
+            self._drop(oldest)
+        self._holding[origin] = None
+        incoming.held[number] = held
+        self._bytes += held.size
+        return True
+
+    def next_held(self, origin: bytes) -> tuple[Incoming, Held] | None:
+        """The run of *origin*, and its held message whose turn it is, which is held no more."""
+        incoming = self._incoming.get(origin)
+        if incoming is None or incoming.head + 1 not in incoming.held:
+            return None
+        return incoming, self._release(origin, incoming.head + 1)
+
+    @property
+    def holding(self) -> list[bytes]:
+        """The senders of which messages are held."""
+        return list(self._holding)
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
+        """Entries and bytes of every table."""
         return {
             "direct_senders": len(self._incoming),
-            "direct_ahead": sum(incoming.above.bit_count() for incoming in self._incoming.values()),
+            "direct_held": sum(len(self._incoming[origin].held) for origin in self._holding),
+            "direct_held_bytes": self._bytes,
         }
+
+    def _release(self, origin: bytes, number: int) -> Held:
+        """Hold a message no more."""
+        incoming = self._incoming[origin]
+        held = incoming.held.pop(number)
+        self._bytes -= held.size
+        if not incoming.held:
+            del self._holding[origin]
+        return held
+
+    def _drop(self, origin: bytes) -> None:
+        """Drop all messages of *origin* that are held; it repeats them."""
+        if origin in self._holding:
+            for number in list(self._incoming[origin].held):
+                self._release(origin, number)
 
     def _make_room(self, now: float) -> bool:
         """Forget some senders that are neither on the roster nor linked; False if there are none."""
@@ -114,6 +158,7 @@ class Senders:
         new.sort(key=lambda item: item[1].since, reverse=True)
         old = [item for item in gone if item[1].since <= now - ESTABLISHED]
         for origin, _ in (new + old)[: max(1, self._config.direct_senders // _AT_ONCE)]:
+            self._drop(origin)
             del self._incoming[origin]
         return bool(gone)
 

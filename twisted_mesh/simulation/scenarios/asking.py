@@ -2,8 +2,9 @@
 
 Contract: an :class:`Asking` is a ``Play`` with a :class:`Book` of the messages that applications really
 took; no core sees it.  At every moment these are violations: a receipt of a member that did not take the
-message; a direct message that comes twice in one run, or is acknowledged and never came, or can be read on
-its way, or comes as somebody else's; receipts that are sent too often.  At the end, it is a violation if an
+message; a direct message that comes twice in one run, or before an earlier one of its sender, or without
+room for it, or is acknowledged and never came, or can be read on its way, or comes as somebody else's;
+receipts that are sent too often.  At the end, it is a violation if an
 author lacks a receipt of a member that took a message.
 """
 
@@ -16,6 +17,7 @@ from typing import Final
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.node import Node
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
@@ -32,6 +34,8 @@ from twisted_mesh.wire.signed import SignedRecord
 _SECRET: Final = "for the reader alone"  # in every direct message
 _REST: Final = 150.0  # seconds until all receipts are there: repeats come after 5, 15, 35, 75, 155
 _WHISPER: Final = 2  # the type of a direct message
+_FULL: Final = 0.05  # of the messages let an application have no room for direct messages
+_FULL_FOR: Final = (0.1, 5.0)  # seconds
 _PART: Final = 1e-9  # seconds by which sums of floats may be wrong
 
 
@@ -78,6 +82,8 @@ class Asker(Member):
     """A member that notes in the book what its application takes, and checks its receipts by it.
 
     :cvar book: of all members together.
+    :ivar latest: by the runs of sender and reader, the direct message that came last.
+    :ivar full: the core that was told that the application has no room for direct messages.
     """
 
     book: Book
@@ -85,6 +91,8 @@ class Asker(Member):
     def start(self) -> None:
         """Begin a run."""
         self.asked: set[int] = set()
+        self.latest: dict[tuple[StreamId, StreamId], int] = {}
+        self.full: Node | None = None
         super().start()
 
     def ask(self, *packets: object) -> None:
@@ -139,6 +147,12 @@ class Asker(Member):
             return False  # an adversary sent it
         self.book.got[token, self.run] += 1
         self.book.arrived.add(token)
+        runs = (deliver.origin, deliver.epoch), self.run
+        if token <= self.latest.get(runs, 0):
+            self.world.violated(self, "directs", f"{token} came after {self.latest[runs]}")
+        self.latest[runs] = token
+        if self.full is self.core:
+            self.world.violated(self, "directs", f"{token} came although there was no room")
         if self.book.got[token, self.run] > 1:
             self.world.violated(self, "directs", f"{token} came twice")
         return True
@@ -209,12 +223,28 @@ class Asking(Play):
         if not askers:  # in a small world all members can be down or stall at once
             return
         asker, reader = random.choice(askers), random.choice(self.world.members)
+        if random.random() < _FULL:
+            self._fill(random.choice(askers))
         if random.random() < 0.5:
             asker.ask("x" * random.randrange(300))
         else:
             super()._publish()
         if reader is not asker and asker.node.roster.get(reader.origin) is not None:
             asker.write(reader)
+
+    def _fill(self, asker: Asker) -> None:
+        """Let an application have no room for direct messages, for some seconds."""
+        world, core = self.world, asker.core
+
+        def empty() -> None:
+            if asker.core is core:
+                asker.full = None
+                asker.handle(events.DirectRoom(True))
+
+        if asker.full is not core:
+            asker.handle(events.DirectRoom(False))
+            asker.full = core
+            world.at(world.now + world.random.uniform(*_FULL_FOR), empty)
 
     def _unknown(self) -> list[tuple[Asker, str]]:
         """The receipts that authors lack, each as the author and a sentence for people."""
