@@ -159,6 +159,35 @@ class MeshConfig:
     #: Authors of which this node knows when and how it met them (guess: four times ``members_limit``).
     authors_limit: int = 16_384
 
+    # Shares: what an author may bring while another one waits and this node is late (core/shares.py).
+    #: Batches of a known author in a second on average, and in a row (guess: a node makes up to 500, by
+    #: ``batch_delay``) ...
+    known_batches: float = 1000.0
+    known_batches_burst: int = 2000
+    new_batches: float = 50.0  #: ... and of a new one
+    new_batches_burst: int = 200
+    #: Bytes of an author's batches and direct messages, in a second on average (guess).
+    known_bytes: float = 96.0 * MIB
+    new_bytes: float = 1.0 * MIB
+    #: The part of the processor's time for a known author, and for all new ones together (guess).
+    known_processor: float = 0.125
+    new_processor: float = 0.03125
+    #: Runs of which the first batch is pushed, in a minute on average, and in a row (guess).
+    known_runs_a_minute: float = 6.0
+    known_runs_burst: int = 64
+    new_runs_a_minute: float = 1.0
+    new_runs_burst: int = 16
+    #: Records of presence, in a minute on average, and in a row (guess: a suspected node sends 12).
+    known_records_a_minute: float = 60.0
+    known_records_burst: int = 5
+    new_records_a_minute: float = 6.0
+    new_records_burst: int = 3
+    #: Direct messages and acknowledgements, in a second on average, and in a row (guess).
+    known_directs: float = 128.0
+    known_directs_burst: int = 256
+    new_directs: float = 8.0
+    new_directs_burst: int = 32
+
     # Exchanges with nodes that are no neighbours.
     #: From one exchange to the next, up to a quarter more or less (docs/protocol.rst).
     exchange_interval: float = 60.0

@@ -37,6 +37,13 @@ class TestBucket(SynchronousTestCase):
     def test_less_than_one_in_a_row_never_happens(self) -> None:
         self.assertEqual(self.drawn(RateLimit(0.5, 9), 9), 0)
 
+    def test_what_is_spent_without_asking_is_missing_for_so_many_seconds_at_most(self) -> None:
+        bucket = RateLimit(3, 2, debt=10)
+        bucket.spend(0, 5)
+        self.assertEqual((self.drawn(bucket, 1.4), self.drawn(bucket, 1.5)), (0, 1))
+        bucket.spend(1.5, 1000)
+        self.assertEqual((bucket.left(1.5), self.drawn(bucket, 12)), (-20, 1))
+
 
 class TestBackoff(SynchronousTestCase):
     """Waits between attempts."""

@@ -8,7 +8,7 @@ from twisted.internet.task import LoopingCall
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
 from twisted_mesh.core.handshake import Side
-from twisted_mesh.core.keepalive import ALIVE
+from twisted_mesh.core.membership.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
 from twisted_mesh.service import MeshService

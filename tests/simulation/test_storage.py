@@ -129,7 +129,7 @@ class TestCrash(SynchronousTestCase):
             def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[SignedBatch]:
                 return iter(())
 
-        play = Play(replace(SCHEDULES["restarts"], seconds=4.0), 1, 12)
+        play = Play(replace(SCHEDULES["restarts"], seconds=4.0), 3, 12)
         for member in play.world.members:
             member.store = Unreadable()
             member.start()

@@ -19,6 +19,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import site_of
+from twisted_mesh.core.shares import Shares
 from twisted_mesh.network import EVERYBODY
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence
@@ -42,17 +43,24 @@ class Hearing(Enum):
 class Admission:
     """Decides which authors are heard, and which new ones a link may bring.
 
+    :ivar shares: decides how much of each author a link may bring.
     :ivar waiting: how many frames of new authors were refused.
     :ivar refused: how many frames of authors that may not speak were refused.
     """
 
     def __init__(
-        self, local_node: LocalNode, known: Container[bytes], authors: Authors, config: MeshConfig
+        self,
+        local_node: LocalNode,
+        known: Container[bytes],
+        authors: Authors,
+        shares: Shares,
+        config: MeshConfig,
     ) -> None:
         """
         :param known: the authors whose records are kept; every link may bring them.
         :param authors: all that this node has met.
         """
+        self.shares = shares
         self._own = local_node.origin
         self._policy = local_node.policy
         self._known = known

@@ -62,6 +62,10 @@ class Authors:
             return None
         return site
 
+    def knows_others(self, own: bytes) -> bool:
+        """Whether an author besides *own* is known."""
+        return len(self._known) > (own in self._known)
+
     def forget(self, origin: bytes) -> None:
         """Forget *origin*: when it is met again, it is new."""
         self._known.pop(origin, None)

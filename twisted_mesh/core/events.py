@@ -38,6 +38,7 @@ class Timer(StrEnum):  # a plain Enum's members are slow keys: 62 ns, four times
     REPLIES = "replies"
     KEEPALIVE = "keepalive"
     JOINING = "joining"
+    SHARES = "shares"
 
 
 class Holders(NamedTuple):
@@ -60,6 +61,7 @@ class LinkOpened(msgspec.Struct, frozen=True):
     settled: bool  # whether this node said in its INTRO that it is settled
     purpose: Purpose = Purpose.JOIN  # the purpose for which either end dialled the link
     host: str = ""  # the host at the far end, as the connection reports it; "" if that is no host
+    named: bool = False  # whether the application named the peer, or the address where it was dialled
 
 
 class SameKey(msgspec.Struct, frozen=True):

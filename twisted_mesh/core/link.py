@@ -40,6 +40,7 @@ class Link:
     :ivar purpose: the purpose for which the link was dialled.
     :ivar is_exchange: whether it is an exchange between two nodes that are not neighbours.
     :ivar host: the host at the far end, as the connection reports it.
+    :ivar named: whether the application named the peer, or the address where it was dialled.
     :ivar overrides: whether the older link to the peer's node was silent when this one came.
     :ivar frontier_received: whether all of the peer's frontier has come.
     :ivar roster_received: whether all of the peer's roster has come.
@@ -54,6 +55,7 @@ class Link:
         self.peer = opened.peer
         self.outgoing = opened.outgoing
         self.host = opened.host
+        self.named = opened.named
         self.purpose = opened.purpose
         self.is_exchange = opened.purpose is Purpose.EXCHANGE
         self.opened_at = self.last_frame_at = now

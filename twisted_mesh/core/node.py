@@ -24,10 +24,10 @@ from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.core.keepalive import Keepalive
 from twisted_mesh.core.link import READ_ALL, Link
 from twisted_mesh.core.link_life import LinkLife
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.keepalive import Keepalive
 from twisted_mesh.core.membership.membership import Membership
 from twisted_mesh.core.membership.presence import News
 from twisted_mesh.core.membership.roster import Author, Roster
@@ -35,6 +35,7 @@ from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.core.replies.routes import Routes
+from twisted_mesh.core.shares import Kind, Shares
 from twisted_mesh.core.status import Report, Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
@@ -48,7 +49,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _TOO_MANY: Final = "the most claims of all links, of which there are too many"
 #: The names in :attr:`Node.counts` of frames dropped for lack of room; the other frames were of no use.
 DROPPED: Final = frozenset(
-    {"no_room", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
+    {"no_room", "over_share", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
 )
 
 
@@ -78,7 +79,9 @@ class Node:
         self._unknown_frames = 0
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
-        admission = self._admission = Admission(local_node, roster, self.history.authors, config)
+        authors = self.history.authors
+        shares = self._shares = Shares(local_node.origin, authors, links, effects, config)
+        admission = self._admission = Admission(local_node, roster, authors, shares, config)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
         )
@@ -223,6 +226,7 @@ class Node:
             **self.membership.counts,
             **self.replies.counts,
             **({} if overlay is None else overlay.counts),
+            "over_share": self._shares.refused,
             "unknown_frames": self._unknown_frames,
         }
 
@@ -233,6 +237,7 @@ class Node:
             **self._broadcast.footprint(),
             **self.roster.footprint(),
             **self._admission.footprint(),
+            **self._shares.footprint(),
             **self.neighbourhood.footprint(),
             **self.replies.footprint(),
         }
@@ -363,7 +368,10 @@ class Node:
         self._broadcast.watch_holes()
 
     def _on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
-        directs = self.replies.directs
+        directs, shares, author = self.replies.directs, self._shares, signed.record.signer
+        if not shares.may_bring(link, author, Kind.DIRECT, now) or not directs.verify(link, signed, now):
+            return
+        shares.took(link, author, Kind.DIRECT, now, len(signed.array))
         answer = directs.received(link, signed, now)
         if isinstance(answer, Direct):
             self.membership.announcing.announce_first(now)
@@ -440,6 +448,7 @@ class Node:
 
     def _on_publish(self, event: events.Publish, now: float) -> None:
         self.membership.announcing.announce_first(now)
+        self._shares.waits(self.outbox.run[0], now)
         self._broadcast.publish(event, now)
         self._delivered(self._broadcast.evict(now), now)
 
@@ -509,6 +518,8 @@ class Node:
                     self._start(now)
             case Timer.KEEPALIVE:
                 self._keepalive.look(late, now)
+            case Timer.SHARES:
+                self._shares.looked(late, now)
             case _:
                 assert_never(timer)
 

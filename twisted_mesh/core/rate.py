@@ -2,8 +2,8 @@
 
 Contract: :class:`RateLimit` is the limit of one thing.  :class:`LinkRates` is the table of the limits that
 each link has; the dials of ``overlay.dial_limit`` share one limit.  :class:`AnswerLimit` limits the
-answers to each peer.  A limit for each author belongs to the author's entry in the roster, and counts only
-signed frames.  :func:`backoff` gives the waits between attempts that fail.
+answers to each peer.  :func:`backoff` gives the waits between attempts that fail.  What each author may
+bring is in :mod:`~twisted_mesh.core.shares`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,26 @@ RUNS_REMEMBERED: Final = 65_536  # runs of all peers; the peer whose count began
 class RateLimit:
     """A token bucket; it begins full."""
 
-    __slots__ = ("_burst", "_filled", "_rate", "_tokens")
+    __slots__ = ("_burst", "_filled", "_least", "_rate", "_tokens")
 
-    def __init__(self, burst: float, rate: float) -> None:
+    def __init__(self, burst: float, rate: float, debt: float = 0) -> None:
+        """:param debt: the tokens of so many seconds may be missing after :meth:`spend`."""
         self._burst = self._tokens = burst
         self._rate = rate
+        self._least = -debt * rate
         self._filled = -inf
 
-    def has(self, now: float, least: float = 1) -> bool:
-        """Whether there are *least* tokens at the time *now*."""
+    def left(self, now: float) -> float:
+        """The tokens that there are at the time *now*; below 0, so many are missing."""
         if self._filled < now:
             if self._filled > -inf:
                 self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
             self._filled = now
-        return self._tokens >= least
+        return self._tokens
+
+    def has(self, now: float, least: float = 1) -> bool:
+        """Whether there are *least* tokens at the time *now*."""
+        return self.left(now) >= least
 
     def take(self, now: float) -> bool:
         """Take a token at the time *now*; False if there is none."""
@@ -47,6 +53,10 @@ class RateLimit:
             return False
         self._tokens -= 1
         return True
+
+    def spend(self, now: float, tokens: float = 1) -> None:
+        """Take *tokens* at the time *now*, also those that are missing."""
+        self._tokens = max(self._least, self.left(now) - tokens)
 
 
 class LinkRates:

@@ -233,10 +233,11 @@ class Connections:
         elif purpose in _OVERLAY and peer.id in self.cooldown:
             link.close(RemoteError("the application disconnected this node", Reason.ROOM))
         elif self._has_room(link):
+            named = link.dialled_for is Purpose.JOIN or self._is_known(peer.id)
             host, _ = link.remote
             link.now_proven()
             self._core.handle(
-                events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
+                events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host, named)
             )
 
     def wants_flush(self, link: MeshProtocol) -> None:

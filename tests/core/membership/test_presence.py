@@ -819,7 +819,8 @@ class TestForgetting(MembershipTestCase):
         self.assertNotEqual(self.node.footprint()["known_records"], before["known_records"])
         self.handle(closing(3))
         self.wait(400)
-        self.assert_untouched({**before, "failures": 0, "new_authors": 1, "author_sites": 1}, 3)
+        more = {"failures": 0, "new_authors": 1, "author_sites": 1, "known_shares": 1}
+        self.assert_untouched({**before, **more}, 3)
 
 
 class TestExchangeLinks(MembershipTestCase):

@@ -22,6 +22,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready, Skip
 from twisted_mesh.core.link import Link
+from twisted_mesh.core.shares import Kind
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire.bodies import unpack_weighed
 from twisted_mesh.wire.broadcast import SignedBatch, Want
@@ -77,7 +78,14 @@ class Inbound:
         if hearing is Hearing.REFUSED:
             self._repair.dropped(link.number, run)
             return None
+        shares = self._admission.shares
+        is_answer = self._repair.is_answer(link.number, batch)
+        kind = Kind.BATCH if is_answer or self._history.is_known(run) else Kind.RUN
+        if not is_answer and not shares.may_bring(link, batch.origin, kind, now):
+            self._repair.refused(link, run, now)
+            return None
         self._forks.verify(signed.header)
+        shares.took(link, batch.origin, kind, now, signed.size, batch.count)
         if hearing is Hearing.WAITS:
             self._wait(link, signed, asked)
             return None

@@ -24,6 +24,7 @@ class Pull:
 
     :ivar announced: by link, its announcements, the soonest first: (when to ask, highest message).
     :ivar ranges: by link, the messages that it was asked for and has not sent.
+    :ivar answers: by link, the messages of the answer that it has not ended; none for a graft.
     """
 
     run: StreamId
@@ -38,9 +39,11 @@ class Pull:
     not_before: float = 0.0  # when to ask again after a batch was not kept
     owing: dict[int, float] = field(default_factory=dict)  # links that were given up, each with the time
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    answers: dict[int, tuple[int, int]] = field(default_factory=dict)
     revised: float = 0.0  # when the ranges were last compared with the messages that came
     revise_at: float = 0.0  # when to compare them next
     put_off: float | None = None  # since when the parent is expected to push the messages
+    over_share: float | None = None  # when it was last put off, since the author was over its share
     look_at: float = 0.0  # when Repair looks at this next
 
     def announce(self, link: int, high: int, due: float, *, eager: bool) -> bool:

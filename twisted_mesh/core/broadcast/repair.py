@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Final
 
+from msgspec.structs import replace
+
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.candidates import TRIES, Candidates
@@ -33,7 +35,8 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.wire.broadcast import Want
+from twisted_mesh.core.shares import PUT_OFF
+from twisted_mesh.wire.broadcast import Batch, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
@@ -84,6 +87,13 @@ class Repair:
         pull = self._pulls.get(run)
         return pull is not None and (pull.asked == link or link in pull.owing)
 
+    def is_answer(self, link: int, batch: Batch) -> bool:
+        """Whether *link* was asked for messages of *batch*; a graft asks for none in particular."""
+        if (pull := self._pulls.get((batch.origin, batch.epoch))) is None:
+            return False
+        first, last = pull.answers.get(link, (1, 0))
+        return batch.first <= last and first <= batch.last
+
     def is_pulled(self, run: StreamId, now: float) -> bool:
         """Whether a link sends messages that *run* lacks, was asked for them, or is about to be asked."""
         if self._pace.is_urgent(run, now):
@@ -126,6 +136,8 @@ class Repair:
                 signs.append(self._pace.sign(link, since, now) if claims else link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
+        if pull.over_share is not None:
+            signs.append(pull.over_share)
         if self._window.is_waiting(run):  # until links that are asked for other runs have answered
             asked = [
                 link for link in self._links.all if link.repair.pulls and self._pace.is_slow(link, now)
@@ -247,6 +259,7 @@ class Repair:
         if pull is None or not self.is_asked(link.number, run):
             return
         pull.ranges.pop(link.number, None)
+        pull.answers.pop(link.number, None)
         is_asked = pull.owing.pop(link.number, None) is None
         if pull.is_graft(link.number):
             del pull.announced[link.number]  # whatever it brought, the peer pushes again
@@ -272,6 +285,11 @@ class Repair:
         self._candidates.note_failure(link, pull.run)
         pull.in_vain = True
 
+    def refused(self, link: Link, run: StreamId, now: float) -> None:
+        """Note that a batch that *link* pushed was not kept: ask for it later."""
+        if link.frontier.holds(run) > self._history.head(run):
+            self.announced(link, run, now, eager=False)
+
     def dropped(self, link: int, run: StreamId) -> None:
         """Note that a batch from *link* was not kept: it is not asked for again at once."""
         if (pull := self._pulls.get(run)) is not None and pull.asked == link:
@@ -282,6 +300,7 @@ class Repair:
         for run, pull in self._pulls.items():
             pull.announced.pop(link, None)
             pull.ranges.pop(link, None)
+            pull.answers.pop(link, None)
             if pull.owing.pop(link, None) is not None:
                 self._wake(now, run)
             if pull.asked == link:
@@ -294,7 +313,7 @@ class Repair:
     def due(self, now: float) -> list[tuple[Link, Want]]:
         """The WANTs to send now.  If many runs are due, some are left for the next :attr:`wake`."""
         wants: list[tuple[Link, Want]] = []
-        self._window.narrow(self._pace.bytes_in_time(now))
+        self._window.narrow(0 if self._admission.shares.is_late(now) else self._pace.bytes_in_time(now))
         while True:
             runs: dict[StreamId, None] = {}
             while self._wakes and self._wakes[0][0] <= now and len(runs) < LOOKS_MOST:
@@ -317,6 +336,10 @@ class Repair:
         if now < pull.not_before:
             self._look_at(pull, pull.not_before, now)
             return
+        if not (most := self._admission.shares.askable(run[0], now)):
+            pull.over_share = now
+            self._look_at(pull, now + PUT_OFF, now)
+            return
         stream = self._history.get(run)
         if (stream is not None and stream.equivocated) or self._admission.bars(run[0]):
             self._forget(run)
@@ -325,6 +348,8 @@ class Repair:
             self._wait(pull, now)
             return
         link, want = best
+        if want.last - want.first >= most and want.last < MAX_NUMBER:
+            want = replace(want, last=want.first + most - 1)
         if self._is_pushed(pull, link, want.first, now):
             self._look_at(pull, now + LOOK_AGAIN, now)
             return
@@ -336,12 +361,14 @@ class Repair:
         self._window.drop(run)
         pull.dropped, pull.put_off = False, None
         pull.window = verified if counts else None
+        pull.answers.pop(link.number, None)
         if counts:
             self._window.asked(verified)
+            pull.answers[link.number] = want.first, want.last
         pull.ranges[link.number] = want.first, want.last
         self._ask(pull, link, now)
         self._look_at(pull, self._pace.stalls_at(link, pull.progress, self._moved, now), now)
-        wants.append(best)
+        wants.append((link, want))
 
     def _revised(self, pull: Pull, now: float) -> Iterator[tuple[Link, Want]]:
         """WANTs that replace earlier ones, since their first messages have come over other links."""

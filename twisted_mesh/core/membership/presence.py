@@ -22,6 +22,7 @@ from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Author, Roster, State
 from twisted_mesh.core.reachability import believed_contact, site_of
+from twisted_mesh.core.shares import Kind
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
@@ -69,6 +70,8 @@ class Presences:
             self.old += rank < known
             if presence.epoch == known[0]:  # if the record is older, the link is a slow one
                 self._push.duplicate(link, run, -known[1], False)
+            return None
+        if not self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
             return None
         parent = self._served_by(link, origin, now)
         if (news := self._keep(link, signed, presence, now, now)) is not None:
@@ -139,6 +142,7 @@ class Presences:
         if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
             return None
         self._signer.require(signed)
+        self._admission.shares.took(link, origin, Kind.RECORD, now)
         self._admission.met(link, origin, now)
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member

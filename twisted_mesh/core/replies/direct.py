@@ -240,24 +240,31 @@ class Directs:
 
     # ── receiving ───────────────────────────────────────────────────────────────────
 
-    def received(self, link: Link, signed: SignedRecord, now: float) -> Direct | SignedRecord | None:
-        """Take in a DIRECT, DIRECT_ACK or DIRECT_KEY that came over *link*.
+    def verify(self, link: Link, signed: SignedRecord, now: float) -> bool:
+        """Whether to take in a DIRECT, DIRECT_ACK or DIRECT_KEY that came over *link*; others are counted.
 
-        :return: a DIRECT for this node that none of its keys opens; or the newest record of a node that
-            lacks the key of an own message; or None.
         :raises RemoteError: the signature is false.
         """
-        record = signed.record
-        assert isinstance(record, Direct | DirectAck | DirectKey)
-        author, target = record.signer, record.destination if isinstance(record, Direct) else record.origin
+        author = signed.record.signer
         known = author == link.peer.origin or self._roster.get(author) is not None
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
-            return None
+            return False
         if not link.rates.replies.take(now):
             self.counts["dropped_directs"] += 1
-            return None
+            return False
         self._signer.require(signed)
+        return True
+
+    def received(self, link: Link, signed: SignedRecord, now: float) -> Direct | SignedRecord | None:
+        """Take in a DIRECT, DIRECT_ACK or DIRECT_KEY that is verified.
+
+        :return: a DIRECT for this node that none of its keys opens; or the newest record of a node that
+            lacks the key of an own message; or None.
+        """
+        record = signed.record
+        assert isinstance(record, Direct | DirectAck | DirectKey)
+        target = record.destination if isinstance(record, Direct) else record.origin
         if target != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import of
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Accepted, Arriving, Effect, Flowing, LinkClosed, Resumed, Send, Timer
-from twisted_mesh.core.keepalive import ALIVE
+from twisted_mesh.core.membership.keepalive import ALIVE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.broadcast import Have
 from twisted_mesh.wire.link import Ping, Pong

@@ -1,0 +1,284 @@
+"""Authors that bring much do not hold up others: what is over their shares comes later."""
+
+from __future__ import annotations
+
+from tests.core import network
+from tests.core.network import batch, direct, forged, have, of, origin_of, presence
+from tests.core.node_case import NodeTestCase
+from twisted_mesh.core import shares
+from twisted_mesh.core.events import Effect, LinkOpened, Timer
+from twisted_mesh.wire.broadcast import Snapshot
+from twisted_mesh.wire.membership import Purpose, Roster
+from twisted_mesh.wire.signed import SignedRecord
+
+FEW = {"known_batches": 1.0, "known_batches_burst": 3, "new_batches": 0.5, "new_batches_burst": 2}
+
+
+class SharesCase(NodeTestCase):
+    """A node with links to Anna, who passes on what Emil floods, and to Bert, whose messages wait."""
+
+    limits: dict[str, float] = FEW
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def begin(self, **more: float) -> None:
+        """Begin anew with further limits."""
+        self.make(**{**self.limits, **more})
+        self.up(1, "anna")
+        self.up(2, "bert")
+
+    def head(self, name: str = "emil", epoch: int = 1) -> int:
+        """The last message of an author that is held without a hole before it."""
+        return self.node.head((origin_of(name), epoch))
+
+    def flood(self, first: int, last: int, name: str = "emil", number: int = 1) -> list[Effect]:
+        """Let batches of one message each come."""
+        return self.receive(number, *(batch(name, at) for at in range(first, last + 1)))
+
+    def be_late(self) -> None:
+        """Let the node find that it is late."""
+        self.fire(Timer.SHARES, self.now + shares.LOOK + 2 * shares.LATE)
+
+    def contend(self) -> None:
+        """Let Bert's message wait while Emil is over his share, and the node be late."""
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 4)
+        self.be_late()
+
+    def count(self) -> int:
+        """How many frames were refused."""
+        return self.node.counts["over_share"]
+
+
+class TestWhenSharesBind(SharesCase):
+    """Shares are no caps: they bind while another author waits, and the node is late."""
+
+    def test_an_author_alone_may_bring_any_number(self) -> None:
+        self.flood(1, 500)
+        self.assertNotIn(Timer.SHARES, self.timers)
+        self.assertEqual((self.head(), self.count()), (500, 0))
+
+    def test_beside_another_it_may_as_long_as_the_node_is_on_time(self) -> None:
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 100)
+        self.wait(1)
+        self.flood(101, 200)
+        self.assertEqual((self.head(), self.count()), (200, 0))
+
+    def test_what_is_over_its_share_is_refused_when_the_node_is_late(self) -> None:
+        self.contend()
+        before = self.verified
+        effects = self.flood(5, 50)
+        self.assertEqual((self.head(), self.count(), self.verified), (4, 46, before))
+        self.assertEqual((self.sent(effects, 2), self.closed(effects)), ([], []))
+        self.receive(2, batch("bert", 2))
+        self.assertEqual(self.head("bert"), 2)
+
+    def test_a_node_that_is_late_sees_it_before_its_timer_fires(self) -> None:
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 4)
+        self.now = self.timers[Timer.SHARES] + 2 * shares.LATE
+        self.flood(5, 5)
+        self.assertEqual((self.head(), self.count()), (4, 1))
+
+    def test_messages_of_its_own_application_wait_too(self) -> None:
+        self.publish("own")
+        self.flood(1, 4)
+        self.be_late()
+        self.flood(5, 9)
+        self.assertEqual((self.head(), self.count()), (4, 5))
+
+    def test_two_that_are_both_over_their_shares_hold_up_nobody(self) -> None:
+        self.flood(1, 4)
+        self.flood(1, 9, "bert", 2)
+        self.wait(shares.LASTING)
+        self.flood(5, 50)
+        self.flood(10, 50, "bert", 2)
+        self.be_late()
+        self.wait(shares.LASTING)
+        self.flood(51, 90)
+        self.assertEqual(self.head(), 90)
+
+    def test_after_a_while_without_delay_nobody_is_bound(self) -> None:
+        self.contend()
+        self.wait(shares.LASTING)
+        self.receive(2, batch("bert", 2))
+        self.flood(5, 50)
+        self.assertEqual((self.head(), self.count()), (50, 0))
+
+
+class TestRefusedMessages(SharesCase):
+    """Messages that are refused come later."""
+
+    def test_they_are_asked_for_once_the_author_is_within_its_share(self) -> None:
+        self.contend()
+        self.flood(5, 9)
+        self.assertEqual(self.wants(self.wait(1.0), 1), [])
+        effects = self.wait(2.0)
+        self.assertEqual(self.wants(effects, 1), [("emil", 5, 5)])  # so many as the share allows
+        effects = self.receive(1, batch("emil", 5), have("emil", 1, 9, answer=True))
+        self.assertEqual((self.head(), self.wants(effects, 1)), (5, [("emil", 6, 6)]))
+
+    def test_all_of_them_are_asked_for_when_nobody_waits(self) -> None:
+        self.contend()
+        self.flood(5, 900)
+        self.fire(Timer.SHARES, self.now + shares.LOOK)
+        self.now += shares.LASTING
+        self.assertEqual(self.wants(self.wait(1), 1), [("emil", 5, 900)])
+
+    def test_an_answer_is_taken_whole_and_what_comes_beside_it_is_not(self) -> None:
+        self.begin(known_batches=5.0)
+        self.contend()
+        self.flood(5, 90)
+        self.assertEqual(self.wants(self.wait(0.7), 1), [("emil", 5, 6)])
+        before = self.count()
+        self.flood(7, 12)  # two of them are within the share
+        self.assertEqual(self.count(), before + 4)
+        self.flood(5, 6)
+        self.assertEqual((self.head(), self.count()), (8, before + 4))
+
+    def test_no_gap_is_told_while_the_author_is_over_its_share(self) -> None:
+        self.begin(gap_patience=5.0)
+        self.contend()
+        self.receive(1, batch("emil", 6))  # refused
+        effects = []
+        for at in range(2, 40):
+            effects += self.receive(2, batch("bert", at))
+            self.be_late()
+        self.assertEqual(self.gaps(effects), [])
+
+
+class TestWhoIsCounted(SharesCase):
+    """Each author has a share; those that are new have less, and share the processor's time."""
+
+    limits = {**FEW, "known_after": 100.0}
+
+    def begin(self, **more: float) -> None:
+        """Bert becomes known, since his message came long ago."""
+        super().begin(**more)
+        self.receive(2, batch("bert", 1))
+        self.wait(100)
+        self.receive(2, batch("bert", 2))
+
+    def from_another(self, number: int, name: str, named: bool = False) -> None:
+        """Open a link to *name*, on a host of its own."""
+        host = f"198.51.100.{number}"
+        self.handle(LinkOpened(number, network.peer(name), named, False, Purpose.JOIN, host, named))
+        self.receive(number, Snapshot(True, []), Roster(True, [], 0))
+
+    def test_a_new_author_has_less(self) -> None:
+        self.flood(1, 3)
+        self.be_late()
+        self.flood(4, 9)
+        self.flood(3, 6, "bert", 2)
+        self.assertEqual((self.head(), self.head("bert")), (3, 4))
+
+    def test_while_nobody_is_known_all_are(self) -> None:
+        SharesCase.begin(self)
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 4)
+        self.be_late()
+        self.flood(5, 9)
+        self.assertEqual(self.head(), 4)
+
+    def test_a_neighbour_that_the_application_named_is_known(self) -> None:
+        self.from_another(3, "emil", named=True)
+        self.flood(1, 4, "emil", 3)
+        self.be_late()
+        self.flood(5, 9, "emil", 3)
+        self.assertEqual(self.head(), 4)
+
+    def test_nobody_can_use_up_the_share_of_another(self) -> None:
+        self.receive(1, batch("emil", 1))
+        for number in range(10, 30):
+            self.from_another(number, f"liar {number}")
+            effects = self.receive(number, forged(batch("emil", 2)))
+            self.assertEqual(len(self.closed(effects)), 1)
+            self.receive(1, forged(direct("nobody", "bert", 1)))
+        self.assertEqual(self.node.footprint()["new_shares"], 1)
+        self.receive(1, batch("emil", 2), batch("emil", 3))
+        self.be_late()
+        self.assertEqual((self.head(), self.count()), (3, 0))
+
+    def test_all_new_authors_together_have_one_share_of_the_time(self) -> None:
+        for author in range(60):
+            self.flood(1, 1, f"author {author}")
+        self.be_late()
+        for author in range(60, 100):
+            self.flood(1, 1, f"author {author}")
+        self.assertEqual((self.head("author 60"), self.head("author 99")), (1, 0))
+        self.assertGreater(self.count(), 30)
+        self.from_another(3, "cleo")
+        self.flood(1, 1, "cleo", 3)
+        self.assertEqual(self.head("cleo"), 1)  # her site has brought little
+        self.receive(2, batch("bert", 3))
+        self.assertEqual(self.head("bert"), 3)
+        self.wait(1)
+        self.receive(2, batch("bert", 4))
+        self.flood(1, 1, "author 99")
+        self.assertEqual(self.head("author 99"), 1)
+
+    def test_messages_of_new_authors_are_asked_for_as_their_share_allows(self) -> None:
+        self.begin(new_batches=1000.0, new_batches_burst=1000)
+        self.flood(1, 50)
+        self.be_late()
+        self.flood(51, 400)
+        effects = self.wait(1)
+        [(_, first, last)] = self.wants(effects, 1)
+        self.assertEqual(first, self.head() + 1)
+        self.assertLess(last - first, 80)
+
+    def test_the_tables_are_bounded(self) -> None:
+        self.patch(shares, "ACCOUNTS", 4)
+        self.patch(shares, "SITES", 3)
+        for number in range(10, 30):
+            self.from_another(number, f"author {number}")
+            self.flood(1, 1, f"author {number}", number)
+        told = self.node.footprint()
+        self.assertEqual((told["new_shares"], told["share_sites"], told["known_shares"]), (4, 3, 1))
+        self.wait(101)
+        for number in range(10, 30):
+            self.flood(2, 2, f"author {number}", number)
+        self.assertEqual(self.node.footprint()["known_shares"], 4)
+
+
+class TestKinds(SharesCase):
+    """Records, runs and direct messages have rates of their own."""
+
+    limits = {
+        "known_records_burst": 2,
+        "known_runs_burst": 2,
+        "known_directs_burst": 2,
+        "known_directs": 1.0,
+    }
+
+    def test_records(self) -> None:
+        self.receive(2, batch("bert", 1))
+        self.receive(1, *(presence("emil", counter) for counter in range(1, 4)))
+        self.be_late()
+        effects = self.receive(1, presence("emil", 4))
+        self.assertEqual((of(self.all_frames(effects, 2), SignedRecord), self.count()), ([], 1))
+        self.wait(2)
+        self.receive(2, batch("bert", 2))
+        effects = self.receive(1, presence("emil", 5))
+        self.assertEqual(len(of(self.all_frames(effects, 2), SignedRecord)), 1)
+
+    def test_runs(self) -> None:
+        self.receive(2, batch("bert", 1))
+        self.receive(1, *(batch("emil", 1, epoch=epoch) for epoch in range(1, 4)))
+        self.be_late()
+        self.receive(1, batch("emil", 1, epoch=4), batch("emil", 2, epoch=3))
+        self.assertEqual((self.head(epoch=4), self.head(epoch=3), self.count()), (0, 2, 1))
+
+    def test_direct_messages(self) -> None:
+        self.receive(1, presence("emil"))
+        self.receive(2, batch("bert", 1))
+        self.receive(1, *(direct("emil", "me", number) for number in range(1, 4)))
+        self.be_late()
+        effects = self.receive(1, direct("emil", "me", 4))
+        self.assertEqual((self.delivered(effects), self.count()), ([], 1))
+        self.wait(2)
+        self.receive(2, batch("bert", 2))
+        self.assertEqual(len(self.delivered(self.receive(1, direct("emil", "me", 4)))), 1)

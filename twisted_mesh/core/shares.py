@@ -1,0 +1,289 @@
+"""What each author may take of this node's time and room while others wait for it.
+
+Contract: shares are no caps.  They bind only if another author that is within its share has sent messages
+lately, and this node is *late*: its timers fire too late, so that frames wait.  Then a frame of an author
+that is over its share is refused: it is not verified, not kept and not relayed, and the link is not to
+blame.  Messages are asked for later, once the author is within its share again or nobody waits.  An answer
+that this node has asked for is never refused, but it counts.
+
+Only verified frames count, so nobody can use up the share of another author.  A known author
+(:mod:`~twisted_mesh.core.authors`) has a share of its own, and so has a new one.  All new ones together
+have one share of the processor; as much again is kept for the authors of sites that bring few.  A neighbour
+that the application named is known, and while no author is known, all are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import IntEnum
+from math import ceil, inf
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.authors import UNMET, Authors
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Timer
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.reachability import site_of
+from twisted_mesh.wire.fields import MAX_NUMBER
+
+LASTING: Final = 10.0  # seconds for which an author counts as waiting, and a late node as late (guess)
+LOOK: Final = 0.02  # seconds from one look whether this node is late to the next (guess)
+LATE: Final = 0.004  # seconds by which a timer of a late node is late (measured: 1 ms in calm)
+PUT_OFF: Final = 0.5  # seconds until it is decided anew whether to ask for messages (guess)
+ACCOUNTS: Final = (
+    4096  # known authors that are counted, and new ones; the longest idle is forgotten (guess)
+)
+SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
+_FEW: Final = 16  # a site that uses up to a sixteenth of what all new authors have uses few (guess)
+#: Seconds of a verification, of a message and of a byte: about half of what was measured, so that nodes
+#: that share a processor evenly are within their shares.
+_VERIFY, _MESSAGE, _BYTE = 200e-6, 0.5e-6, 2e-9
+_ROOM_IN_A_ROW: Final = 2.0  # the bytes of so many seconds may come in a row (guess)
+_TIME_IN_A_ROW: Final = 0.25  # so may the work of so many seconds (guess)
+_DEBT: Final = 10.0  # answers, and what came while nobody waited, count up to so many seconds (guess)
+_LEAST: Final = 1e-9  # more than nothing
+
+
+class Kind(IntEnum):
+    """A thing of which an author may bring so many in a row, and in a second."""
+
+    BATCH = 2
+    RUN = 3  #: the first batch of a run
+    RECORD = 4
+    DIRECT = 5
+
+
+_TIME, _ROOM = 0, 1  # in an _Account, places before those of Kind
+
+
+class _Weights:
+    """What one author may bring: time, bytes, and things of each :class:`Kind`, in this order.
+
+    :ivar costs: seconds in which one more may come; :ivar burst: seconds' worth that may come in a row.
+    """
+
+    def __init__(self, time: float, room: float, *things: tuple[float, float]) -> None:
+        """
+        :param time: seconds of the processor in a second; :param room: bytes in a second.
+        :param things: of each kind, how many in a row, and in a second.
+        """
+        self.costs = [1 / time, 1 / room, *(1 / rate for _, rate in things)]
+        self.burst = [_TIME_IN_A_ROW, _ROOM_IN_A_ROW, *(most / rate for most, rate in things)]
+
+
+class _Account:
+    """What one author may still bring.
+
+    It notes when all that came will have been earned, a time for each thing: nothing has to be filled up.
+    """
+
+    __slots__ = ("_earned", "_weights")
+
+    def __init__(self, weights: _Weights) -> None:
+        self._weights = weights
+        self._earned = [-inf] * len(weights.costs)
+
+    def has(self, kind: Kind, now: float) -> bool:
+        """Whether one more thing of *kind* may come."""
+        earned, weights = self._earned, self._weights
+        burst = weights.burst
+        return (
+            earned[_TIME] < now + burst[_TIME]
+            and earned[_ROOM] < now + burst[_ROOM]
+            and earned[kind] + weights.costs[kind] <= now + burst[kind]
+            and (kind is not Kind.RUN or self.has(Kind.BATCH, now))
+        )
+
+    def batches(self, now: float) -> int:
+        """How many batches may come."""
+        if not self.has(Kind.BATCH, now):
+            return 0
+        return min(int(self._left(Kind.BATCH, now)), ceil(self._left(_TIME, now) / _VERIFY))
+
+    def spend(self, kind: Kind, size: int, time: float, now: float) -> None:
+        """Count a thing of *kind*, of *size* bytes, that takes *time*."""
+        self._spend(_TIME, time, now)
+        self._spend(_ROOM, size, now)
+        self._spend(kind, 1, now)
+        if kind is Kind.RUN:
+            self._spend(Kind.BATCH, 1, now)
+
+    def _left(self, place: int, now: float) -> float:
+        seconds = now + self._weights.burst[place] - max(now, self._earned[place])
+        return seconds / self._weights.costs[place]
+
+    def _spend(self, place: int, amount: float, now: float) -> None:
+        weights, earned = self._weights, self._earned[place]
+        earned = (earned if earned > now else now) + amount * weights.costs[place]
+        most = now + weights.burst[place] + _DEBT
+        self._earned[place] = earned if earned < most else most
+
+
+class Shares:
+    """The shares of all authors at one node.
+
+    :ivar refused: how many frames were refused so far.
+    """
+
+    def __init__(
+        self, own: bytes, authors: Authors, links: Links, effects: Effects, config: MeshConfig
+    ) -> None:
+        """:param own: the origin of this node."""
+        self._own = own
+        self._authors = authors
+        self._links = links
+        self._effects = effects
+        self._known, self._new = _weights(config)
+        self._rate = config.new_processor
+        self._known_accounts: OrderedDict[bytes, _Account] = OrderedDict()  # the longest idle first
+        self._new_accounts: OrderedDict[bytes, _Account] = OrderedDict()
+        self._all_new, self._few = _time(self._rate), _time(self._rate)
+        self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
+        self._last = self._before = own  # the last two authors that were within their shares
+        self._last_at = self._before_at = -inf
+        self._late_until = 0.0
+        self.refused = 0
+
+    def may_bring(self, link: Link, origin: bytes, kind: Kind, now: float) -> bool:
+        """Whether *link* may bring a frame of *origin* that nobody asked for; if not, it is counted."""
+        if self._is_within(self._site(link.host, origin, now), origin, kind, now):
+            return True
+        if self._bind(origin, now):
+            self.refused += 1
+            return False
+        return True
+
+    def askable(self, origin: bytes, now: float) -> int:
+        """How many messages of *origin* may be asked for at a time; 0 for none now."""
+        if not self._bind(origin, now):
+            return MAX_NUMBER
+        site = self._site("", origin, now)
+        accounts, weights = self._accounts(site)
+        batches = (accounts.get(origin) or _Account(weights)).batches(now)
+        if site is not None:
+            batches = min(batches, ceil(self._new_time(site, now) / _VERIFY))
+        return max(0, batches)
+
+    def took(
+        self, link: Link, origin: bytes, kind: Kind, now: float, size: int = 0, messages: int = 0
+    ) -> None:
+        """Count a verified frame of *origin*, of *size* bytes and so many *messages*."""
+        time = _VERIFY + messages * _MESSAGE + size * _BYTE
+        site = self._site(link.host, origin, now)
+        accounts, weights = self._accounts(site)
+        if (account := accounts.get(origin)) is None:
+            account = accounts[origin] = _Account(weights)
+            if len(accounts) > ACCOUNTS:
+                accounts.popitem(last=False)
+        else:
+            accounts.move_to_end(origin)
+        account.spend(kind, size, time, now)
+        if site is not None:
+            (self._all_new if self._all_new.has(now, _LEAST) else self._few).spend(now, time)
+            self._brought(site).spend(now, time)
+            if self._new_time(site, now) <= 0:
+                return
+        if kind is not Kind.RECORD and account.has(kind, now):
+            self.waits(origin, now)
+
+    def waits(self, origin: bytes, now: float) -> None:
+        """Note that *origin*, which is within its share, has messages for this node."""
+        if origin != self._last:
+            self._before, self._before_at = self._last, self._last_at
+            self._last = origin
+        self._last_at = now
+
+    def looked(self, late: float, now: float) -> None:
+        """Take in that the timer that tells whether this node is late fires *late* seconds late."""
+        if late >= LATE:
+            self._late_until = now + LASTING
+
+    def is_late(self, now: float) -> bool:
+        """Whether this node was late in the last :data:`LASTING` seconds."""
+        return now < self._late_until
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "known_shares": len(self._known_accounts),
+            "new_shares": len(self._new_accounts),
+            "share_sites": len(self._sites),
+        }
+
+    def _bind(self, origin: bytes, now: float) -> bool:
+        """Whether the shares bind *origin* now; if another author waits, see whether this node is late."""
+        if now >= (self._before_at if origin == self._last else self._last_at) + LASTING:
+            return False
+        if self._effects.is_set(Timer.SHARES):
+            self.looked(self._effects.late(Timer.SHARES, now), now)
+        else:
+            self._effects.set_timer(Timer.SHARES, now + LOOK)
+        return self.is_late(now)
+
+    def _is_within(self, site: str | None, origin: bytes, kind: Kind, now: float) -> bool:
+        """Whether *origin*, which counts for *site*, is within its share, as to frames of *kind*."""
+        account = self._accounts(site)[0].get(origin)
+        if account is not None and not account.has(kind, now):
+            return False
+        return site is None or self._new_time(site, now) > 0
+
+    def _new_time(self, site: str, now: float) -> float:
+        """The seconds of the processor that are left for the new authors of *site*."""
+        left = self._all_new.left(now)
+        if left > 0:
+            return left
+        brought = self._sites.get(site)
+        few = self._few.left(now)
+        return few if brought is None else min(few, brought.left(now))
+
+    def _brought(self, site: str) -> RateLimit:
+        """The processor's time that new authors of *site* may still take if all others' is used up."""
+        if (brought := self._sites.get(site)) is None:
+            brought = self._sites[site] = _time(self._rate / _FEW)
+            if len(self._sites) > SITES:
+                self._sites.popitem(last=False)
+        else:
+            self._sites.move_to_end(site)
+        return brought
+
+    def _site(self, host: str, origin: bytes, now: float) -> str | None:
+        """The site for which *origin* counts, a link to *host* being the last; None if it is known."""
+        if not self._authors.knows_others(self._own):
+            return None
+        if (introducer := self._authors.introducer(origin, now)) is None:
+            return None
+        neighbour = self._links.way_to(origin)
+        if neighbour is not None and neighbour.named:
+            return None
+        return site_of(host) if introducer == UNMET else introducer
+
+    def _accounts(self, site: str | None) -> tuple[OrderedDict[bytes, _Account], _Weights]:
+        return (self._known_accounts, self._known) if site is None else (self._new_accounts, self._new)
+
+
+def _time(rate: float) -> RateLimit:
+    return RateLimit(_TIME_IN_A_ROW * rate, rate, _DEBT)
+
+
+def _weights(config: MeshConfig) -> tuple[_Weights, _Weights]:
+    """What a known and a new author may bring."""
+    known = _Weights(
+        config.known_processor,
+        config.known_bytes,
+        (config.known_batches_burst, config.known_batches),
+        (config.known_runs_burst, config.known_runs_a_minute / 60),
+        (config.known_records_burst, config.known_records_a_minute / 60),
+        (config.known_directs_burst, config.known_directs),
+    )
+    new = _Weights(
+        config.new_processor,
+        config.new_bytes,
+        (config.new_batches_burst, config.new_batches),
+        (config.new_runs_burst, config.new_runs_a_minute / 60),
+        (config.new_records_burst, config.new_records_a_minute / 60),
+        (config.new_directs_burst, config.new_directs),
+    )
+    return known, new
