@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.meshcase import BIG, MIB, PORT, MeshCase, Puppet
+from twisted_mesh.core.handshake import Stage
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Congested, Unreachable
 from twisted_mesh.memory.transport import BUFFER, MemoryTransport
 from twisted_mesh.service import MeshService
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
+from twisted_mesh.wire.membership import Presence, Roster, RosterEntry
 
 LIMIT = 2 * MIB
 SLOW_LINE = "the peer reads too slowly for what is sent [slow]"
@@ -39,6 +43,43 @@ class SlowCase(MeshCase):
         """Assert that *node* got all *count* messages, once and in order, and emitted only connect."""
         self.assertEqual(self.got(node), list(range(count)))
         self.assertEqual([name for name, _ in self.events(node)], ["connect"])
+
+
+class TestSlowNewcomer(SlowCase):
+    def test_a_full_roster_does_not_close_its_link(self) -> None:
+        # Answers and messages are small here, so a link may leave little more than 2 MiB unread.
+        a = self.node(
+            encryption="Plaintext", limits={"link_queue_bytes": 1, "answer_bytes": 1, "authors_burst": 2000}
+        )
+        teller = self.joined(a, encrypted=False, roster=False)
+        for _ in range(1400):
+            teller.send(Roster(False, [self.record()], 0))
+        self.network.pump()
+        self.assertEqual(len(a.members), 1400)
+        slow = self.puppet(encrypted=False)
+
+        def prove_and_read_no_more(proof: bytes) -> bytes:
+            slow.transport.reads = False
+            return proof
+
+        slow.twist = {Stage.INTRO: prove_and_read_no_more}
+        self.dial(slow, a, encrypted=False)
+        self.network.advance(3)
+        self.assertIsNone(slow.lost)
+        self.assertLess(a.footprint()["queued_bytes"], MIB)
+        slow.transport.reads = True  # type: ignore[union-attr]
+        self.network.pump()
+        rosters = [frame for frame in slow.frames() if isinstance(frame, Roster)]
+        self.assertGreaterEqual(sum(len(frame.entries) for frame in rosters), 1400)
+        self.assertEqual(rosters[-1].last, True)
+        self.assertIsNone(slow.lost)
+
+    def record(self) -> RosterEntry:
+        """A record of a member, as large as one can be."""
+        me = self.puppet(encrypted=False).me
+        tags = {f"tag {number}": "x" * 100 for number in range(6)}
+        described = (None, 0, "x" * 64, tags, 0, 30_000, 0, b"x" * 1024, 0, bytes(range(32)))
+        return RosterEntry(0, codec.payload(Signer(me).signed(Presence(me.origin, 1, 1, 0, *described))))
 
 
 class TestSlowReader(SlowCase):

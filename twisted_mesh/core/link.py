@@ -331,9 +331,15 @@ class FrontierState:
 
 @dataclass(eq=False, slots=True)
 class PresenceState:
-    """The records of presence that went over the link; ``len()`` counts their origins."""
+    """The records of presence that went over the link; ``len()`` counts their origins.
+
+    :ivar untold: the authors whose records are still to be told in this node's ROSTER, the next first.
+    :ivar vote: this node's vote in that ROSTER.
+    """
 
     _limit: int  # origins in each table; beyond it the oldest is forgotten
+    untold: deque[bytes] = field(default_factory=deque)
+    vote: int = 0
     _ranks: OrderedDict[bytes, tuple[int, int]] = field(default_factory=OrderedDict)
     _from_peer: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 

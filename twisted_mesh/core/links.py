@@ -199,6 +199,7 @@ class Links:
             "claims_in_all": self._weight,
             "shown_headers": sum(len(link.frontier.shown) for link in self._all.values()),
             "known_records": sum(len(link.presence) for link in self._all.values()),
+            "untold_records": sum(len(link.presence.untold) for link in self._all.values()),
         }
 
     def _kept(self, links: list[Link]) -> Link | None:

@@ -472,6 +472,8 @@ class Node:
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         if (link := self._links.get(event.link)) is not None and not link.closing:
             self.outflow.accepted(link, event.size)
+            if link.presence.untold:
+                self.membership.records.tell_on(link, now)
             self._answer(link, now)
 
     def _answer(self, link: Link, now: float) -> None:

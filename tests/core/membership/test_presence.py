@@ -27,6 +27,8 @@ from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core import admission
 from twisted_mesh.core.broadcast import trees
 from twisted_mesh.core.events import (
+    Accepted,
+    Effect,
     EpochConflict,
     KeyInUse,
     Leaving,
@@ -784,6 +786,73 @@ class TestNewAuthors(MembershipTestCase):
         self.receive(1, presence("fred"), presence("dora", epoch=2, role=Role.GUEST))
         self.assertIs(self.state("dora"), State.UP)
         self.assertEqual(sorted(self.gone(self.wait(3))), ["dora", "emil"])
+
+
+class TestLongRosters(MembershipTestCase):
+    """A roster of megabytes goes as fast as the link takes it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna")
+        tags = {f"tag {number}": "x" * 128 for number in range(6)}
+        self.names = [f"member {number}" for number in range(500)]
+        for name in self.names:
+            self.receive(1, presence(name, tags=tags, interval=MAX_INTERVAL))
+        self.accepted = 0
+
+    def take(self, size: int) -> list[Effect]:
+        """Let Bert's link accept *size* bytes more, as far as so many were sent."""
+        self.accepted = min(self.accepted + size, self.queued[2])
+        return self.handle(Accepted(2, self.accepted))
+
+    def take_all(self) -> list[Effect]:
+        """Let Bert's link accept bytes until the roster is told."""
+        effects = self.take(0)
+        while self.node.footprint()["untold_records"]:
+            effects += self.take(40_000)
+            self.assertLess(self.queued[2] - self.accepted, 320_000)
+        return effects
+
+    def records(self, effects: list[Effect]) -> dict[bytes, tuple[int, int]]:
+        """Counter and age of each record that Bert was told, by origin."""
+        told = {}
+        for entry in (entry for frame in self.rosters(effects, 2) for entry in frame.entries):
+            signed = codec.decode(entry.frame)
+            assert isinstance(signed, SignedRecord) and isinstance(signed.record, Presence)
+            told[signed.record.origin] = signed.record.counter, entry.age
+        return told
+
+    def test_little_of_it_waits_and_all_is_told(self) -> None:
+        effects = self.open(2, "bert")
+        self.assertTrue(100 < self.node.footprint()["untold_records"] < 400)
+        self.assertLess(self.queued[2], 320_000)
+        effects += self.take_all()
+        self.assertEqual(set(self.records(effects)), set(map(origin_of, [*self.names, "me"])))
+        last = [frame.last for frame in self.rosters(effects, 2)]
+        self.assertEqual(last, [False] * (len(last) - 1) + [True])
+
+    def test_each_record_is_told_as_it_is_by_then(self) -> None:
+        self.open(2, "bert")
+        self.wait(5)
+        older, newer = map(origin_of, self.names[-2:])
+        self.receive(1, presence(self.names[-1], 2))
+        self.wait(62)
+        told = self.records(self.take_all())
+        self.assertEqual((told[newer], told[older]), ((2, 62_000), (1, 67_000)))
+
+    def test_those_that_are_forgotten_meanwhile_are_not(self) -> None:
+        self.open(2, "bert")
+        for name in self.names:
+            self.receive(1, presence(name, 2, flags=PresenceFlags.LEAVING | PresenceFlags.EPHEMERAL))
+        self.wait(70)
+        effects = self.take(self.queued[2])
+        self.assertEqual(self.records(effects), {})
+        self.assertEqual([frame.last for frame in self.rosters(effects, 2)], [True])
+
+    def test_over_a_link_that_closes_no_more_is_told(self) -> None:
+        self.open(2, "bert")
+        self.handle(closing(2))
+        self.assertEqual(self.rosters(self.take(300_000), 2), [])
 
 
 class TestForgetting(MembershipTestCase):

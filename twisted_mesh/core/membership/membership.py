@@ -76,7 +76,7 @@ class Membership:
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def tell(self, link: Link, vote: int, now: float) -> None:
-        """Send the peer of a new link all records, and this node's *vote* on keeping the link."""
+        """Begin to send the peer of a new link all records, and this node's *vote* on keeping the link."""
         age = self.announcing.age(now) if self.announcing.speaks else None
         self.records.tell(link, vote, age, now)
 

@@ -1,13 +1,14 @@
 """Sends records of presence, and chooses the links for each.
 
 Contract: a PRESENCE travels like a batch along its author's tree, over every link that is not lazy by peer.
-So the tree of an author exists before its first message.  A ROSTER brings a new neighbour all records at
-once.  A SUSPECT floods, since it must reach the suspect over any links that are left.
+So the tree of an author exists before its first message.  ROSTERs bring a new neighbour all records, as
+fast as the link takes them.  A SUSPECT floods, since it must reach the suspect over any links that are
+left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,9 @@ from twisted_mesh.wire.membership import Presence, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 _ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole frame is under 64 KiB
+_AHEAD: Final = (
+    256 * 1024
+)  # bytes that may wait for the peer before another ROSTER follows (guess: one write)
 
 
 @dataclass(eq=False)
@@ -44,15 +48,39 @@ class RecordPush:
         self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
-        """Send all records over a new link, also this node's own unless *own_age* (in seconds) is None."""
-        for frame in self._rosters(vote, own_age, now):
-            self._effects.send((link,), frame)
-        for author in self._roster:
-            if author.is_told:
-                link.presence.note(author.presence.origin, author.rank)
+        """Begin to send all records over a new link.
+
+        :param own_age: the seconds since this node's own record; None if that is not sent.
+        """
+        first = []
+        if self.own is not None and own_age is not None:
+            first.append(_entry(self.own, own_age))
+        if self._conflict.signed is not None:
+            first.append(_entry(self._conflict.signed, self._conflict.age(now)))
         signed, rank = self._newest_own()
         if signed is not None:
             link.presence.note(self._local_node.origin, rank)
+        link.presence.vote = vote
+        link.presence.untold = deque(author.presence.origin for author in self._roster if author.is_told)
+        self._tell(link, first, now)
+        self.tell_on(link, now)
+
+    def tell_on(self, link: Link, now: float) -> None:
+        """Send the next of the records that are still to be told over *link*, as many as it takes now."""
+        while link.presence.untold and link.flow.queued < _AHEAD:
+            self._tell(link, [], now)
+
+    def _tell(self, link: Link, entries: list[RosterEntry], now: float) -> None:
+        """Send one ROSTER: *entries*, and as many records of others as fit beside them."""
+        untold = link.presence.untold
+        size = sum(len(entry.frame) for entry in entries)
+        while untold and size < _ROSTER_BYTES:
+            author = self._roster.get(untold.popleft())
+            if author is not None and author.is_told:
+                entries.append(_entry(author.signed, self._roster.age(author, now)))
+                size += len(entries[-1].frame)
+                link.presence.note(author.presence.origin, author.rank)
+        self._effects.send((link,), membership.Roster(not untold, entries, link.presence.vote))
 
     def introduce(self, link: Link, origin: bytes) -> None:
         """Send the peer the newest record of *origin*, unless the peer has that record."""
@@ -99,21 +127,7 @@ class RecordPush:
             return self._conflict.signed.relayed(), self._conflict.rank
         return self.own, self.own_rank
 
-    def _rosters(self, vote: int, own_age: float | None, now: float) -> Iterator[membership.Roster]:
-        entries: list[RosterEntry] = []
-        size = 0
-        known = [
-            (author.signed, self._roster.age(author, now)) for author in self._roster if author.is_told
-        ]
-        if self.own is not None and own_age is not None:
-            known.append((self.own, own_age))
-        if self._conflict.signed is not None:
-            known.append((self._conflict.signed, self._conflict.age(now)))
-        for signed, age in known:
-            payload = codec.payload(signed)
-            if entries and size + len(payload) > _ROSTER_BYTES:
-                yield membership.Roster(False, entries, vote)
-                entries, size = [], 0
-            entries.append(RosterEntry(int(age * 1000), payload))
-            size += len(payload)
-        yield membership.Roster(True, entries, vote)
+
+def _entry(signed: SignedRecord, age: float) -> RosterEntry:
+    """The entry of a ROSTER for a record that came *age* seconds ago."""
+    return RosterEntry(int(age * 1000), codec.payload(signed))
