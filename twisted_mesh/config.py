@@ -322,6 +322,11 @@ class MeshConfig:
     log_lines: int = 60
     #: Events ``refused`` in a row, and in a second on average; others are counted (guess).
     refusals_rate: float = 20.0
+    #: Events ``gap``, and ``failure`` about messages of an author, in ``log_interval`` (guess) ...
+    losses_burst: int = 20
+    #: ... and about all authors in a row, and in a second on average; others are told later, those of one
+    #: run together (guess).
+    losses_rate: float = 20.0
     #: Failures in a socket's ``status``; if there are more, the oldest is forgotten (guess).
     failures_limit: int = 100
 

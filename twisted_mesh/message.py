@@ -121,10 +121,13 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Messages that will not be delivered: numbers *first* to *last* of a run of *sender*.
+    """Messages that will not be delivered, of a run of *sender*: all with the numbers in *ranges*.
 
     :ivar sender: the author's id.
+    :ivar first: the first of these numbers; :ivar last: the last one.
     :ivar reason: one sentence for people.
+    :ivar ranges: pairs of a first and a last number: one pair, or several if the author causes so many gaps
+        that some are told together.  Messages between two pairs are not in this gap.
     """
 
     sender: bytes
@@ -132,6 +135,11 @@ class Gap(msgspec.Struct, frozen=True):
     first: int
     last: int
     reason: str
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ranges:
+            msgspec.structs.force_setattr(self, "ranges", ((self.first, self.last),))
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -127,7 +127,7 @@ class MeshService(Service, Listeners):
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)
-        self._delivery = Delivery(self, debug_level, self._clock.seconds, self.config)
+        self._delivery = Delivery(self, debug_level, self._clock, self.config)
         self._port_log = QuotaFilter(globalLogPublisher, self._clock.seconds, self.config)
         self._listening = self._new_listening()
         self._dropped = Counter[str]()  # counts of earlier runs

@@ -146,7 +146,7 @@ class JsonLinesTests(TerminalCase):
         self.assertEqual((refused["reason"], refused["outgoing"]), ("subnet", False))
         self.assertEqual(refused["address"][0], "10.0.0.3")
         self.assertEqual(refused["detail"], "the peer closed: another subnet")
-        gap = {"sender": other.id.decode(), "epoch": 3, "first": 5, "last": 9}
+        gap = {"sender": other.id.decode(), "epoch": 3, "first": 5, "last": 9, "ranges": [[5, 9]]}
         self.assertEqual(printed[-2], {"event": "gap", **gap, "reason": "no neighbour sent them in time"})
         self.assertEqual(printed[-1], {"event": "failure", "error": "a listener's fault"})
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from weakref import ref
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,8 +23,9 @@ from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned, 
 from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
+from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader
-from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Refusal, Source, shown
@@ -33,6 +35,7 @@ from twisted_mesh.wire.bodies import USERS, Entry
 BACKLOG_MESSAGES: Final = 1000
 #: Takes a message and the link over which it came; None if that link is gone or was never known.
 Handler = Callable[[Message, Any], object]
+_LOGGED_RANGES: Final = 3  # more ranges than this are not written to the log one by one (guess)
 _log = Logger()
 
 
@@ -59,14 +62,15 @@ class Delivery:
     """
 
     def __init__(
-        self, listeners: Listeners, debug_level: int, seconds: Callable[[], float], config: MeshConfig
+        self, listeners: Listeners, debug_level: int, clock: IReactorTime, config: MeshConfig
     ) -> None:
-        """:param listeners: the service; :param seconds: gives the time, for the log's quotas."""
+        """:param listeners: the service; :param clock: gives the time, for the rates of logs and events."""
         self.listeners = listeners
-        self._authors = AuthorLog(_log, seconds, config)
+        self._authors = AuthorLog(_log, clock.seconds, config)
+        self._losses = Losses(clock, config, self._tell_loss)
         self.counts = Counter(dropped_messages=0, dropped_refusals=0)
         self._refusals = RateLimit(config.refusals_rate, config.refusals_rate)
-        self._seconds = seconds
+        self._seconds = clock.seconds
         self._unheard = 0  # messages that no handler took and no listener or consumer got
         self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
         self.reader: Reader = lambda *_: ()  # reads nothing until the first start
@@ -209,10 +213,12 @@ class Delivery:
             "untaken_messages": sum(queue.untaken for queue in queues),
             "runs_behind": sum(queue.runs_behind for queue in queues),
             "unheard_messages": self._unheard,
+            "untold_ranges": len(self._losses),
         }
 
     def close(self) -> None:
         """End every ``messages()`` after the messages that have come for it."""
+        self._losses.tell_all()
         # The run is over and its history file closed: nobody need know what is taken from now on.
         self._when_taken = self._when_room = _ignore
         for queue in self._live():
@@ -277,30 +283,35 @@ class Delivery:
         """Report that messages will not come, and note the gap in every queue."""
         for queue in self._consumers():
             queue.missing((gap.origin, gap.epoch), gap.first, gap.last)
-        why = "no neighbour sent them in time"
-        self._report_gap(Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
+        cause = Cause(id_of(gap.origin), gap.epoch, "gap", "no neighbour sent them in time")
+        self._losses.add(cause, gap.first, gap.last)
 
     def poisoned(self, poisoned: Poisoned) -> None:
         """Report messages that came and cannot be unpacked."""
-        sender, error = id_of(poisoned.origin), poisoned.error
-        text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
-        self._blame(sender, text, error)
+        cause = Cause(id_of(poisoned.origin), poisoned.epoch, "poisoned", str(poisoned.error))
+        self._losses.add(cause, poisoned.first, poisoned.last)
 
     def equivocation(self, equivocation: Equivocation) -> None:
         """Report that an author signed two different messages with the same number."""
-        sender, first = id_of(equivocation.origin), equivocation.first
-        text = f"{sender.decode()} signed two different messages {first}: its run ends there"
-        self._blame(sender, text, RemoteError(text, Reason.SIGNATURE))
+        first, origin = equivocation.first, equivocation.origin
+        cause = Cause(id_of(origin), equivocation.epoch, "forked", "its run ends there")
+        self._losses.add(cause, first, first)
 
-    def _report_gap(self, gap: Gap) -> None:
-        sender = gap.sender.decode()
-        text = f"messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
-        self._authors.line(gap.sender, text)
-        self.listeners.emit("gap", gap)
-
-    def _blame(self, author: bytes, text: str, error: RemoteError) -> None:
-        self._authors.line(author, text)
-        self.failed(error)
+    def _tell_loss(self, cause: Cause, ranges: Ranges) -> None:
+        sender, why, which = cause.sender.decode(), cause.why, in_words(ranges, _LOGGED_RANGES)
+        match cause.kind:
+            case "gap":
+                self._authors.line(cause.sender, f"messages {which} of {sender} are lost: {why}")
+                first, last = ranges[0][0], ranges[-1][1]
+                self.listeners.emit("gap", Gap(cause.sender, cause.epoch, first, last, why, ranges))
+            case "poisoned":
+                self._authors.line(cause.sender, f"messages {which} of {sender} cannot be read: {why}")
+                text = f"messages {in_words(ranges)} of {sender} cannot be read: {why}"
+                self.failed(PoisonedBody(text))
+            case _:
+                text = f"{sender} signed two different messages {ranges[0][0]}: {why}"
+                self._authors.line(cause.sender, text)
+                self.failed(RemoteError(text, Reason.SIGNATURE))
 
     # ── for each queue (queue.Consumers) ────────────────────────────────────────────
 
@@ -314,7 +325,7 @@ class Delivery:
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
         if counts:
             self._when_skipped(run, gap.last)
-        self._report_gap(gap)
+        self._losses.add(Cause(gap.sender, gap.epoch, "gap", gap.reason), gap.first, gap.last)
 
 
 def _ignore(*_: object) -> None:
