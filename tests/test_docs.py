@@ -11,6 +11,7 @@ import twisted_mesh
 from tests.rooms import picture
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
+from twisted_mesh.aio import Mesh
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import bodies, framing
@@ -21,6 +22,7 @@ API = (ROOT / "docs" / "api.rst").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
+ASYNCIO = (ROOT / "docs" / "asyncio.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
 SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
@@ -58,8 +60,9 @@ class ExamplesTests(ProcessCase):
         self.assertEqual(len(promised(example)), 1)
         await self.assert_printed(self.run_all(example))
 
-    async def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
-        await self.assert_printed(self.run_all(*code_blocks(SERVICE), *code_blocks(SOCKET)))
+    async def test_the_examples_of_the_pages_of_the_three_doors_run(self) -> None:
+        pages = (SERVICE, SOCKET, ASYNCIO)
+        await self.assert_printed(self.run_all(*(block for page in pages for block in code_blocks(page))))
 
     async def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
         (example,) = code_blocks(TESTING)
@@ -163,6 +166,11 @@ class PagesTests(SynchronousTestCase):
                 self.assertRegex(
                     TESTING, f"[`(. ]{name}[`(=.,]", f"docs/testing.rst does not mention {name}"
                 )
+
+    def test_the_asyncio_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(Mesh).parameters)
+        for name in [*keywords, *(name for name in vars(Mesh) if not name.startswith("_"))]:
+            self.assertRegex(ASYNCIO, rf"[`. ]{name}\b", f"docs/asyncio.rst does not mention {name}")
 
     def test_the_socket_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MeshSocket).parameters)

@@ -50,6 +50,7 @@ ROOMS = (
     "admin",
     "threads",
     "blocking",
+    "awaiting",
     "memory",
     "doors",
     "package",
@@ -68,7 +69,7 @@ VALUES = {
     "status",
     "version",
 }
-DOORS = {"mesh", "base", "testing", "tap"}
+DOORS = {"aio", "mesh", "base", "testing", "tap"}
 
 #: Imports that still lead up or across, each with the knot it is a thread of. The list only gets shorter.
 OWED: set[str] = set()
@@ -172,7 +173,7 @@ FUNCTION_LINES = 60
 ROOM_MODULES = 16
 PARAMETERS = 7
 CALLABLES = 2
-PUBLIC_DOORS = {"MeshService", "MeshSocket", "MemoryMesh"}
+PUBLIC_DOORS = {"Mesh", "MeshService", "MeshSocket", "MemoryMesh"}
 
 PACKAGE = "twisted_mesh"
 PLUGIN = "twisted.plugins.twisted_mesh_plugin"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import assert_type
 
 from twisted_mesh import Gap, Member, MeshService, MeshSocket, Message
+from twisted_mesh.aio import Link, Mesh, Receipt
 
 
 def listen(service: MeshService, sock: MeshSocket) -> None:
@@ -36,3 +37,25 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(first(service.members[message.sender]), bool)
     assert_type(service.on("message", heard)(message), int)
     assert_type(service.once("message", heard)(message), int)
+
+
+async def talk(mesh: Mesh) -> None:
+    """In asyncio, what is awaited has the type of its result."""
+    async with mesh as opened:
+        assert_type(opened, Mesh)
+        assert_type(await mesh.send("x", type=0x30), None)
+        receipt = await mesh.send("x", receipt=True)
+        assert_type(receipt, Receipt)
+        assert_type(await receipt.complete(timeout=10), Receipt)
+        assert_type(await mesh.connect("127.0.0.1", 4444), Link)
+        async for message in mesh.messages():
+            assert_type(message, Message)
+            assert_type(await message.reply("x"), None)
+            assert_type(await mesh.send_to(message.sender, "x"), None)
+        assert_type(mesh.members, dict[bytes, Member])
+
+        @mesh.on("message")
+        async def heard(message: Message) -> int:
+            return message.type
+
+        assert_type(await heard(message), int)

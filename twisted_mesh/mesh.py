@@ -31,6 +31,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
+from twisted_mesh.runtime.profile import checked_debug_level
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
@@ -82,14 +83,12 @@ class MeshSocket(Listeners):
             raise LocalError(f"port must be 0 to 65535, not {port!r}")
         if not isinstance(prot, tuple) or len(prot) != 2:
             raise LocalError(f"prot must be a base.Protocol, not {prot!r}")
-        if type(debug_level) is not int:
-            raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
         self._arrivals = WaitingDeferreds[bool]()  # fire when a message comes
         self._thread = reactor_thread()
         self._node: SocketNode
         self._queue: MessageQueue
         self._failures: deque[str]
-        log_to_standard_error(debug_level)
+        log_to_standard_error(checked_debug_level(debug_level))
         options = service_options | {"out_addr": out_addr, "debug_level": debug_level}
         try:
             self._thread.call(self._open, addr, port, Protocol(*prot), options)
@@ -258,7 +257,7 @@ class MeshSocket(Listeners):
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: the value of ``packets[0]``: 0, 2, or the application's own from 0x30 on.
-        :param receipt: whether to return a live :class:`~twisted_mesh.blocking.proxies.Receipt`, which
+        :param receipt: whether to return a live :class:`~twisted_mesh.mesh.Receipt`, which
             shows which members have the message; for broadcasts only.
         :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
         :raises MessageTooLarge: the packed message has over 1 MiB.

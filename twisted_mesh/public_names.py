@@ -12,7 +12,7 @@ from typing import Any, Final
 
 _PACKAGE: Final = "twisted_mesh"
 #: Public modules that are attributes of the package, too.
-_MODULES: Final = ("base", "errors", "flags", "mesh", "testing")
+_MODULES: Final = ("aio", "base", "errors", "flags", "mesh", "testing")
 #: The modules in which the other names are.
 _HOMES: Final = {
     "Gap": "message",

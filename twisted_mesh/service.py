@@ -50,7 +50,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.runtime.profile import checked_profile
+from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
@@ -123,7 +123,7 @@ class MeshService(Service, Listeners):
         self._peers = [parse_peer(peer) for peer in peers]
         if not (dial is None or callable(dial)):
             raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
-        self._debug = debug_level
+        self._debug = checked_debug_level(debug_level)
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)

@@ -749,7 +749,7 @@ def interrupted_at(number: int, call: Callable[[], Any]) -> Any:
         nonlocal lines
         code = frame.f_code
         # A `with` has a line event before it releases its lock, where no signal can come.
-        if event == "line" and code.co_filename.startswith(OURS) and code.co_name != "_begun":
+        if event == "line" and code.co_filename.startswith(OURS) and code.co_name != "admit":
             lines += 1
             if lines == number:
                 raise Interrupted

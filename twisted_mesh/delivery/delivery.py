@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import ref
 
 from twisted.internet.defer import Deferred
@@ -24,7 +24,7 @@ from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
@@ -36,6 +36,7 @@ BACKLOG_MESSAGES: Final = 1000
 #: Takes a message and the link over which it came; None if that link is gone or was never known.
 Handler = Callable[[Message, Any], object]
 _LOGGED_RANGES: Final = 3  # more ranges than this are not written to the log one by one (guess)
+QueueT = TypeVar("QueueT", bound=MessageQueue)
 _log = Logger()
 
 
@@ -105,7 +106,11 @@ class Delivery:
         :param notify: is called after each message.  With it, only the newest messages are kept until the
             application takes one.
         """
-        queue = MessageQueue(self._bounds, self, notify)
+        return self.add(lambda bounds, consumers: MessageQueue(bounds, consumers, notify))
+
+    def add(self, make: Callable[[Bounds, Consumers], QueueT]) -> QueueT:
+        """Hand messages to the queue that *make* makes, as to one of :meth:`messages`, from now on."""
+        queue = make(self._bounds, self)
         self._queues = (*self._queues, ref(queue, self._freed))
         return queue
 

@@ -105,7 +105,11 @@ class Listeners(EventEmitter):
         """Log the *failure* of *listener*, and emit it unless *listener* was told of a failure itself."""
         _log.failure("listener {listener} failed", failure, listener=listener)
         if not told_failure:
-            self.emit(FAILURE, failure)
+            self.emit(FAILURE, self._event_of(failure))
+
+    def _event_of(self, failure: Failure) -> object:
+        """The argument of listeners of ``failure``."""
+        return failure
 
     def _returned(self, listener: Listener, result: object) -> None:
         """If *listener* returned a coroutine or Deferred, report when that fails."""

@@ -96,7 +96,7 @@ class _Position:
     :ivar queued: the last message that came into the queue or was reported as lost; later messages are in
         the history.
     :ivar seen: the last message that came for the consumer.
-    :ivar waiting: how many messages wait in the queue.
+    :ivar waiting: how many messages are in the queue, or handed out and not taken.
     :ivar handled: numbers between *queued* and *seen* of messages that a handler took.
     :ivar reported: numbers above *queued* of messages that will not come and were reported as a gap.
     """
@@ -186,7 +186,7 @@ class MessageQueue:
         if self._only_newest:
             self._append(message, size)
             while len(self) > self._most or (len(self) > 1 and self._bytes > self._most_bytes):
-                self._pop()
+                self._bytes -= self._queue.popleft()[1]
                 self._drop("no message was taken yet: the oldest that wait are dropped from now on")
         elif message.sequence is not None:
             self._put_numbered(message, message.sequence, size)
@@ -215,6 +215,12 @@ class MessageQueue:
 
     def take_sized(self) -> tuple[Message, int] | None:
         """The next message and its size in bytes, or None if there is none now."""
+        if (taken := self.hand_out()) is not None:
+            self.took(taken[0])
+        return taken
+
+    def hand_out(self) -> tuple[Message, int] | None:
+        """As :meth:`take_sized`, but the message counts as taken only when :meth:`took` is called."""
         if self._only_newest:
             self._end_of_newest()
         if not self._queue:
@@ -223,7 +229,14 @@ class MessageQueue:
             self._tell_gaps()
         if not self._queue:
             return None
-        message, _ = taken = self._pop()
+        handed_out = self._queue.popleft()
+        self._bytes -= handed_out[1]
+        if self._consumers.is_full:
+            self._consumers.look_for_room()
+        return handed_out
+
+    def took(self, message: Message) -> None:
+        """Note that the consumer has *message*; call this in the order in which messages are handed out."""
         if message.sequence is not None:
             run = message.source.run
             position = self._positions[run]
@@ -232,9 +245,6 @@ class MessageQueue:
             if position.handled or not position.waiting:
                 self._tidy(run, position)
             self._consumers.changed(run)
-        if self._consumers.is_full:
-            self._consumers.look_for_room()
-        return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
         """Put messages that did not reach the consumer back to the front of the queue.
@@ -362,11 +372,6 @@ class MessageQueue:
     def _append(self, message: Message, size: int) -> None:
         self._queue.append((message, size))
         self._bytes += size
-
-    def _pop(self) -> tuple[Message, int]:
-        popped = self._queue.popleft()
-        self._bytes -= popped[1]
-        return popped
 
     def _drop(self, why: str) -> None:
         if not self.dropped:

@@ -77,6 +77,15 @@ class Receipt:
         """The ids of members that will not get the message: they began later, lost it or are gone."""
         return _ids(self._holders().missed)
 
+    @property
+    def last_seen(self) -> Holders:
+        """The keys of the members as they were at the last :meth:`refresh`; any thread may read this."""
+        return self._last
+
+    def refresh(self) -> None:
+        """Look now which members have the message."""
+        self._holders()
+
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
         """Wait until every member that should have the message has taken it.
 

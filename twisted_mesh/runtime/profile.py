@@ -67,3 +67,10 @@ def _text(what: str, text: object, most: int) -> str:
     except UnicodeEncodeError:
         raise LocalError(f"{what} is text, not {text!r}") from None
     return text
+
+
+def checked_debug_level(level: int) -> int:
+    """:raises LocalError: *level* is no level of the log."""
+    if type(level) is not int:
+        raise LocalError(f"debug_level must be 0 to 5, not {level!r}")
+    return level

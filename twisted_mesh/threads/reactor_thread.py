@@ -78,7 +78,7 @@ class ReactorThread:
         """
         if self.is_here:
             return f(*args, **kwargs)
-        return self._blocking(lambda: f(*args, **kwargs)).wait()
+        return self._begun(lambda: f(*args, **kwargs)).wait()
 
     def wait(self, f: Callable[..., Any], *args: Any) -> Any:
         """As :meth:`call`, for a caller that needs the result itself, not a Deferred.
@@ -87,33 +87,32 @@ class ReactorThread:
         """
         if self.is_here:
             raise RuntimeError("this would wait in the reactor's own thread, for ever: use MeshService")
-        return self._blocking(lambda: f(*args)).wait()
+        return self._begun(lambda: f(*args)).wait()
 
     def later(self, f: Callable[..., object], *args: Any) -> None:
         """Call *f* in the reactor's thread after all earlier calls; do not wait for its result."""
         if self._process == os.getpid():
             self.reactor.callFromThread(f, *args)
 
-    def begin(self, call: Call) -> None:
-        """Make *call* in the reactor's thread; do not wait for its result.
+    def admit(self, call: Call) -> None:
+        """Let *call* fail if the reactor ends first; its ``begin`` is to be called in the reactor's thread.
 
         :raises NotRunning: the reactor has ended, or belongs to another process.
         """
         if self._process != os.getpid():  # before the lock is taken: a fork can have left it locked
-            raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
+            raise NotRunning(
+                "a forked process has no reactor: fork before the first MeshSocket or Mesh, or spawn"
+            )
         call.over = self._calls.discard
-        self._begun(call)
-
-    def _begun(self, call: Call) -> None:
         with self._lock:
             if self._ended or not self.reactor.running:
                 raise NotRunning("the reactor of this process was stopped, and cannot run again")
             self._calls.add(call)
-        self.reactor.callFromThread(call.begin)
 
-    def _blocking(self, f: Callable[[], Any]) -> _BlockingCall:
+    def _begun(self, f: Callable[[], Any]) -> _BlockingCall:
         call = _BlockingCall(f, self.reactor)
-        self.begin(call)
+        self.admit(call)
+        self.reactor.callFromThread(call.begin)
         return call
 
     # ── services ────────────────────────────────────────────────────────────────────
@@ -230,7 +229,7 @@ class ReactorThread:
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
         until = time.monotonic() + sum(each.longest_stop for each in configs)
         try:
-            self._blocking(self._stop_all).wait(until - time.monotonic())
+            self._begun(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:
                 # A thread that writes while the interpreter closes its streams would abort the process.
                 self.reactor.callFromThread(self.reactor.crash)

@@ -1,0 +1,1 @@
+"""Tests of the room awaiting, and of its door aio."""
