@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import get_ident
@@ -225,6 +226,21 @@ class TestIsolation(MeshCase):
         a.startService()
         self.network.advance(150)
         self.assertEqual([*b.routing_table], [a.id])
+
+    def test_of_one_host_a_few_at_a_time_however_many_are_told_to_be_there(self) -> None:
+        b, a = self.linked(self.known("key"), self.node())
+        self.stop(b)
+        told = [f"{Identity.generate().id.decode()}@192.0.2.7:{port}" for port in range(1, 61)]
+        (self.folder / "key.peers").write_text("\n".join([*told, f"{a.id.decode()}@{self.address(a)}"]))
+        again = self.known("key", dial=self.network.dial_from("10.0.0.99"), overlay=False)
+        self.network.advance(7)
+        self.assertEqual([*again.routing_table], [a.id])
+        self.stop(a)
+        self.network.advance(600)
+        dials = [(port, when) for _, (host, port), when in self.network.dials if host == "192.0.2.7"]
+        minutes = Counter(int(when // 60) for _, when in dials)
+        self.assertLessEqual(max(list(minutes.values())[2:]), 12)
+        self.assertGreater(len({port for port, _ in dials}), 40)  # all have their turn
 
     def test_another_node_at_the_address_is_not_taken_for_it(self) -> None:
         a, b = self.linked(self.node(), self.known("b"))

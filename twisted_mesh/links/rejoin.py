@@ -7,14 +7,17 @@ dialled by :mod:`~twisted_mesh.links.peers`.)
 
 If the core has an overlay, each try tells it the whole book: an overlay dials the nodes that it is told of,
 and forgets those that it did not find.  Without an overlay the core dials no node, so this module dials the
-nodes of the book, one after the other.
+nodes of the book, one after the other.  Peers told most of their addresses, and may have told a host that
+has nothing to do with the mesh, with many ports: after :data:`AT_SITE` failures the other nodes at a site
+wait for the next round.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -24,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.addressing.address_book import AddressBook, dialled_at
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import MeshError
 from twisted_mesh.eventloop.deferreds import wait_at_most
 from twisted_mesh.links.connections import Linked, Unlinked
@@ -31,6 +35,8 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.redial import Attempts, Redial
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
+#: Dials at one site that may fail in a round (guess: a machine may have had some nodes).
+AT_SITE: Final = 4
 _log = Logger()
 
 
@@ -53,6 +59,8 @@ class Rejoin:
 
     def __post_init__(self) -> None:
         self._untried: deque[PeerAddress] = deque()  # nodes of the book, in this round
+        self._left_out: list[PeerAddress] = []  # nodes that are tried first in the next round
+        self._at_sites = Counter[str]()  # failures in this round, by site
         self._failures = 0
         self._next: IDelayedCall | None = None
         self._attempt: Deferred[MeshProtocol] | None = None
@@ -117,22 +125,31 @@ class Rejoin:
         if self.has_overlay:
             self._tell_core()
         elif not self._untried:
-            self._untried.extend(self.book)
+            self._begin_round()
         while self._untried:
             address = self._untried.popleft()
-            if address.id not in self.redial.cooldown:
+            site = site_of(address.host or "")
+            if self._at_sites[site] >= AT_SITE:
+                self._left_out.append(address)
+            elif address.id not in self.redial.cooldown:
                 self._attempt = attempt = self.dials.link_to(address)
-                attempt.addCallbacks(self._reached, self._failed)
+                attempt.addCallbacks(self._reached, self._failed, errbackArgs=(site,))
                 return
         self._again()
+
+    def _begin_round(self) -> None:
+        first, self._left_out = self._left_out, []
+        self._untried.extend(first + [address for address in self.book if address not in first])
+        self._at_sites.clear()
 
     def _reached(self, link: MeshProtocol) -> None:
         self._attempt = None
         if not self.table:  # the link has ended meanwhile
             self._again()
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure, site: str) -> None:
         self._attempt = None
+        self._at_sites[site] += 1
         if self._stopped:
             return
         if not failure.check(MeshError):
