@@ -35,7 +35,17 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Digest, Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.broadcast import (
+    Digest,
+    Have,
+    HaveEntry,
+    Prune,
+    SignedBatch,
+    SignedHeader,
+    Snapshot,
+    SnapshotEntry,
+    Want,
+)
 from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import Contact, Purpose, Roster
 from twisted_mesh.wire.signed import SignedRecord
@@ -158,6 +168,19 @@ class NodeTestCase(SynchronousTestCase):
     def publish(self, *texts: object) -> list[Effect]:
         """Let the application send *texts*, all in one turn."""
         return self.handle(Publish(entries(*texts), 1000))
+
+    def own_header(self, first: int) -> SignedHeader:
+        """The header of the own batch that begins with message *first*."""
+        stream = self.node.history.get(self.node.outbox.run)
+        held = None if stream is None else stream.batches.get(first)
+        assert held is not None
+        return held.header
+
+    def has_mine(self, first: int) -> Have:
+        """The HAVE of a peer that has the own batch that begins with *first*, and all before."""
+        header = self.own_header(first)
+        batch = header.batch
+        return Have([HaveEntry(batch.origin, batch.epoch, 1, batch.last, 0, header.hash)], False)
 
     def accept(self, number: int) -> list[Effect]:
         """Let the transport of a link accept all bytes that were sent, and the peer read them."""

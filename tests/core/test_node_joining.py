@@ -12,6 +12,7 @@ from tests.core.network import (
     have,
     local_node,
     of,
+    origin_of,
     presence,
     roster,
     unproven,
@@ -22,7 +23,8 @@ from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import MOST_CLAIMED
-from twisted_mesh.wire.broadcast import Digest, Snapshot
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Digest, Have, HaveEntry, Headers, Snapshot
 
 
 class TestJoining(NodeTestCase):
@@ -278,8 +280,29 @@ class TestComparing(NodeTestCase):
         self.assertEqual(self.node.outbox.accepted, 0)
         self.meet(2, "bert", me=1)
         self.assertEqual(self.node.outbox.accepted, 0)
-        self.meet(3, "cleo", me=2)
+        # But a peer can send this node's own DIGEST back: it must know the header, too.
+        effects = self.meet(3, "cleo", me=2)
+        self.assertEqual(self.node.outbox.accepted, 0)
+        origin = origin_of("me")
+        self.assertIn(Have([HaveEntry(origin, 1, 1, 2)], False), self.frames(effects, 3))
+        self.receive(3, Headers([codec.pack_header(self.own_header(1))]))
         self.assertEqual(self.node.outbox.accepted, 2)
+        effects = self.meet(4, "emil", me=2)
+        self.assertNotIn(Have([HaveEntry(origin, 1, 1, 2)], False), self.frames(effects, 4))
+
+    def test_what_a_peer_has_of_an_earlier_own_run_is_taken_if_it_knows_the_header(self) -> None:
+        self.make(epoch=2)
+        self.up(1, "anna")
+        self.receive(1, batch("me", 1, 2))  # as a node with a store has it
+        stream = self.node.history.get((origin_of("me"), 1))
+        assert stream is not None
+        header = codec.pack_header(stream.header)
+        for claim in (have("me", 1, 2), Have([HaveEntry(*stream.run, 1, 1, 0, stream.hash)], False)):
+            stream.base = 0
+            self.receive(1, claim)
+            self.assertEqual(stream.base, 0)
+        self.receive(1, Headers([header]))
+        self.assertEqual(stream.base, 2)
 
     def test_a_digest_says_nothing_against_what_was_announced(self) -> None:
         self.receive(1, have("dora", 1, 9))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tests.core.network import batch, closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
+from twisted_mesh.core.broadcast import outbox
 from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.broadcast import Prune, Snapshot, Want
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, Snapshot, SnapshotEntry, Want
 from twisted_mesh.wire.link import Ping, Pong
 
 
@@ -81,14 +83,39 @@ class TestTaken(NodeTestCase):
         self.up(1)
         self.publish("a")
         self.publish("b")
-        self.receive(1, have("me", 1, 1))
+        self.receive(1, self.has_mine(1))
         self.assertEqual(self.taken(), (1, 1))
-        self.receive(1, have("me", 1, 2**62))
+        self.receive(1, self.has_mine(2))
         self.assertEqual(self.taken(), (2, 0))
 
-    def test_what_a_snapshot_names_is_taken(self) -> None:
+    def test_a_claim_that_does_not_know_the_header_counts_nothing_as_taken(self) -> None:
+        # Else a peer that was sent nothing makes handed_over fire, and newcomers start behind it.
+        self.up(1)
         self.publish("a")
-        self.up(1, "bert", entry("me", 1))
+        other = batch("me", 1).header.hash
+        for high, hash in ((1, b""), (1, other), (2**62, b""), (2**62, self.own_header(1).hash)):
+            self.receive(1, Have([HaveEntry(origin_of("me"), 1, 1, high, 0, hash)], False))
+        self.receive(1, self.node._broadcast.frontier.digest())
+        self.up(2, "bert", entry("me", 1))
+        self.assertEqual((self.taken(), self.node.outbox.confirmed), ((0, 1), 0))
+        self.receive(2, self.has_mine(1))
+        self.assertEqual((self.taken(), self.node.outbox.confirmed), ((1, 0), 1))
+
+    def test_of_many_own_batches_the_newest_hashes_are_known(self) -> None:
+        self.patch(outbox, "_HASHES", 3)
+        self.up(1)
+        for _ in range(5):
+            self.publish("a")
+        self.assertEqual(self.node.footprint()["own_hashes"], 3)
+        self.receive(1, self.has_mine(2))
+        self.assertEqual(self.taken(), (0, 5))
+        self.receive(1, self.has_mine(3))
+        self.assertEqual(self.taken(), (3, 2))
+
+    def test_what_a_snapshot_proves_is_taken(self) -> None:
+        self.publish("a")
+        proof = codec.pack_header(self.own_header(1))
+        self.up(1, "bert", SnapshotEntry(origin_of("me"), 1, 1, 1, 1, proof))
         self.assertEqual(self.taken(), (1, 0))
 
     def test_what_was_pulled_is_taken_when_the_transport_has_accepted_it(self) -> None:
@@ -168,7 +195,7 @@ class TestCongested(NodeTestCase):
     def test_what_is_announced_back_drains_as_well(self) -> None:
         self.fill()
         self.up(1)
-        self.assertEqual(len(of(self.receive(1, have("me", 1, 7)), Drained)), 1)
+        self.assertEqual(len(of(self.receive(1, self.has_mine(7)), Drained)), 1)
 
     def test_where_nobody_was_refused_nobody_is_told_of_room(self) -> None:
         self.up(1)
@@ -215,7 +242,8 @@ class TestLastWord(NodeTestCase):
         """Publish three messages, which the transports to Bert and Cleo accept; the node leaves."""
         self.up(1, "bert")
         self.up(2, "cleo")
-        self.publish("a", "b", "c")
+        self.publish("a", "b")
+        self.publish("c")
         self.accept(1)
         self.accept(2)
         self.handle(Leaving())
@@ -276,12 +304,14 @@ class TestLastWord(NodeTestCase):
     def test_who_announces_it_has_it(self) -> None:
         self.leave()
         self.receive(2, have("me", 1, 2))
+        self.assert_told(2, 3)
+        self.receive(2, self.has_mine(1))
         self.assert_told(2, 1)
 
     def test_a_claim_to_more_than_was_sent_is_none_to_what_comes(self) -> None:
         self.up(1, "bert")
         self.publish("a")
-        self.receive(1, have("me", 1, 100))
+        self.receive(1, have("me", 1, 100), self.has_mine(1))
         self.publish("b")
         self.accept(1)
         self.handle(Leaving())

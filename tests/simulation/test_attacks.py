@@ -6,11 +6,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.adversaries.askers import Asker
-from twisted_mesh.simulation.adversaries.identities import Minter
+from twisted_mesh.simulation.adversaries.identities import Boaster, Minter
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.adversaries.runs import Recorder
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
 from twisted_mesh.simulation.scenarios.stage import Stage
+from twisted_mesh.simulation.world import World
 
 
 class TestAttacks(SynchronousTestCase):
@@ -61,6 +62,23 @@ class TestAttacks(SynchronousTestCase):
     def test_runs_of_the_own_key_that_never_were_begin_one_new_run(self) -> None:
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)
+
+    def test_claims_of_own_messages_hand_nothing_over(self) -> None:
+        world = World(1, 3, members=[Boaster])
+        boaster, author, newcomer = world.members
+        author.start()
+        for number in range(3):
+            author.publish(number)
+        boaster.start()
+        world.link(boaster, author)
+        world.run_until(5.0)
+        self.assertEqual((author.node.outbox.accepted, author.node.outbox.confirmed), (0, 0))
+        newcomer.start()
+        world.link(newcomer, author)
+        world.run_until(10.0)
+        self.assertEqual(newcomer.delivered, {author.run: 3})
+        world.run_until(10.0 + 2 * world.config.compare_interval)  # a DIGEST asks for the header
+        self.assertEqual((author.node.outbox.accepted, author.node.outbox.confirmed), (3, 3))
 
     def test_many_of_one_host_that_surround_a_node_do_not_isolate_it(self) -> None:
         stage = self.assert_nothing_comes_of("besieged", 37)

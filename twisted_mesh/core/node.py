@@ -292,7 +292,7 @@ class Node:
                     self._answer(link, now)
                     self._bound_claims(link, now)
             case Headers():
-                self._broadcast.forks.on_headers(link, frame, now)
+                self._broadcast.frontier.on_headers(link, frame, now)
             case Prune():
                 link.push.pruned(frame.origins)
                 self._bound_claims(link, now)

@@ -212,6 +212,5 @@ class Broadcast:
             **self.repair.footprint(),
             **self.patience.footprint(),
             **self.inbound.waiting.footprint(),
-            "unsent_batches": len(self.outbox),
-            "unsent_bytes": self.outbox.unsent_bytes,
+            **self.outbox.footprint(),
         }

@@ -110,8 +110,8 @@ class Forks:
         if link.frontier.note_shown(run, stream.head + len(packed) - 1):
             self._effects.send((link,), Headers(packed))
 
-    def on_headers(self, link: Link, frame: Headers, now: float) -> None:
-        """Take in headers that the peer sent.
+    def on_headers(self, link: Link, frame: Headers, now: float) -> list[SignedHeader]:
+        """Take in headers that the peer sent, and return them.
 
         :raises RemoteError: an entry is no header, or a header that matters here is not signed by its
             author.
@@ -137,6 +137,7 @@ class Forks:
             elif not stream.proof and header.batch.last == stream.head:
                 self.verify(header)
                 stream.header = header
+        return headers
 
     def _is_beyond_own(self, batch: Batch) -> bool:
         """Whether *batch* is of this node's run, and of messages that this node has not published."""

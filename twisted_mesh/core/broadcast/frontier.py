@@ -25,7 +25,8 @@ from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
-from twisted_mesh.wire.broadcast import Bucket, Digest, Have
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Bucket, Digest, Have, Headers
 
 BUCKETS: Final = 64
 _CLAIM_AHEAD: Final = 2**20  # a claim may go so many messages beyond signed ones; more is a lie (protocol)
@@ -53,7 +54,10 @@ class Frontier:
         """Take in the claims of the peer's SNAPSHOT, now that the link is up."""
         entries, link.frontier.snapshot = link.frontier.snapshot, []
         for entry in entries:
-            self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, eager=True)
+            run = (entry.origin, entry.epoch)
+            if entry.proof and entry.origin == self._outbox.run[0]:
+                self._held_there(run, entry.high, codec.unpack_header(entry.proof).hash)
+            self._claimed(link, run, entry.low, entry.high, now, eager=True)
 
     def on_digest(self, link: Link, frame: Digest, now: float) -> None:
         """Announce the streams of all buckets that differ from the peer's."""
@@ -64,18 +68,29 @@ class Frontier:
         different = dict.fromkeys(differing(heads, frame))
         if not link.closing:
             self._push.announce(link, list(different))
+            own = (run for run, _, _ in heads if run not in different and self._is_unconfirmed(run))
+            self._push.ask_headers(link, list(own))
         for run, head, _ in heads:
             if run in different:
                 continue
             if link.frontier.holds(run) < head:  # the peer has received as many messages
                 link.frontier.claim(run, head + 1, head)
-            self._held_there(run, head)
+
+    def on_headers(self, link: Link, frame: Headers, now: float) -> None:
+        """Take in headers that the peer sent.
+
+        :raises RemoteError: an entry is no header, or a header that matters here is not signed by its
+            author.
+        """
+        for header in self._forks.on_headers(link, frame, now):
+            self._held_there((header.batch.origin, header.batch.epoch), header.batch.last, header.hash)
 
     def on_have(self, link: Link, frame: Have, now: float) -> None:
         """Take in the peer's claims on some streams."""
         for entry in frame.streams:
             run = (entry.origin, entry.epoch)
             eager = entry.origin not in link.push.lazy_by_us
+            self._held_there(run, entry.high, entry.hash)
             self._claimed(link, run, entry.low, entry.high, now, eager=eager)
             self._forks.send_header(link, entry)
             if entry.coming:
@@ -86,7 +101,6 @@ class Frontier:
                 self._repair.answered(link, run, now)
 
     def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, eager: bool) -> None:
-        self._held_there(run, high)
         if run == self._outbox.run:
             link.frontier.claim(run, low, min(high, self._outbox.head))
             return
@@ -97,12 +111,25 @@ class Frontier:
         if high > self._history.head(run) and not link.closing and not self._history.past.is_void(run):
             self._repair.announced(link, run, now, eager=eager)
 
-    def _held_there(self, run: StreamId, high: int) -> None:
-        """Note that a neighbour has all messages of *run* up to *high*, if *run* is one of this node's."""
+    def _held_there(self, run: StreamId, high: int, hash: bytes) -> None:
+        """Take in that a neighbour claims to have *run* up to *high*, if *run* is one of this node's.
+
+        The claim counts if it has the *hash* of the header there, which only a node that was sent this
+        header knows.  An equal DIGEST does not count, since a peer can send this node's own one back.
+        """
         if run == self._outbox.run:
-            self._outflow.announced(high)
+            self._outflow.announced(high, hash)
         elif run[0] == self._outbox.run[0]:
-            self._history.accepted_of_earlier(run, high)
+            stream = self._history.get(run)
+            if stream is not None and (stream.head, stream.hash) == (high, hash) and hash:
+                self._history.accepted_of_earlier(run, high)
+
+    def _is_unconfirmed(self, run: StreamId) -> bool:
+        """Whether *run* is one of this node's, and no neighbour is known to have all of its messages."""
+        if run == self._outbox.run:
+            return not self._outbox.is_confirmed
+        stream = self._history.get(run)
+        return run[0] == self._outbox.run[0] and stream is not None and stream.base < stream.head
 
     def _heads(self) -> list[tuple[StreamId, int, bytes]]:
         # Nodes hold different parts of a run with a fork, and would find its bucket different for ever.

@@ -1,18 +1,19 @@
 """The own stream: messages become numbered, signed batches, and neighbours accept and confirm them.
 
 Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  Own messages up to
-:attr:`Outbox.accepted` were announced by a neighbour, or their bytes accepted by the transport of a
-link.  Bytes that a transport accepted can be lost with the link: :attr:`Outbox.confirmed` is the last
-message that a neighbour is known to have.  Messages that are not accepted are never given up.  The caller
-limits them to ``unsent_bytes``.
+:attr:`Outbox.accepted` were announced by a neighbour, which named the hash of the header there
+(:meth:`Outbox.is_hash`), or their bytes accepted by the transport of a link.  Bytes that a transport
+accepted can be lost with the link: :attr:`Outbox.confirmed` is the last message that a neighbour is known
+to have.  Messages that are not accepted are never given up.  The caller limits them to ``unsent_bytes``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Final
 
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history.history import History
@@ -21,6 +22,8 @@ from twisted_mesh.wire.bodies import NestedEntry, containers_in, join_entries, s
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, SignedBatch
 from twisted_mesh.wire.codec import sign_batch
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
+
+_HASHES: Final = 4096  # own headers whose hashes are known; a neighbour is never so far behind (guess)
 
 
 class Outbox:
@@ -43,6 +46,8 @@ class Outbox:
         self._batch_bytes = batch_bytes
         self._unsent: deque[tuple[int, int]] = deque()  # by batch: last message, bytes
         self._previous = bytes(32)  # the hash of the last header
+        #: By last message, the lowest first: the hashes of the newest headers.
+        self._hashes: OrderedDict[int, bytes] = OrderedDict()
         self.head = self.accepted = self.confirmed = self.unsent_bytes = 0
 
     def __len__(self) -> int:
@@ -56,6 +61,9 @@ class Outbox:
             signed = sign_batch(batch, body, self._network, self._sign)
             self._previous = signed.header.hash
             self.head += len(group)
+            self._hashes[self.head] = self._previous
+            if len(self._hashes) > _HASHES:
+                self._hashes.popitem(last=False)
             self._unsent.append((self.head, signed.size))
             self.unsent_bytes += signed.size
             yield signed
@@ -67,6 +75,26 @@ class Outbox:
         reads = stream.serve(self.accepted + 1, self.head, self.unsent_bytes)
         batches = [read for read in reads if not isinstance(read, Missing)]
         return [packed for batch in batches for packed in split_entries(batch.body)]
+
+    def is_hash(self, sequence: int, hash: bytes) -> bool:
+        """Whether *hash* is that of the header of the batch that ends at *sequence*, one of the newest.
+
+        Only a node that was sent this header can know that.
+        """
+        return self._hashes.get(sequence) == hash
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether every message is accepted, and known to be at a neighbour."""
+        return min(self.accepted, self.confirmed) == self.head
+
+    def footprint(self) -> dict[str, int]:
+        """The number of entries, or of bytes, in every table."""
+        return {
+            "unsent_batches": len(self._unsent),
+            "unsent_bytes": self.unsent_bytes,
+            "own_hashes": len(self._hashes),
+        }
 
     def accept(self, sequence: int) -> None:
         """Note that messages up to *sequence* are accepted."""

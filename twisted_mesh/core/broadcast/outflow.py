@@ -1,7 +1,8 @@
 """How far own messages have come: accepted by a transport, held by a neighbour, or read by a neighbour.
 
-Contract: an own message is *accepted* once a neighbour announced it, or once the transport of a link
-accepted its bytes, unless the peer is about to stop.  Bytes that a transport accepted can still be lost.
+Contract: an own message is *accepted* once a neighbour announced it with the hash of its header, or once
+the transport of a link accepted its bytes, unless the peer is about to stop.  Bytes that a transport
+accepted can still be lost.
 :attr:`Outflow.unread` counts the messages that no neighbour is known to have.  If more than
 ``unsent_bytes`` are not accepted, the application is refused room, and gets Drained when there is room
 again.
@@ -50,10 +51,14 @@ class Outflow:
             if not flow.peer_leaves:
                 self._accept(last)
 
-    def announced(self, sequence: int) -> None:
-        """Note that a neighbour says that it has own messages up to *sequence*."""
-        self._outbox.confirm(1, sequence)
-        self._accept(sequence)
+    def announced(self, sequence: int, hash: bytes) -> None:
+        """Take in that a neighbour says, unsigned, that it has own messages up to *sequence*.
+
+        :param hash: of the header there, as the neighbour says; if it is another, the claim counts nothing.
+        """
+        if self._outbox.is_hash(sequence, hash):
+            self._outbox.confirm(1, sequence)
+            self._accept(sequence)
 
     def _accept(self, sequence: int) -> None:
         self._outbox.accept(sequence)

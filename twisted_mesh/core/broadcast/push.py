@@ -164,6 +164,13 @@ class Push:
         """Tell the peer which messages of *runs* are held here."""
         self._announce((link,), [self._have(run) for run in runs])
 
+    def ask_headers(self, link: Link, runs: Sequence[StreamId]) -> None:
+        """Have the peer send the headers at the heads of *runs* (HEADERS), if it has the same heads.
+
+        A HAVE without a hash does that.
+        """
+        self._announce((link,), [replace(self._have(run), hash=b"") for run in runs])
+
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
         """Tell every peer that missing messages of runs are on their way; *coming* is by run."""
         entries = [replace(self._have(run), coming=hops) for run, hops in sorted(coming.items())]

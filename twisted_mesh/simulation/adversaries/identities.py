@@ -23,7 +23,16 @@ from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.broadcast import Batch, Digest, Have, SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import (
+    Batch,
+    Digest,
+    Have,
+    HaveEntry,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Want,
+)
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -161,6 +170,25 @@ class Claimer(Member):
             claim = SnapshotEntry(peer.origin, peer.epoch + 1, 1, 1, 1, b"")
             frame = Snapshot(frame.last, [*frame.streams, claim])
         super().transmit(number, frame, size)
+
+
+class Boaster(Member):
+    """Claims to have all messages of its neighbours' own runs, and takes none of them."""
+
+    lies = True
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Name the peer's run in each SNAPSHOT, and behind it in a HAVE; ask for nothing."""
+        if isinstance(frame, Want):
+            return
+        if not isinstance(frame, Snapshot) or number not in self.links:
+            super().transmit(number, frame, size)
+            return
+        run = self.links[number].other(self).run
+        head = self.world.published.get(run, 0)
+        claim = SnapshotEntry(*run, 1, head, head, b"")
+        super().transmit(number, Snapshot(frame.last, [*frame.streams, claim]), size)
+        super().transmit(number, Have([HaveEntry(*run, 1, head)], True), size)
 
 
 class Minter(Adversary):
