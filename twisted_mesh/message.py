@@ -16,20 +16,22 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh.errors import LocalError
 
+#: Origin and epoch of the author's run, and the number in that run; below 0 for direct messages.
+MessageId = tuple[bytes, int, int]
 _SHOWN = 80  # characters of a payload that a log line shows
 
 
 class Replier(Protocol):
     """Sends replies for messages."""
 
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send *packets* to the node *origin* only."""
+    def reply_to(self, message: Message, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send *packets* to the sender of *message* only."""
 
 
 class NoWayBack:
     """The :class:`Replier` of a copied message, which has no node to send with."""
 
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+    def reply_to(self, message: Message, packets: tuple[object, ...]) -> Deferred[None]:
         """Raise LocalError."""
         raise LocalError(
             "a copy of a message cannot be replied to: reply to the one that came, or use send_to()"
@@ -61,13 +63,16 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     It can be pickled and deep-copied; such a copy cannot be replied to.
 
     :ivar sequence: the number of the message in its author's run, or None for a whisper or direct message.
-    :ivar is_direct: whether it was sent to this node alone, by ``send_to`` or ``reply``.
+    :ivar number: of a message that was sent to this node alone, by ``send_to`` or ``reply``:
+        its sender had sent so many in its run, to whichever node; else 0.
+    :ivar in_reply_to: the :attr:`id` of the message that it answers, or None.
     """
 
     entry: list[Any]
     sequence: int | None
     source: Source
-    is_direct: bool = False
+    number: int = 0
+    in_reply_to: MessageId | None = None
 
     @property
     def packets(self) -> list[Any]:
@@ -91,11 +96,14 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         return self.source.time
 
     @property
-    def id(self) -> tuple[bytes, int, int] | None:
-        """``(origin, epoch, sequence)``, the same on every node; None for a whisper."""
-        if self.sequence is None:
-            return None
-        return *self.source.run, self.sequence
+    def id(self) -> MessageId | None:
+        """``(origin, epoch, sequence)``, the same on every node; None for a whisper.
+
+        Of a message to this node alone it is ``(origin, epoch, -number)``.
+        """
+        if self.sequence is not None:
+            return *self.source.run, self.sequence
+        return (*self.source.run, -self.number) if self.number else None
 
     @property
     def verified(self) -> bool:
@@ -113,8 +121,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         :raises TypeError: packets that cannot be sent; also ValueError.
         :raises LocalError: this is a copy, by ``pickle`` or ``copy.deepcopy``.
         """
-        origin, _ = self.source.run
-        return self.source.replier.reply_to(origin, packets)
+        return self.source.replier.reply_to(self, packets)
 
     def __repr__(self) -> str:
         return f"message(type={self.type}, packets={self.entry[2:]!r}, sender={self.sender!r})"

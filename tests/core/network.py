@@ -20,7 +20,7 @@ from twisted_mesh.simulation.keys import StandInKeys, stand_in_key
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBatch, SnapshotEntry, Want
-from twisted_mesh.wire.fields import MAX_NUMBER, Kind
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind, MessageId
 from twisted_mesh.wire.membership import Contact, KeepVote, Presence, Purpose, Roster, RosterEntry, Suspect
 from twisted_mesh.wire.replies import (
     Direct,
@@ -179,6 +179,7 @@ def direct(
     tries: int = 0,
     body: bytes | None = None,
     text: bytes | None = None,
+    answers: MessageId | None = None,
     key: int = 1,
 ) -> SignedRecord:
     """The *number*-th message of *origin* for *destination*; its packet is its number.
@@ -187,7 +188,7 @@ def direct(
     :param key: the number of the destination's key with which the message is sealed.
     """
     body = join_entries([pack_entry(2, [number])]) if body is None else body
-    text = SealedText(body).pack() if text is None else text
+    text = SealedText(body, number, answers).pack() if text is None else text
     ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch, number)
     sealed = StandInKeys(b"").encrypt(text, key_of(destination, key), sealing_context(*ends))
     return signed_record(Direct(*ends, oldest, tries, sealed or b""))

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from tests.support.meshcase import MIB, MeshCase
+from twisted_mesh import flags
 from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import MessageTooLarge, NotRunning, Unreachable
@@ -26,7 +27,8 @@ class TestSendTo(MeshCase):
         self.assertIsNone(self.result_of(sent, after=10))
         (message,) = self.received(d)
         self.assertEqual(message.packets, [2, "psst", b"!", {"n": 1}])
-        self.assertEqual((message.sender, message.id, message.verified), (a.id, None, True))
+        run = message.source.run
+        self.assertEqual((message.sender, message.id, message.verified), (a.id, (*run, -1), True))
         self.assertEqual((self.received(b), self.received(c)), ([], []))
 
     def refuse(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
@@ -281,6 +283,38 @@ class TestReceiving(MeshCase):
         self.assertEqual(self.got(a), ["answer"])
 
 
+class TestIds(MeshCase):
+    """A direct message has an id, and each reply names the message that it answers."""
+
+    def test_no_two_of_one_run_have_the_same_id_whoever_they_are_for(self) -> None:
+        a, b, c = self.chain(3, after=1)
+        for reader in (b, c, b):
+            self.result_of(a.send_to(reader.id, "x"), after=1)
+        ids = [message.id for node in (b, c) for message in self.received(node)]
+        self.assertEqual(len(set(ids)), 3)
+
+    def test_a_reply_names_what_it_answers(self) -> None:
+        a, b = self.chain(2, after=1)
+        a.send("to all")
+        self.network.advance(1)
+        self.result_of(a.send_to(b.id, "to one"), after=1)
+        asked = self.received(b)
+        self.assertEqual([message.in_reply_to for message in asked], [None, None])
+        for message in asked:
+            self.result_of(message.reply("yes"), after=1)
+        answers = self.received(a)
+        self.assertEqual([answer.in_reply_to for answer in answers], [message.id for message in asked])
+        self.result_of(answers[0].reply("thanks"), after=1)
+        self.assertEqual(self.received(b)[-1].in_reply_to, answers[0].id)
+
+    def test_a_reply_to_a_whisper_names_nothing(self) -> None:
+        a, b = self.chain(2, after=1)
+        a.send("psst", flag=flags.whisper)
+        self.network.advance(1)
+        self.result_of(self.received(b)[0].reply("yes"), after=1)
+        self.assertIsNone(self.received(a)[0].in_reply_to)
+
+
 class TestFull(MeshCase):
     """Direct messages wait for a consumer that has no room, and are acknowledged when it has."""
 
@@ -337,6 +371,19 @@ class TestFull(MeshCase):
         self.services[0].send("to all")
         self.network.advance(1)
         self.assertEqual([message.packets[1] for message in got], ["to all"])
+
+    def test_messages_to_all_that_wait_hold_up_no_direct_message(self) -> None:
+        a, b = self.chain(2, limits={"queue_limit": 4}, after=1)
+        queue = b.messages()
+        for number in range(10):
+            a.send(number)
+        self.network.advance(1)
+        self.assertEqual(len(queue), 4)
+        self.result_of(a.send_to(b.id, "for you"), after=1)
+        got = []
+        while (message := queue.take()) is not None:
+            got.append(message.packets[1])
+        self.assertCountEqual(got, [*range(10), "for you"])
 
     def test_if_it_is_not_read_they_are_unreachable_in_time(self) -> None:
         _, queue, sent = self.full(direct_timeout=7.0)

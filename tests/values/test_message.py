@@ -19,8 +19,8 @@ class Replies:
     def __init__(self) -> None:
         self.taken: list[tuple[bytes, tuple[object, ...]]] = []
 
-    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        self.taken.append((member, packets))
+    def reply_to(self, message: Message, packets: tuple[object, ...]) -> Deferred[None]:
+        self.taken.append((message.source.run[0], packets))
         return succeed(None)
 
 
@@ -58,6 +58,10 @@ class TestMessage(SynchronousTestCase):
     def test_its_id_is_the_same_on_every_node_and_a_whisper_has_none(self) -> None:
         self.assertEqual(self.message.id, (b"o" * 32, 7, 9))
         self.assertIsNone(Message([0, 2], None, self.source).id)
+
+    def test_a_direct_message_has_an_id_that_no_other_message_has(self) -> None:
+        self.assertEqual(Message([0, 2], None, self.source, 9).id, (b"o" * 32, 7, -9))
+        self.assertIsNone(Message([0, 2], None, self.source, 9).in_reply_to)
 
     def test_a_message_never_changes(self) -> None:
         self.assertRaises(AttributeError, setattr, self.message, "sequence", 5)

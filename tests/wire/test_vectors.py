@@ -66,7 +66,7 @@ from twisted_mesh.wire.replies import (
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 SEALING_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
-PSST = SealedText(join_entries([pack_entry(2, ["psst"])]))
+PSST = SealedText(join_entries([pack_entry(2, ["psst"])]), 5, (bytes(range(32)), 1, -4))
 SEALED = 32 + len(PSST.pack()) + 16  # bytes, which differ each time a text is sealed
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
@@ -296,7 +296,8 @@ class TestVectors(SynchronousTestCase):
         self.assertEqual(sealing_context(*ends), context)
         suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
         text = suite.decrypt(DIRECT.sealed, SEALING_KEY, info=context)
-        self.assertEqual(text, b"\x91\xc4\x09" + join_entries([pack_entry(2, ["psst"])]))
+        body = b"\xc4\x09" + join_entries([pack_entry(2, ["psst"])])
+        self.assertEqual(text, b"\x93" + body + b"\x05\x93\xc4\x20" + bytes(range(32)) + b"\x01\xfc")
         self.assertEqual(SealedText.unpack(text), PSST)
 
     def test_a_receipt_is_signed_by_its_member(self) -> None:

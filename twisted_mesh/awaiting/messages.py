@@ -171,5 +171,6 @@ def _with_replies(caller: Caller, batch: list[Message]) -> list[Message]:
     for message in batch:
         if (source := sources.get(id(message.source))) is None:
             source = sources[id(message.source)] = with_replies(caller, message).source
-        copies.append(Message(message.entry, message.sequence, source, message.is_direct))
+        facts = (message.number, message.in_reply_to)
+        copies.append(Message(message.entry, message.sequence, source, *facts))
     return copies

@@ -18,6 +18,7 @@ from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import Entry
+from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.membership import Contact, Presence, Purpose
 
 StreamId = tuple[bytes, int]  # origin, epoch
@@ -177,11 +178,15 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class SendDirect(msgspec.Struct, frozen=True):
-    """The application sends a *body* of one message to one node; *token* names it in DirectEnded."""
+    """The application sends a *body* of one message to one node.
+
+    *token* counts these messages from 1, and names the message in DirectEnded.
+    """
 
     token: int
     destination: bytes
     body: bytes
+    answers: MessageId | None = None  # the message that this one answers
 
 
 class DirectRoom(msgspec.Struct, frozen=True):
@@ -247,7 +252,8 @@ class Deliver(msgspec.Struct, frozen=True):
     size: int  # their bytes (wire.bodies.unpack_weighed)
     entries: Sequence[Entry]
     verified: bool = True
-    is_direct: bool = False  # a direct message must be handed out, since its sender is told that it came
+    number: int = 0  # of a direct message: its sender had sent so many in its run; 0 for other messages
+    answers: MessageId | None = None  # the message that a direct message answers
 
     @property
     def last(self) -> int:

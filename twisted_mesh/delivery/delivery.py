@@ -28,7 +28,7 @@ from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQu
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Gap, Message, Refusal, Source, shown
+from twisted_mesh.message import Gap, Message, MessageId, Refusal, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
 #: In one turn, at most so many messages of an earlier process are handed on, and READ_BYTES (guess).
@@ -41,16 +41,23 @@ _log = Logger()
 
 
 def messages_of(
-    entries: Sequence[Entry], first: int, size: int, source: Source, is_direct: bool = False
+    entries: Sequence[Entry],
+    first: int,
+    size: int,
+    source: Source,
+    number: int = 0,
+    answers: MessageId | None = None,
 ) -> Iterator[tuple[Message, int]]:
     """The messages among the *entries* of one batch, each with its share of the batch's *size* in bytes.
 
-    :param first: the number of the first entry; 0 for whispers, which have no numbers.
+    :param first: the number of the first entry; 0 for whispers and direct messages.
+    :param number: of a direct message; 0 for others.
+    :param answers: the message that a direct message answers.
     """
     share = size // max(1, len(entries))
-    for number, entry in enumerate(entries, first):
+    for sequence, entry in enumerate(entries, first):
         if entry[0] in USERS:  # later versions may send entries of other kinds
-            yield Message(entry, number if first else None, source, is_direct), share
+            yield Message(entry, sequence if first else None, source, number, answers), share
 
 
 class Delivery:
@@ -192,14 +199,15 @@ class Delivery:
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
         """Hand on the messages of one batch."""
         backlog = self._backlog if deliver.first else None
-        entries, first, is_direct = deliver.entries, deliver.first, deliver.is_direct
-        for message, size in messages_of(entries, first, deliver.size, source, is_direct):
+        entries, first = deliver.entries, deliver.first
+        facts = (deliver.size, source, deliver.number, deliver.answers)
+        for message, size in messages_of(entries, first, *facts):
             if backlog is None:
                 self._hand_over(message, size, link)
             else:
                 backlog.put(message, size)
         self._wake()
-        if is_direct and any(queue.is_full for queue in self._live()):
+        if deliver.number and any(queue.is_full for queue in self._live()):
             self.is_full = True
             self._when_room(False)
 

@@ -17,11 +17,11 @@ from twisted_mesh.core import events
 from twisted_mesh.errors import Unreachable
 from twisted_mesh.eventloop.deferreds import Handover, unreachable
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Source
+from twisted_mesh.message import Message, MessageId, Source
 from twisted_mesh.wire.bodies import join_entries
 
-#: Sends packets to the node with that public key.
-Reply = Callable[[bytes, tuple[object, ...]], Deferred[None]]
+#: Sends packets to the sender of a message.
+Reply = Callable[[Message, tuple[object, ...]], Deferred[None]]
 #: Seconds since 1970: the last that ``datetime.fromtimestamp`` takes in every time zone, less two days.
 LATEST: Final = 253_402_128_000.0
 
@@ -33,9 +33,9 @@ class ReplyPath:
         """:param reply: a bound method, held weakly: the application can keep messages after the run."""
         self._reply = WeakMethod(reply)
 
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+    def reply_to(self, message: Message, packets: tuple[object, ...]) -> Deferred[None]:
         reply = self._reply()
-        return _over(id_of(origin).decode()) if reply is None else reply(origin, packets)
+        return _over(message.sender.decode()) if reply is None else reply(message, packets)
 
 
 class Sources(NamedTuple):
@@ -70,9 +70,12 @@ class PendingDirects:
         self._tokens = 0
         self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # by token
 
-    def send(self, origin: bytes, name: str, entry: bytes) -> Deferred[None]:
+    def send(
+        self, origin: bytes, name: str, entry: bytes, answers: MessageId | None = None
+    ) -> Deferred[None]:
         """Send a packed message to the node *origin*; error texts call that node *name*.
 
+        :param answers: the message that it answers.
         :return: fires when the node has acknowledged the message, or fails with Unreachable.  If the
             Deferred is cancelled, the message may arrive all the same.
         """
@@ -81,7 +84,7 @@ class PendingDirects:
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))
         self._waiting[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, join_entries((entry,))))
+        self._handle(events.SendDirect(token, origin, join_entries((entry,)), answers))
         return waiting
 
     def _cancelled(self, token: int) -> None:

@@ -133,6 +133,7 @@ class MessageQueue:
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
+        self._directs = self._direct_bytes = 0  # the direct messages among them, and their bytes
         self._positions: dict[StreamId, _Position] = {}
         # The runs of which messages wait in the history.
         self._behind: OrderedDict[StreamId, _Position] = OrderedDict()
@@ -160,13 +161,16 @@ class MessageQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more direct messages shall come for now."""
-        return not self._only_newest and (len(self) >= self._most or self._bytes >= self._most_bytes)
+        """Whether no more direct messages shall come for now.
+
+        Other messages do not count: a consumer that is far behind with them may wait for an answer.
+        """
+        return self._directs >= self._most or self._direct_bytes >= self._most_bytes
 
     @property
     def has_room(self) -> bool:
         """Whether there is room for many more direct messages."""
-        return self._only_newest or (2 * len(self) <= self._most and 2 * self._bytes <= self._most_bytes)
+        return 2 * self._directs <= self._most and 2 * self._direct_bytes <= self._most_bytes
 
     @property
     def untaken(self) -> int:
@@ -190,7 +194,10 @@ class MessageQueue:
                 self._drop("no message was taken yet: the oldest that wait are dropped from now on")
         elif message.sequence is not None:
             self._put_numbered(message, message.sequence, size)
-        elif message.is_direct or self._fits(size):  # no more direct messages come if it is full
+        elif message.number:  # no more direct messages come if it is full
+            self._append(message, size)
+            self._count_direct(1, size)
+        elif self._fits(size):
             self._append(message, size)
         else:
             self._drop("a consumer is too slow: whispers that find no room are dropped from now on")
@@ -231,6 +238,8 @@ class MessageQueue:
             return None
         handed_out = self._queue.popleft()
         self._bytes -= handed_out[1]
+        if handed_out[0].number:
+            self._count_direct(-1, -handed_out[1])
         if self._consumers.is_full:
             self._consumers.look_for_room()
         return handed_out
@@ -256,7 +265,9 @@ class MessageQueue:
         for message, size in reversed(taken):
             self._queue.appendleft((message, size))
             self._bytes += size
-            if message.sequence is not None:
+            if message.number:
+                self._count_direct(1, size)
+            elif message.sequence is not None:
                 position = self._position(message, message.sequence)
                 position.waiting += 1
                 position.taken = min(position.taken, message.sequence - 1)
@@ -350,8 +361,10 @@ class MessageQueue:
 
     def _end_of_newest(self) -> None:
         self._only_newest = False
-        for message, _ in self._queue:
-            if message.sequence is not None:
+        for message, size in self._queue:
+            if message.number:
+                self._count_direct(1, size)
+            elif message.sequence is not None:
                 position = self._position(message, message.sequence)
                 position.waiting += 1
                 position.queued = position.seen = message.sequence
@@ -372,6 +385,10 @@ class MessageQueue:
     def _append(self, message: Message, size: int) -> None:
         self._queue.append((message, size))
         self._bytes += size
+
+    def _count_direct(self, messages: int, size: int) -> None:
+        self._directs += messages
+        self._direct_bytes += size
 
     def _drop(self, why: str) -> None:
         if not self.dropped:

@@ -47,7 +47,7 @@ from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.redial import Redial
 from twisted_mesh.links.rejoin import Rejoin
-from twisted_mesh.message import Member, Refusal
+from twisted_mesh.message import Member, Message, MessageId, Refusal
 from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.driver import Driver, Handled
@@ -249,8 +249,9 @@ class RunningNode:
             _log.error("{error} (its run is {epoch})", error=error, epoch=conflict.epoch)
             self._delivery.failed(error)
 
-    def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        return self._send_direct(origin, flags.whisper, packets)
+    def _reply(self, message: Message, packets: tuple[object, ...]) -> Deferred[None]:
+        origin, _ = message.source.run
+        return self._send_direct(origin, flags.whisper, packets, message.id)
 
     def _room(self, has_room: bool) -> None:
         self.driver.handle(events.DirectRoom(has_room))
@@ -339,10 +340,12 @@ class RunningNode:
             return unreachable(f"{name}: no member with that id is known here")
         return self._send_direct(known, type, packets)
 
-    def _send_direct(self, origin: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
+    def _send_direct(
+        self, origin: bytes, type: int, packets: tuple[object, ...], answers: MessageId | None = None
+    ) -> Deferred[None]:
         entry = pack_entry(type, packets)
         self._log.sending(type, packets, len(entry))
-        return self._directs.send(origin, id_of(origin).decode(), entry)
+        return self._directs.send(origin, id_of(origin).decode(), entry, answers)
 
     async def handed_over(self, timeout: float) -> None:
         await handed_over(self.driver, self._clock, timeout)

@@ -61,8 +61,8 @@ class _Replier(Proxy[Replier]):
 
     __slots__ = ()
 
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
-        return self._caller.call(self.inner.reply_to, origin, packets)
+    def reply_to(self, message: Message, packets: tuple[object, ...]) -> Any:
+        return self._caller.call(self.inner.reply_to, message, packets)
 
 
 class ReceiptProxy(Proxy[ServiceReceipt]):

@@ -20,6 +20,8 @@ Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # one less, so that head + 1 is a Number
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+#: The origin and epoch of a message's run, and its sequence; or minus the number of a direct message.
+MessageId = tuple[Origin, Number, Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]]
 
 
 class FrameBase(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin, Sequence, Span
+from twisted_mesh.wire.fields import FrameBase, Kind, MessageId, Number, Origin, Sequence, Span
 from twisted_mesh.wire.membership import MAX_PRESENCE
 
 MAX_TRIES: Final = 255
@@ -63,9 +63,13 @@ class SealedText(msgspec.Struct, array_like=True, frozen=True):
     """The text of a direct message, which is sealed with a key of its destination.
 
     :ivar body: as in BATCH.
+    :ivar number: counts the direct messages of the run of ``origin``, to whichever node they are.
+    :ivar answers: the message that this one answers.
     """
 
     body: bytes
+    number: Sequence
+    answers: MessageId | None
 
     def pack(self) -> bytes:
         """The bytes to seal."""

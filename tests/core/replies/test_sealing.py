@@ -19,12 +19,13 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import DirectEnded, Effect, SameKey
+from twisted_mesh.core.events import Deliver, DirectEnded, Effect, SameKey, SendDirect
 from twisted_mesh.core.handshake import Profile
+from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.replies import Direct, DirectKey
+from twisted_mesh.wire.replies import Direct, DirectKey, SealedText, sealing_context
 from twisted_mesh.wire.signed import SignedRecord
 
 STRAY = ["stray_directs"]
@@ -219,8 +220,22 @@ class TestTaking(SealingTestCase):
 
     def test_further_fields_of_the_text_are_ignored(self) -> None:
         body = join_entries([pack_entry(2, ["psst"])])
-        text = msgspec.msgpack.encode([body, 7, {"later": [None]}])
+        text = msgspec.msgpack.encode([body, 7, None, {"later": [None]}])
         self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1, text=text))), ["psst"])
+
+    def test_number_and_the_message_that_is_answered_are_sealed_too(self) -> None:
+        answers = (origin_of("me"), 1, -3)
+        body = join_entries([pack_entry(2, ["yes"])])
+        effects = self.handle(SendDirect(7, origin_of("dora"), body, answers))
+        [sent] = self.sealed(effects, 1)
+        keys = StandInKeys(origin_of("dora"))
+        keys.renew()
+        ends = (sent.origin, sent.epoch, sent.destination, sent.destination_epoch, sent.number)
+        text = keys.decrypt(sent.sealed, sealing_context(*ends))
+        assert text is not None
+        self.assertEqual(SealedText.unpack(text), SealedText(body, 7, answers))
+        [got] = of(self.receive(1, direct("dora", "me", 1, answers=answers)), Deliver)
+        self.assertEqual((got.number, got.answers), (1, answers))
 
     def test_another_text_is_dropped(self) -> None:
         for text in (b"", b"\xc1", b"\x90", b"\x91\xa1x", b"\x80", b"\x91" * 5000):

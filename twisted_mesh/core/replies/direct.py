@@ -36,6 +36,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_weighed
+from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.replies import (
     MAX_TRIES,
@@ -61,6 +62,7 @@ class Sent:
 
     token: int
     body: bytes
+    answers: MessageId | None  # the message that it answers
     until: float  # when it is given up
     tries: int = 0  # how often it was sent
     again: float = 0.0  # when it is sent again
@@ -125,7 +127,7 @@ class Directs:
             return
         outgoing = self._outgoing.get(destination)
         waiting = 0 if outgoing is None else len(outgoing.waiting)
-        sent = Sent(event.token, event.body, now + self._config.direct_timeout)
+        sent = Sent(event.token, event.body, event.answers, now + self._config.direct_timeout)
         if (
             waiting >= min(self._config.direct_window, WINDOW)
             or self._bytes + sent.size > self._config.direct_bytes
@@ -175,7 +177,7 @@ class Directs:
         sent = outgoing.waiting[number]
         oldest = next(iter(outgoing.waiting))
         ends = (*self._own, destination, outgoing.epoch, number)
-        sealed = self._sealed(destination, outgoing.epoch, ends, sent.body)
+        sealed = self._sealed(destination, outgoing.epoch, ends, sent)
         outgoing.wants_record = sealed is None
         if sealed is not None or (number == oldest and outgoing.epoch):  # if empty, it asks for a record
             for link, tries in self._ways(destination, sent.tries):
@@ -188,13 +190,13 @@ class Directs:
         self.wake = min(self.wake, sent.again)
 
     def _sealed(
-        self, destination: bytes, epoch: int, ends: tuple[bytes, int, bytes, int, int], body: bytes
+        self, destination: bytes, epoch: int, ends: tuple[bytes, int, bytes, int, int], sent: Sent
     ) -> bytes | None:
         """The sealed text of the message *ends*; None if no usable key of that run is known."""
         author = self._roster.get(destination)
         if author is None or author.presence.epoch != epoch:
             return None
-        text = SealedText(body).pack()
+        text = SealedText(sent.body, sent.token, sent.answers).pack()
         return self._local_node.sealing.encrypt(text, author.presence.sealing_key, sealing_context(*ends))
 
     def recorded(self, presence: Presence, now: float) -> None:
@@ -376,7 +378,8 @@ class Directs:
             self.counts["unopened_directs"] += 1
             return direct
         try:
-            entries, size = unpack_weighed(SealedText.unpack(text).body)
+            told = SealedText.unpack(text)
+            entries, size = unpack_weighed(told.body)
         except PoisonedBody:
             self.counts["stray_directs"] += 1
             return None
@@ -384,7 +387,7 @@ class Directs:
         link = self._routes.links.get(held.link)
         own = held.link if link is not None and link.peer.origin == direct.origin else 0
         run = (direct.origin, direct.epoch)
-        self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, is_direct=True))
+        self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers))
         # A relay may drop the acknowledgement, so it goes over the best link and back over the message's.
         ways = (self._routes.known_to(direct.origin), link)
         self._acknowledge(direct, list(dict.fromkeys(way for way in ways if way is not None)))

@@ -43,7 +43,7 @@ def is_back(frame: codec.Frame) -> bool:
 
 def sealed(ends: tuple[bytes, int, bytes, int, int], key: bytes, packet: object) -> bytes:
     """A message of one *packet*, sealed with *key* as the direct message *ends*."""
-    text = SealedText(join_entries([pack_entry(2, [packet])])).pack()
+    text = SealedText(join_entries([pack_entry(2, [packet])]), 1, None).pack()
     return StandInKeys(b"").encrypt(text, key, sealing_context(*ends)) or b""
 
 
