@@ -144,6 +144,8 @@ class MeshConfig:
     refute_pause: float = 5.0
     #: From one accusation by a member to its next (docs/protocol.rst).
     accuse_pause: float = 1.0
+    #: From one look to the next at the files of ``trust``, which are read again when they change (guess).
+    trust_interval: float = 5.0
     #: A member that is gone is forgotten after this time (docs/protocol.rst) ...
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once

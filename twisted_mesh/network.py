@@ -88,12 +88,14 @@ class Policy:
     """Who belongs to a network: here everybody.  The room ``trust`` has other policies.
 
     :ivar mode: what its nodes must prove, as a part of the network's id; empty for nothing.
+    :ivar told: who belongs to the network, for people.
     :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
         that dials.  Without any, no end knocks.
     :ivar needs_credentials: whether an author must show a credential, in its record of presence.
     """
 
     mode: str = ""
+    told: str = "everybody"
     secrets: Sequence[LinkSecret] = ()
     needs_credentials: bool = False
 
@@ -119,6 +121,24 @@ class Policy:
     def credential(self, origin: bytes) -> bytes:
         """The credential of this node, whose key is *origin*: empty if it needs none."""
         return b""
+
+    def differs(self, credential: bytes) -> bytes:
+        """Names the two sets of lists if those of the node with *credential* differ from this node's."""
+        return b""
+
+    def reload(self) -> bool:
+        """Read again what the policy is made of; return whether it has changed.
+
+        :raises TrustError: a file cannot be used, and nothing has changed.
+        """
+        return False
+
+    def has_changed(self) -> bool:
+        """Whether a file was changed since it was read, and not any more since the last call of this."""
+        return False
+
+    def ignore_change(self) -> None:
+        """Let the present state of the files count as read, since it cannot be used."""
 
 
 EVERYBODY: Final = Policy()

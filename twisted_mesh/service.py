@@ -150,6 +150,11 @@ class MeshService(Service, Listeners):
         return self._settings.network
 
     @property
+    def trust(self) -> Trust:
+        """Who may join, as the service was told when it was made."""
+        return self._settings.trust
+
+    @property
     def config(self) -> MeshConfig:
         """The node's limits and intervals."""
         return self._settings.config
@@ -255,6 +260,17 @@ class MeshService(Service, Listeners):
         :raises NotRunning: the service does not run.
         """
         return self._running().joined()
+
+    def reload_trust(self) -> None:
+        """Read the files of ``trust`` again; ``twistd mesh`` does so at SIGHUP.
+
+        Links with nodes that do not belong to the mesh any more are closed, and their messages are neither
+        kept nor passed on.
+
+        :raises TrustError: a file cannot be used; what was read before stays in force.
+        :raises NotRunning: the service does not run.
+        """
+        self._running().trust.reload()
 
     def key_in_use(self) -> Deferred[KeyInUse]:
         """Fires with the error when another node is proven to use this node's key now, in a newer run.

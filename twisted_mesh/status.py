@@ -13,6 +13,7 @@ import msgspec
 class NodeStatus(msgspec.Struct, frozen=True):
     """The node itself.
 
+    :ivar trust: who may join, for people.
     :ivar epoch: of its present run; its messages are numbered anew in each run.
     :ivar addresses: where it listens; :ivar told_address: where others are told to dial it, if anywhere.
     :ivar joined: whether a neighbour has sent its list of members.
@@ -26,6 +27,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     subnet: str
     encryption: str
     role: str
+    trust: str
     epoch: int
     uptime_seconds: float
     addresses: list[str]

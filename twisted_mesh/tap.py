@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -25,15 +27,18 @@ from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import end_process
-from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
+from twisted_mesh.core.reachability import Reach, reach_of
+from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError, TrustError
 from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
 from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.service import MeshService
+from twisted_mesh.trust.policy import Trust
 from twisted_mesh.version import __version__
 
+_log = Logger()
 #: EX_CONFIG of sysexits.h: to start the process again would not help while the other node runs.
 KEY_IN_USE: Final = 78
 #: The options that choose a terminal -> the class of the terminal, and the help of the option.
@@ -53,6 +58,24 @@ class Options(usage.Options):
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
         ["role", None, "member", "member; or guest, which no list of members has."],
         ["config", None, None, "File of TOML with options by their names; the command line adds to it."],
+        [
+            "secret",
+            None,
+            None,
+            "File of the mesh's secret: only nodes that have it link.",
+        ],
+        [
+            "allow",
+            None,
+            None,
+            "File of ids, one a line: only these nodes link.",
+        ],
+        [
+            "deny",
+            None,
+            None,
+            "File of ids, one a line: these nodes do not link.",
+        ],
         ["label", None, None, "A name for people, told to all members; at most 64 characters."],
         ["history", None, None, "File for messages sent and received; goes with --identity."],
         ["replay", None, None, "Deliver messages of the last SECONDS, too, or 'all' that are held."],
@@ -166,7 +189,16 @@ class Options(usage.Options):
         if self["replay"] is not None:
             with suppress(ValueError):
                 self["replay"] = float(self["replay"])
+        self.trust().load(Protocol(self["subnet"], self["encryption"]), time.time, 0.0)
         checked_profile(self["role"], self["label"], self["tag"], True, self["replay"])
+
+    def trust(self) -> Trust:
+        """The trust that the options choose."""
+        trust = Trust.open()
+        for name, mode in (("secret", Trust.secret), ("allow", Trust.only), ("deny", Trust.deny)):
+            if self[name] is not None:
+                trust &= mode(self[name])
+        return trust
 
     def becomes_daemon(self) -> bool:
         """Whether this is twistd without -n; `twist` and Windows' twistd never become daemons."""
@@ -194,6 +226,7 @@ def makeService(options: Options) -> MultiService:
             encryption=options["encryption"],
             identity=identity,
             out_addr=options["out-addr"],
+            trust=options.trust(),
             history=options["history"],
             replay=options["replay"],
             overlay=not options["no-overlay"],
@@ -233,10 +266,15 @@ class Process(MultiService):
         self._start(super().startService)
         self._reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
         self._node.ready().addErrback(self._never_ready)
+        if self._node.trust.is_open and any(map(_is_reached, self._node.addresses)):
+            _log.warn(_OPEN)
         self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
 
     def _start(self, start: Callable[[], None]) -> None:
         _handle_signals(self._reactor)
+        if hasattr(signal, "SIGHUP") and not self._node.trust.is_open:
+            reload = self._reload_trust
+            signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
         try:
             start()
         except (CannotListenError, OSError, IdentityError, StoreError) as error:
@@ -244,6 +282,15 @@ class Process(MultiService):
                 # twistd hands only an Exception, and no SystemExit, to the process that waits.
                 raise LocalError(_reason(error)) from None
             raise SystemExit(f"mesh: {_reason(error)}") from None
+
+    def _reload_trust(self) -> None:
+        """Read the files of --secret, --allow and --deny again."""
+        try:
+            self._node.reload_trust()
+        except TrustError as error:
+            _log.warn("{error}; what was read before stays in force", error=error)
+        except NotRunning:
+            pass  # the node stops
 
     def _never_ready(self, failure: Failure) -> None:
         if not failure.check(NotRunning):  # else the node was stopped before all listeners were up
@@ -257,6 +304,18 @@ _COPIED: Final = (
     "another node that was started later uses the key of this one, which ends: "
     "its identity file was copied; give each node one of its own"
 )
+
+
+#: Said at the start by a node that listens where others can reach it.
+_OPEN: Final = (
+    "everybody who can reach this node can join: give --secret FILE or --allow FILE to all nodes "
+    "(mesh secret new FILE makes a secret)"
+)
+
+
+def _is_reached(address: tuple[str, int]) -> bool:
+    """Whether another host may reach a port at *address*."""
+    return reach_of(address[0]) is not Reach.OWN
 
 
 def _handle_signals(reactor: Any) -> None:

@@ -91,6 +91,20 @@ class OptionsTests(SynchronousTestCase):
         done = subprocess.run([sys.executable, "-c", check], capture_output=True, cwd=ROOT, check=True)
         self.assertEqual(done.stdout, b"False\n")
 
+    def test_a_secret_is_made_without_a_node_and_no_file_is_overwritten(self) -> None:
+        path = self.mktemp()
+        status, out, _ = self.run_it("secret", "new", path)
+        self.assertEqual(status, 0)
+        told = rf"^secret [0-9a-f]{{16}} in {path}: copy the file to all nodes of the mesh\n$"
+        self.assertRegex(out, told)
+        made = Path(path).read_text()
+        self.assertNotIn(made[:16], out)
+        status, out, error = self.run_it("secret", "new", path)
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(error, f"mesh: the secret {path}: File exists\n")
+        self.assertEqual(Path(path).read_text(), made)
+        self.assertEqual([self.run_it(*words)[0] for words in (("secret",), ("secret", "new"))], [2, 2])
+
     def test_the_page_has_each_verb(self) -> None:
         (verbs,) = (action.choices for action in parser()._actions if action.nargs == "A...")
         for verb in verbs or ():

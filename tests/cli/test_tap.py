@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,7 +27,9 @@ from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
+from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.service import MeshService
+from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.membership import Role
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commandline.rst"
@@ -152,7 +155,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("--config missing: No such file or directory", self.refused("--config=missing"))
         for text, told in (
             ("label = ", "Invalid value"),
-            ("lable = 1", "there is no option 'lable'; the options are control, "),
+            ("lable = 1", "there is no option 'lable'; the options are allow, control, "),
             ('config = "x"', "there is no option 'config'"),
             ("stdio = 1", "stdio is true or false, not 1"),
             ("port = true", "port is text or a number, or a list of them, not True"),
@@ -168,6 +171,40 @@ class OptionsTests(SynchronousTestCase):
     def test_a_replay_is_seconds_or_all(self) -> None:
         self.assertEqual(options("--port=0", "--replay=1.5")["replay"], 1.5)
         self.assertEqual(options("--port=0", "--replay=all")["replay"], "all")
+
+
+class TrustTests(SynchronousTestCase):
+    """Options that say who may join."""
+
+    def file(self, content: str) -> str:
+        """A file that nobody else can read."""
+        path = Path(self.mktemp())
+        path.write_text(content)
+        path.chmod(0o600)
+        return str(path)
+
+    def test_they_combine(self) -> None:
+        secret, ids = self.file("ab" * 32), self.file(ID)
+        given = options("--port=0", f"--secret={secret}", f"--allow={ids}", f"--deny={self.file('')}")
+        self.assertEqual(
+            str(given.trust()),
+            "nodes with the secret and nodes on a list and nodes that are on no list of denied ones",
+        )
+        self.assertTrue(options("--port=0").trust().is_open)
+
+    def test_a_file_that_cannot_be_used_is_a_usage_error(self) -> None:
+        for option in ("secret", "allow", "deny"):
+            for content in (None, "ab"):
+                path = self.mktemp() if content is None else self.file(content)
+                error = self.assertRaises(usage.UsageError, options, "--port=0", f"--{option}={path}")
+                self.assertIn(path, str(error))
+
+    def test_trust_goes_with_encryption(self) -> None:
+        secret = self.file("ab" * 32)
+        error = self.assertRaises(
+            usage.UsageError, options, "--port=0", f"--secret={secret}", "--encryption=Plaintext"
+        )
+        self.assertIn("trust needs encryption='SSL'", str(error))
 
 
 class MakeServiceTests(SynchronousTestCase):
@@ -282,6 +319,75 @@ class StartTests(SynchronousTestCase):
                 process = self.process(Refusing(error))
                 refusal = self.assertRaises(SystemExit, getattr(process, start))
                 self.assertEqual(refusal.code, f"mesh: cannot listen on {told}")
+
+    def logged(self) -> list[str]:
+        """The log lines from now on."""
+        lines: list[str] = []
+
+        def note(event: Any) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        return lines
+
+    def run_at(self, host: str, trust: Trust | None = None) -> list[str]:
+        """The log lines of a node that listens at *host*, is sent SIGHUP, and stops."""
+        lines, network = self.logged(), MemoryNetwork()
+        self.clock.callFromThread = lambda call: call()
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        node = MeshService(self.clock, listen=[network.listen(host, 4444)], trust=trust)
+        process = tap.Process(self.clock, node, is_daemon=False)
+        process.privilegedStartService()
+        process.startService()
+        signal.raise_signal(signal.SIGHUP)
+        stopped = node.stopService()
+        self.clock.advance(60)
+        self.successResultOf(stopped)
+        signal.raise_signal(signal.SIGHUP)
+        return lines
+
+    def test_a_node_that_others_can_reach_says_that_everybody_can_join(self) -> None:
+        denied = Path(self.mktemp())
+        denied.write_text("")
+        for host, trust, count in (
+            ("10.0.0.1", None, 1),
+            ("0.0.0.0", Trust.open(), 1),
+            ("::", None, 1),
+            ("127.0.0.1", None, 0),
+            ("::1", None, 0),
+            ("10.0.0.1", Trust.deny(denied), 0),
+        ):
+            lines = [line for line in self.run_at(host, trust) if "everybody who can reach" in line]
+            self.assertEqual(len(lines), count, host)
+            self.assertTrue(all("--secret FILE or --allow FILE" in line for line in lines))
+
+    def test_a_hangup_has_it_read_its_files_again(self) -> None:
+        denied = Path(self.mktemp())
+        denied.write_text("")
+        reload = MeshService.reload_trust
+        seen = []
+
+        def note(node: MeshService) -> None:
+            seen.append(node)
+            reload(node)
+
+        self.patch(MeshService, "reload_trust", note)
+        self.assertEqual(
+            [line for line in self.run_at("10.0.0.1", Trust.deny(denied)) if "force" in line], []
+        )
+        self.assertEqual(len(seen), 2)
+        denied.chmod(0o600)
+        trust = Trust.deny(denied)
+
+        def spoil(node: MeshService) -> None:
+            denied.write_text("no id")
+            reload(node)
+
+        self.patch(MeshService, "reload_trust", spoil)
+        lines = [line for line in self.run_at("10.0.0.1", trust) if "stays in force" in line]
+        self.assertEqual(len(lines), 1)
+        self.assertIn("'no id' is not the id of a node; what was read before", lines[0])
 
     def test_signals_end_it_in_order_as_soon_as_it_listens(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

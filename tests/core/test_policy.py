@@ -10,7 +10,7 @@ from tests.core.node_case import ALL
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
-from twisted_mesh.core.events import Close, MemberGone, PolicyChanged
+from twisted_mesh.core.events import Close, ListsDiffer, MemberGone, PolicyChanged
 from twisted_mesh.errors import Reason
 from twisted_mesh.network import EVERYBODY, Policy
 from twisted_mesh.wire.broadcast import Have, Want
@@ -30,6 +30,7 @@ class TestPolicy(Policy):
         self.word = b"word"
         self.barred: set[bytes] = set()
         self.named: set[bytes] = set()
+        self.others: dict[bytes, bytes] = {}  # names for other lists, by credential
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         return "barred" if origin in self.barred else None
@@ -42,6 +43,9 @@ class TestPolicy(Policy):
 
     def vouches(self, origin: bytes) -> bool:
         return origin in self.named
+
+    def differs(self, credential: bytes) -> bytes:
+        return self.others.get(credential, b"")
 
     def credential(self, origin: bytes) -> bytes:
         return hashlib.sha256(self.word + origin).digest()
@@ -226,6 +230,18 @@ class TestVouched(PolicyCase):
         for _ in range(2):
             authors.vouched(origin_of("cleo"))
             self.assertEqual(authors.footprint(), {"known_authors": 1, "new_authors": 0})
+
+
+class TestOtherLists(PolicyCase):
+    def test_each_difference_is_told_once(self) -> None:
+        def told(counter: int, lists: bytes) -> list[bytes]:
+            self.policy.others = {self.policy.credential(origin_of("cleo")): lists}
+            effects = self.receive(1, self.proven("cleo", counter))
+            return [differ.origin for differ in of(effects, ListsDiffer)]
+
+        cleo = [origin_of("cleo")]
+        found = [told(at, lists) for at, lists in enumerate((b"", b"x", b"x", b"y", b"", b"y"), 1)]
+        self.assertEqual(found, [[], cleo, [], cleo, [], cleo])
 
 
 class TestEverybody(MembershipTestCase):

@@ -16,9 +16,15 @@ from twisted_mesh.trust.files import MAX_BYTES
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.trust.shared_secret import Secret, create, read_secrets
 
-SECRET = bytes(range(32))
+SECRET, OTHER = bytes(range(32)), bytes(range(32, 64))
+ANNA = b"a" * 32
 MESH = Protocol("mesh", "SSL")
 NETWORK = MESH.key_with("secret")
+
+
+def clock() -> float:
+    """The wall clock, as long as no test needs another time."""
+    return 0.0
 
 
 def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
@@ -68,7 +74,7 @@ class TestFiles(SecretCase):
         path = Path(self.mktemp())
         made = create(path)
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-        (secret,) = read_secrets(path, NETWORK)
+        (secret,) = read_secrets(path, NETWORK).used
         self.assertEqual(secret.id, made)
         self.assertIn(f"id {made.hex()}", path.read_text())
         other = Path(self.mktemp())
@@ -86,7 +92,7 @@ class TestFiles(SecretCase):
             self.file("# the mesh's", lines[2], "", f"  {lines[0]} # old", lines[1]), NETWORK
         )
         expected = [Secret(bytes([number] * 32), NETWORK).id for number in (2, 0, 1)]
-        self.assertEqual([secret.id for secret in found], expected)
+        self.assertEqual([secret.id for secret in found.used], expected)
         self.refused(self.file(*lines), "4 lines", "keep the 3 newest")
 
     def test_a_file_that_cannot_be_used_says_what_to_do(self) -> None:
@@ -116,7 +122,7 @@ class TestFiles(SecretCase):
 class TestCredentials(SecretCase):
     def policies(self, *secrets: bytes) -> Policy:
         """The policy of a node with *secrets*."""
-        return Trust.secret(self.file(*(secret.hex() for secret in secrets))).load(MESH)
+        return Trust.secret(self.file(*(secret.hex() for secret in secrets))).load(MESH, clock, 100.0)
 
     def test_a_credential_is_good_for_its_key_alone(self) -> None:
         mine, theirs = self.policies(SECRET), self.policies(SECRET)
@@ -146,21 +152,88 @@ class TestCredentials(SecretCase):
 
     def test_a_credential_of_another_network_counts_for_nothing(self) -> None:
         path, origin = self.file(SECRET.hex()), b"a" * 32
-        there = Trust.secret(path).load(Protocol("there")).credential(origin)
-        self.assertFalse(Trust.secret(path).load(MESH).may_speak(origin, there))
+        there = Trust.secret(path).load(Protocol("there"), clock, 100.0).credential(origin)
+        self.assertFalse(Trust.secret(path).load(MESH, clock, 100.0).may_speak(origin, there))
+
+
+class TestReloading(SecretCase):
+    def setUp(self) -> None:
+        self.now = 1_000_000.0
+        self.path = self.file(SECRET.hex())
+        self.policy = Trust.secret(self.path).load(MESH, lambda: self.now, 100.0)
+        self.credential = self.policy.credential(ANNA)
+
+    def write(self, *lines: str) -> None:
+        """Write the file again, now."""
+        self.path.write_text("".join(f"{line}\n" for line in lines))
+        os.utime(self.path, (self.now, self.now))
+
+    def test_what_a_file_says_is_replaced_and_an_equal_file_changes_nothing(self) -> None:
+        old = self.policy.secrets[0].id
+        self.assertFalse(self.policy.reload())
+        self.write(OTHER.hex(), SECRET.hex())
+        self.assertTrue(self.policy.reload())
+        self.assertIsNone(self.policy.may_link(ANNA, old))
+        self.assertNotEqual(self.policy.credential(ANNA), self.credential)
+        self.write(OTHER.hex())
+        self.assertTrue(self.policy.reload())
+        self.assertIn("not in use any more", self.policy.may_link(ANNA, old) or "")
+
+    def test_a_file_that_cannot_be_used_changes_nothing(self) -> None:
+        for lines in (("short",), (), (SECRET.hex(), SECRET.hex())):
+            self.write(*lines)
+            self.assertRaises(TrustError, self.policy.reload)
+            self.assertEqual(self.policy.credential(ANNA), self.credential)
+        self.path.unlink()
+        self.assertRaises(TrustError, self.policy.reload)
+        self.assertTrue(self.policy.may_speak(ANNA, self.credential))
+
+    def test_a_retired_secret_admits_no_link_but_its_authors_as_long_as_messages_are_held(self) -> None:
+        old = self.policy.secrets[0].id
+        self.write(OTHER.hex(), f"retired {SECRET.hex()} # the old one")
+        self.policy.reload()
+        self.assertEqual(len(self.policy.secrets), 1)
+        self.assertIsNotNone(self.policy.may_link(ANNA, old))
+        self.assertTrue(self.policy.may_speak(ANNA, self.credential))
+        self.now += 100.0
+        self.assertTrue(self.policy.may_speak(ANNA, self.credential))
+        self.now += 0.1
+        self.assertFalse(self.policy.may_speak(ANNA, self.credential))
+        self.assertTrue(self.policy.may_speak(ANNA, self.policy.credential(ANNA)))
+
+    def test_one_secret_is_always_in_use(self) -> None:
+        self.refused(self.file(f"retired {SECRET.hex()}"), "retired secrets only")
+        self.refused(self.file("retired  ", SECRET.hex()), "64 hexadecimal digits")
+
+    def test_a_change_is_told_once_it_is_over(self) -> None:
+        self.assertFalse(self.policy.has_changed())
+        self.now += 5
+        self.write(OTHER.hex())
+        self.assertEqual([self.policy.has_changed() for _ in range(3)], [False, True, True])
+        self.policy.reload()
+        self.assertFalse(self.policy.has_changed())
+        self.path.unlink()
+        self.assertEqual([self.policy.has_changed() for _ in range(2)], [False, True])
+        self.policy.ignore_change()
+        self.assertFalse(self.policy.has_changed())
+
+    def test_the_policy_of_everybody_never_changes(self) -> None:
+        self.assertEqual((EVERYBODY.reload(), EVERYBODY.has_changed()), (False, False))
+        EVERYBODY.ignore_change()
 
 
 class TestTrust(SecretCase):
     def test_it_names_the_mode_and_its_files(self) -> None:
         path = self.file(SECRET.hex())
-        self.assertEqual((Trust.open().load(MESH).mode, Trust.secret(path).load(MESH).mode), ("", "secret"))
-        self.assertIs(Trust.open().load(Protocol("mesh", "Plaintext")), EVERYBODY)
+        modes = [trust.load(MESH, clock, 100.0).mode for trust in (Trust.open(), Trust.secret(path))]
+        self.assertEqual(modes, ["", "secret"])
+        self.assertIs(Trust.open().load(Protocol("mesh", "Plaintext"), clock, 100.0), EVERYBODY)
         self.assertEqual(repr(Trust.open()), "Trust.open()")
         self.assertEqual(repr(Trust.secret(path)), f"Trust.secret({str(path.absolute())!r})")
 
     def test_open_adds_nothing_to_another_mode(self) -> None:
         trust = Trust.open() & Trust.secret(self.file(SECRET.hex()))
-        self.assertEqual(trust.load(MESH).mode, "secret")
+        self.assertEqual(trust.load(MESH, clock, 100.0).mode, "secret")
 
     def test_one_mode_has_one_file(self) -> None:
         trust = Trust.secret(self.file(SECRET.hex()))
@@ -170,7 +243,7 @@ class TestTrust(SecretCase):
         self.assertRaises(LocalError, Trust.secret, SECRET)
 
     def test_the_policy_links_by_a_secret_that_is_in_use(self) -> None:
-        policy = Trust.secret(self.file(SECRET.hex())).load(MESH)
+        policy = Trust.secret(self.file(SECRET.hex())).load(MESH, clock, 100.0)
         (secret,) = policy.secrets
         self.assertIsNone(policy.may_link(bytes(32), secret.id))
         self.assertIn("not in use", policy.may_link(bytes(32), b"another") or "")

@@ -267,7 +267,7 @@ class TestVectors(SynchronousTestCase):
         info = b"twisted_mesh/1/secret/author/" + NETWORK.key_with("secret") + b"\x01"
         key = hmac.digest(extracted, info, "sha256")
         text = b"twisted_mesh/1/author" + IDENTITY.origin
-        credential = Credential(bytes.fromhex("bcae4072443a2d53"), hmac.digest(key, text, "sha256"))
+        credential = Credential(bytes.fromhex("bcae4072443a2d53"), hmac.digest(key, text, "sha256"), b"")
         self.assertIn(msgspec.msgpack.encode(credential).hex(), TestDocumentation.page)
 
     def test_the_unsigned_frames(self) -> None:

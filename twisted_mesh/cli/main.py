@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from twisted_mesh.cli import verbs
+from twisted_mesh.cli import trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
 from twisted_mesh.version import __version__
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         table = _add(subparsers, name, verb)
         table.add_argument("--watch", action="store_true", help="show it again every second")
     _add(subparsers, "health", verbs.health)
+    trust_files.add_verb(subparsers)
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
     send.add_argument("text", nargs="+", metavar="TEXT", help="each is one packet of the message")
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words[1:])
     options = parser().parse_args(words)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as behind `| head`
+    if words[:1] == [trust_files.VERB]:
+        return trust_files.new_secret(options)
     verb: verbs.Verb = options.verb
     try:
         return verb(the_node(options.node, os.environ), options)

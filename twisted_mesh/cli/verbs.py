@@ -142,6 +142,7 @@ def _status(status: Any) -> Iterator[Any]:
     for what, told in (
         ("node", name_of(node["id"], node["label"])),
         ("subnet", f"{node['subnet']} ({node['encryption']})"),
+        ("trusts", node["trust"]),
         ("up for", duration(node["uptime_seconds"])),
         ("listens on", ", ".join(node["addresses"]) or "nothing: it only dials"),
         ("others dial", node["told_address"] or "nothing"),

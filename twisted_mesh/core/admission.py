@@ -86,6 +86,10 @@ class Admission:
         """Whether nothing of *origin* is taken, whatever it shows."""
         return self._policy.bars(origin)
 
+    def differs(self, presence: Presence) -> bytes:
+        """Names the two sets of lists if the author of a record has others than this node; else empty."""
+        return self._policy.differs(presence.credential)
+
     def may_speak(self, presence: Presence) -> bool:
         """Whether the author of a record, which need not be verified yet, may speak."""
         if self._policy.may_speak(presence.origin, presence.credential):

@@ -396,6 +396,12 @@ class EpochConflict(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class ListsDiffer(msgspec.Struct, frozen=True):
+    """The node with the key *origin* has other lists of nodes than this one."""
+
+    origin: bytes
+
+
 class KeyInUse(msgspec.Struct, frozen=True):
     """Another node signs with this node's key in a newer run, so this node publishes nothing.
 
@@ -411,7 +417,7 @@ class Drained(msgspec.Struct, frozen=True):
 
 
 LinkNews = LinkUp | LinkDown | ExchangeBegun
-MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse
+MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse | ListsDiffer
 MessageNews = Numbered | Awaited | Receipted | ReceiptClosed | DirectEnded | Drained
 StreamNews = GapFound | Poisoned | Equivocation
 Happening = LinkNews | MemberNews | MessageNews | StreamNews

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned, StreamId
+from twisted_mesh.core.events import Deliver, Equivocation, GapFound, ListsDiffer, Poisoned, StreamId
 from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
@@ -325,6 +325,12 @@ class Delivery:
                 text = f"{sender} signed two different messages {ranges[0][0]}: {why}"
                 self._authors.line(cause.sender, text)
                 self.failed(RemoteError(text, Reason.SIGNATURE))
+
+    def lists_differ(self, differ: ListsDiffer) -> None:
+        """Report that another node has other lists of the nodes that belong to the mesh."""
+        node_id = id_of(differ.origin)
+        text = f"{node_id.decode()} has other lists of nodes: give all nodes the same, else they differ"
+        self._authors.line(node_id, text)
 
     # ── for each queue (queue.Consumers) ────────────────────────────────────────────
 

@@ -120,6 +120,7 @@ class Reporting:
             subnet=me.network.subnet,
             encryption=me.network.encryption,
             role=me.profile.role.name.lower(),
+            trust=me.policy.told,
             epoch=me.epoch,
             uptime_seconds=now - self._began,
             addresses=[show(address) for address in where.addresses],

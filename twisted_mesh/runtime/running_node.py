@@ -55,6 +55,7 @@ from twisted_mesh.runtime.handover import counted, handed_over, were
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.runtime.settings import Settings
+from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
@@ -72,6 +73,7 @@ class RunningNode:
     :ivar reporting: makes the status of the node.
     :ivar peers: keeps up the links that the application wants.
     :ivar members: the other members of the roster.
+    :ivar trust: reads again the files that say who belongs to the mesh.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class RunningNode:
             self.reporting = Reporting(
                 driver, self.connections, self.members, delivery, self._receipts, self.peers, self.writer
             )
+            self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
             self._directs = PendingDirects(driver.handle)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
@@ -188,6 +191,7 @@ class RunningNode:
         on(events.Poisoned, delivery.poisoned, progress.delivered)
         on(events.Awaited, progress.awaited)
         on(events.Equivocation, delivery.equivocation)
+        on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
         on(events.NewRun, self._directs.new_run, self.members.new_run, self._receipts.new_run)
@@ -200,10 +204,14 @@ class RunningNode:
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
         on(Handled, lambda _: progress.look(), lambda _: delivery.look_for_room())
+        self.trust.begin()
         if (writer := self.writer) is not None:
             on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: delivery.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
+
+    def _policy_changed(self) -> None:
+        self.driver.handle(events.PolicyChanged())
 
     def _is_known(self, node_id: bytes) -> bool:
         return self.peers.wants(node_id) or self.members.is_established(node_id)
@@ -361,6 +369,7 @@ class RunningNode:
             if self.writer is not None:
                 end.push_async_callback(self.writer.stop)
             end.callback(self._progress.stop)
+            end.callback(self.trust.stop)
             end.push_async_callback(self.connections.stop)
             end.callback(self.driver.stopping)
             if self._rejoin is not None:

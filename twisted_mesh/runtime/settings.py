@@ -47,7 +47,7 @@ class Settings:
     """The settings of one service.
 
     :ivar config: every limit and interval; :ivar network: the network that the node belongs to.
-    :ivar policy: who belongs to that network.
+    :ivar trust: who belongs to that network, and :ivar policy: the same for the core.
     :ivar identity: the node's key; :ivar wall_clock: gives seconds since 1970.
     """
 
@@ -68,7 +68,9 @@ class Settings:
         if not isinstance(trust, Trust | None):
             kind = type(trust).__name__
             raise LocalError(f"trust is a Trust, such as Trust.secret('mesh.secret'), not a {kind}")
-        self.policy = (trust or Trust.open()).load(self.network)
+        kept_for = max(self.config.history_seconds, self.config.store_seconds)
+        self.trust = trust or Trust.open()
+        self.policy = self.trust.load(self.network, host.wall_clock, kept_for)
         if not isinstance(identity, Identity | None):
             raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         if identity is None and history is not None:

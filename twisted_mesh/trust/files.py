@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from twisted_mesh.errors import TrustError
 
@@ -17,20 +17,30 @@ from twisted_mesh.errors import TrustError
 MAX_BYTES: Final = 4 * 1024 * 1024
 
 
-def read_lines(path: Path, kind: str, forbidden: int, remedy: str) -> list[tuple[int, str]]:
-    """The numbers and the texts of the lines of a file, without empty lines and comments.
+class Lines(NamedTuple):
+    """The lines of a file that are neither empty nor comments, each with its number.
+
+    :ivar since: when the file was written, in seconds since 1970.
+    """
+
+    lines: list[tuple[int, str]]
+    since: float
+
+
+def read_lines(path: Path, kind: str, forbidden: int, remedy: str) -> Lines:
+    """The lines of a file; what follows ``#`` in a line is a comment.
 
     :param kind: what the file holds, for errors.
     :param forbidden: the bits of its mode that must not be set; *remedy* is the mode to give to chmod.
-    :raises TrustError: the file cannot be read, is no ASCII text, or others may do what *forbidden* says.
+    :raises TrustError: the file cannot be read, is no text, or others may do what *forbidden* says.
     """
     try:
         with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
+            status = os.fstat(stream.fileno())
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise TrustError(f"{kind} {path}: {error.strerror}") from None
-    if mode & forbidden:
+    if status.st_mode & forbidden:
         what = "read" if forbidden & stat.S_IRGRP else "changed"
         raise TrustError(f"{kind} {path} can be {what} by others: chmod {remedy} {path}")
     if len(data) > MAX_BYTES:
@@ -40,4 +50,4 @@ def read_lines(path: Path, kind: str, forbidden: int, remedy: str) -> list[tuple
     except UnicodeDecodeError:
         raise TrustError(f"{kind} {path} is no text: name the right file") from None
     lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
-    return [(number, line) for number, line in lines if line]
+    return Lines([(number, line) for number, line in lines if line], status.st_mtime)

@@ -2,25 +2,36 @@
 
 Contract: a :class:`Trust` names files, and opens none.  :meth:`Trust.load` reads them, and gives the
 :class:`~twisted_mesh.network.Policy` of one node, which the core asks.  :class:`MeshService` does that
-before it opens anything.
+before it opens anything.  Later :meth:`FilePolicy.reload` reads the files again: a file that cannot be used
+then changes nothing.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from twisted_mesh.errors import LocalError
+from twisted_mesh.identity import id_of
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
-from twisted_mesh.trust.shared_secret import Secret, read_secrets
+from twisted_mesh.trust.allow_list import digest_of, read_ids
+from twisted_mesh.trust.shared_secret import Secret, Secrets, read_secrets
 from twisted_mesh.wire.membership import Credential
 
+#: The modes, by name -> whether a node proves something by it, so that it is part of the network's id.
+_MODES: Final = {"secret": True, "only": True, "deny": False}
+_TOLD: Final = {
+    "secret": "nodes with the secret",
+    "only": "nodes on a list",
+    "deny": "nodes that are on no list of denied ones",
+}
 _AUTHOR_DOMAIN: Final = b"twisted_mesh/1/author"  # before the text of a credential's MAC, and no other text
-_NONE: Final = Credential(b"", b"")
+_NONE: Final = Credential(b"", b"", b"")
 _unpack = msgspec.msgpack.Decoder(Credential).decode
 
 
@@ -44,6 +55,16 @@ class Trust:
         """Trust whoever has the secret in the file *path* (``mesh secret new FILE`` makes one)."""
         return cls({"secret": _absolute(path)})
 
+    @classmethod
+    def only(cls, path: str | os.PathLike[str]) -> Trust:
+        """Trust the nodes whose ids are in the file *path*, one a line; what follows ``#`` is ignored."""
+        return cls({"only": _absolute(path)})
+
+    @classmethod
+    def deny(cls, path: str | os.PathLike[str]) -> Trust:
+        """Trust everybody but the nodes whose ids are in the file *path*, which may have none."""
+        return cls({"deny": _absolute(path)})
+
     def __and__(self, other: Trust) -> Trust:
         if not isinstance(other, Trust):
             return NotImplemented
@@ -51,13 +72,25 @@ class Trust:
             raise LocalError(f"trust names two files for {min(both)}: one file has all of them")
         return Trust({**self._files, **other._files})
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is trusted."""
+        return not self._files
+
+    def __str__(self) -> str:
+        """Whom it trusts, for people."""
+        return " and ".join(_TOLD[name] for name in _MODES if name in self._files) or "everybody"
+
     def __repr__(self) -> str:
         parts = [f"Trust.{name}({str(path)!r})" for name, path in self._files.items()]
         return " & ".join(parts) or "Trust.open()"
 
-    def load(self, network: Protocol) -> Policy:
+    def load(self, network: Protocol, wall_clock: Callable[[], float], kept_for: float) -> Policy:
         """Read the files, and return the policy of one node of *network*.
 
+        :param wall_clock: gives seconds since 1970; the age of a file is told by it.
+        :param kept_for: seconds for which nodes hold messages: messages of authors that proved themselves
+            by a retired secret are taken for so long.
         :raises TrustError: a file cannot be used; the text says what to do about it.
         :raises LocalError: *network* is not encrypted.
         """
@@ -67,7 +100,9 @@ class Trust:
             raise LocalError(
                 "trust needs encryption='SSL': over plain text a host on the way could use a proof itself"
             )
-        return FilePolicy(self._files, network)
+        policy = FilePolicy(self._files, network, wall_clock, kept_for)
+        policy.told = str(self)
+        return policy
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
@@ -77,36 +112,117 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(path).absolute()
 
 
+class _Content(NamedTuple):
+    """What the files say; all of it is replaced at once."""
+
+    secrets: Secrets
+    only: frozenset[bytes] | None
+    denied: frozenset[bytes]
+    lists: bytes  # the digest of both lists; empty if there is none
+
+
 class FilePolicy(Policy):
     """The policy that files tell."""
 
-    def __init__(self, files: dict[str, Path], network: Protocol) -> None:
-        self.mode = "&".join(sorted(files))
-        key = network.key_with(self.mode)
-        self.secrets: list[Secret] = []
+    def __init__(
+        self,
+        files: dict[str, Path],
+        network: Protocol,
+        wall_clock: Callable[[], float],
+        kept_for: float,
+    ) -> None:
+        """As :meth:`Trust.load`, with the file of each mode."""
+        self.mode = "&".join(sorted(name for name in files if _MODES[name]))
+        self.needs_credentials = "secret" in files
+        self._files = files
+        self._key = network.key_with(self.mode)
+        self._wall_clock = wall_clock
+        self._kept_for = kept_for
+        self._seen = self._marks()
+        self._read = self._seen
+        self._content = self._load()
+
+    @property
+    def secrets(self) -> list[Secret]:  # type: ignore[override]
+        """The secrets in use."""
+        return self._content.secrets.used
+
+    # ── the files ───────────────────────────────────────────────────────────────────
+
+    def reload(self) -> bool:
+        marks = self._marks()
+        content = self._load()
+        self._seen = self._read = marks
+        before, self._content = self._content, content
+        return before != content
+
+    def has_changed(self) -> bool:
+        before, self._seen = self._seen, self._marks()
+        return self._seen != self._read and self._seen == before
+
+    def ignore_change(self) -> None:
+        self._read = self._seen
+
+    def _marks(self) -> tuple[object, ...]:
+        """Tells a file that was written again from what it was."""
+        return tuple(_mark(path) for path in self._files.values())
+
+    def _load(self) -> _Content:
+        files = self._files
+        secrets, only, denied = Secrets([], [], 0.0), None, frozenset[bytes]()
         if (path := files.get("secret")) is not None:
-            self.secrets = read_secrets(path, key)
-        self.needs_credentials = bool(self.secrets)
+            secrets = read_secrets(path, self._key)
+        if (path := files.get("only")) is not None:
+            only = read_ids(path, "the list of members", may_be_empty=False)
+        if (path := files.get("deny")) is not None:
+            denied = read_ids(path, "the list of denied nodes", may_be_empty=True)
+        has_lists = not files.keys().isdisjoint({"only", "deny"})
+        lists = digest_of((only or frozenset(), denied)) if has_lists else b""
+        return _Content(secrets, only, denied, lists)
+
+    # ── the questions ───────────────────────────────────────────────────────────────
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
-        if self.secrets and all(secret != known.id for known in self.secrets):
-            return "the secret that the peer proved is not in use any more"
+        used = self._content.secrets.used
+        if used and all(secret != known.id for known in used):
+            return "the secret that was proved is not in use any more: give that node the new one"
+        node_id = id_of(origin)
+        if node_id in self._content.denied:
+            return f"a list of denied nodes has {node_id.decode()}"
+        if self._content.only is not None and node_id not in self._content.only:
+            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
         return None
 
+    def bars(self, origin: bytes) -> bool:
+        content = self._content
+        if content.only is None and not content.denied:
+            return False
+        node_id = id_of(origin)
+        return node_id in content.denied or (content.only is not None and node_id not in content.only)
+
     def may_speak(self, origin: bytes, credential: bytes) -> bool:
-        if not self.secrets:
+        if self.bars(origin):
+            return False
+        if not self.needs_credentials:
             return True
         shown = unpack_credential(credential)
-        right = [
-            secret.author(_AUTHOR_DOMAIN + origin) for secret in self.secrets if secret.id == shown.secret
-        ]
+        known = self._content.secrets.known(self._wall_clock() - self._kept_for)
+        right = [secret.author(_AUTHOR_DOMAIN + origin) for secret in known if secret.id == shown.secret]
         return bool(right) and hmac.compare_digest(right[0], shown.mac)
 
+    def vouches(self, origin: bytes) -> bool:
+        return self._content.only is not None and not self.bars(origin)
+
     def credential(self, origin: bytes) -> bytes:
-        if not self.secrets:
-            return b""
-        secret = self.secrets[0]
-        return msgspec.msgpack.encode(Credential(secret.id, secret.author(_AUTHOR_DOMAIN + origin)))
+        secret, mac = b"", b""
+        if self.needs_credentials:
+            first = self._content.secrets.used[0]
+            secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
+        return msgspec.msgpack.encode(Credential(secret, mac, self._content.lists))
+
+    def differs(self, credential: bytes) -> bytes:
+        mine, theirs = self._content.lists, unpack_credential(credential).lists
+        return mine + theirs if mine != theirs and mine else b""
 
 
 def unpack_credential(packed: bytes) -> Credential:
@@ -115,3 +231,11 @@ def unpack_credential(packed: bytes) -> Credential:
         return _unpack(packed)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _NONE
+
+
+def _mark(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode

@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -24,6 +24,7 @@ from twisted_mesh.trust.files import read_lines
 SECRET_BYTES: Final = 32  # a passphrase could be guessed from a MAC, at 1.7 us a guess (measured)
 ID_BYTES: Final = 8  # tells the secrets of one mesh apart, of which there are few (guess)
 MAX_SECRETS: Final = 3  # in a file: the old one, the new one, and one more that is still retired (guess)
+RETIRED: Final = "retired "  # before a secret that admits no link, but messages of its authors for a while
 _DOMAIN: Final = b"twisted_mesh/1/secret/"  # before the purpose of a key
 _KIND: Final = "the secret"
 
@@ -55,6 +56,12 @@ class Secret:
         self.proof = _Key(secret, b"link", network).mac
         self.author = _Key(secret, b"author", network).mac
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __repr__(self) -> str:
         return f"<secret {self.id.hex()}>"
 
@@ -68,38 +75,73 @@ def _expand(secret: bytes, info: bytes, length: int) -> bytes:
     return HKDF(SHA256(), length, salt=None, info=_DOMAIN + info).derive(secret)
 
 
-def read_secrets(path: Path, network: bytes) -> list[Secret]:
-    """The secrets in the file *path*, the one to use first; a line holds one, as 64 hexadecimal digits.
+class Secrets(NamedTuple):
+    """The secrets that a file holds.
+
+    :ivar used: those in use, at least one; the first is the one to prove.
+    :ivar retired: those that no link is admitted by any more.
+    :ivar since: when the file was written, in seconds since 1970.
+    """
+
+    used: list[Secret]
+    retired: list[Secret]
+    since: float
+
+    def known(self, oldest: float) -> list[Secret]:
+        """The secrets by which an author may have proven itself.
+
+        :param oldest: retired ones are among them if the file was written at this time or later.
+        """
+        return [*self.used, *self.retired] if self.since >= oldest else self.used
+
+
+def read_secrets(path: Path, network: bytes) -> Secrets:
+    """The secrets in the file *path*; a line holds one, as 64 hexadecimal digits, perhaps retired.
 
     :raises TrustError: the file cannot be used; the text says what to do about it.
     """
-    lines = read_lines(path, _KIND, stat.S_IRWXG | stat.S_IRWXO, "600")
-    found = [Secret(_parsed(path, number, line), network) for number, line in lines]
-    if not found:
-        raise TrustError(f"{_KIND} {path} is empty: make one with mesh secret new FILE")
-    if len(found) > MAX_SECRETS:
-        raise TrustError(f"{_KIND} {path} has {len(found)} lines: keep the {MAX_SECRETS} newest at most")
-    if len({secret.id for secret in found}) < len(found):
-        raise TrustError(f"{_KIND} {path} has the same secret twice: take one of the lines out")
+    # The error is raised here, so that no function that has a secret in a variable is in its traceback.
+    found = _read(path, network)
+    if isinstance(found, str):
+        raise TrustError(found)
     return found
 
 
-def _parsed(path: Path, number: int, line: str) -> bytes:
-    """The secret in *line*, of which no error shows anything."""
+def _read(path: Path, network: bytes) -> Secrets | str:
+    """The secrets in the file *path*, or why they cannot be used."""
+    try:
+        lines, since = read_lines(path, _KIND, stat.S_IRWXG | stat.S_IRWXO, "600")
+    except TrustError as error:
+        return str(error)
+    found: list[Secret] = []
+    retired: list[Secret] = []
+    for number, line in lines:
+        secret = _parsed(line.removeprefix(RETIRED))
+        if isinstance(secret, str):
+            return f"{_KIND} {path}, line {number}: {secret}; make one with mesh secret new FILE"
+        found.append(Secret(secret, network))
+        if line.startswith(RETIRED):
+            retired.append(found[-1])
+    if not found:
+        return f"{_KIND} {path} is empty: make one with mesh secret new FILE"
+    if len(found) > MAX_SECRETS:
+        return f"{_KIND} {path} has {len(found)} lines: keep the {MAX_SECRETS} newest at most"
+    if len(set(found)) < len(found):
+        return f"{_KIND} {path} has the same secret twice: take one of the lines out"
+    used = [secret for secret in found if secret not in retired]
+    if not used:
+        return f"{_KIND} {path} has retired secrets only: put the one to use in front of them"
+    return Secrets(used, retired, since)
+
+
+def _parsed(line: str) -> bytes | str:
+    """The secret in *line*, or what is wrong with it; no error shows anything of it."""
     try:
         secret = bytes.fromhex(line)
     except ValueError:
-        secret = None
-    if secret is None:
-        raise TrustError(
-            f"{_KIND} {path}, line {number}: not {2 * SECRET_BYTES} hexadecimal digits; "
-            "make a secret with mesh secret new FILE"
-        )
+        return f"not {2 * SECRET_BYTES} hexadecimal digits"
     if len(secret) != SECRET_BYTES:
-        raise TrustError(
-            f"{_KIND} {path}, line {number}: {len(secret)} bytes and not {SECRET_BYTES}; "
-            "make a secret with mesh secret new FILE"
-        )
+        return f"{len(secret)} bytes and not {SECRET_BYTES}"
     return secret
 
 

@@ -119,10 +119,12 @@ class Credential(msgspec.Struct, array_like=True, frozen=True):
 
     :ivar secret: the id of the mesh's secret by which the author proves that it may speak.
     :ivar mac: the MAC of the author's origin by a key of that secret.
+    :ivar lists: 8 bytes of a hash of the lists of nodes that the author's node has.
     """
 
     secret: Annotated[bytes, msgspec.Meta(max_length=8)]
     mac: Annotated[bytes, msgspec.Meta(max_length=32)]
+    lists: Annotated[bytes, msgspec.Meta(max_length=8)]
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):

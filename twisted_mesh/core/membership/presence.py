@@ -15,7 +15,7 @@ from typing import NamedTuple
 from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Timer
+from twisted_mesh.core.events import ListsDiffer, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.key_conflict import KeyConflict
@@ -156,6 +156,10 @@ class Presences:
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         author = self._roster.get(origin)
         assert author is not None
+        if (lists := self._admission.differs(presence)) != author.lists:
+            author.lists = lists
+            if lists:
+                self._effects.emit(ListsDiffer(origin))
         if changed and (author.is_member or was_member):
             self._effects.emit(author.changed())
         return News(author, was_gone and author.is_there, was_member and not author.is_member)

@@ -61,6 +61,7 @@ class Author:
     accused: float = -inf  # when it last accused another author
     warned: Rank = (0, 0)  # its rank at the last suspicion that only passed through here
     spoke_again: bool = False  # whether another record came SPOKE_AGAIN after *met*
+    lists: bytes = b""  # names its lists and this node's, if they differ and that was reported
     told: float = -inf  # when another node's roster last named the record, since the author is gone
     there_since: float = inf  # when it was last gone, or met
     is_established: bool = False  # whether its records have shown that it was up for established_after

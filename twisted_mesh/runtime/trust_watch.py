@@ -1,0 +1,67 @@
+"""Reads again the files that say who belongs to the mesh, and tells the core.
+
+Contract: :meth:`TrustWatch.reload` is for a signal or an application.  A list that was written again is
+noticed within twice ``trust_interval``: it is read once it has not changed for that interval, since a
+program may be in the middle of writing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_mesh.errors import TrustError
+from twisted_mesh.network import EVERYBODY, Policy
+
+_log = Logger()
+
+
+class TrustWatch:
+    """Keeps the policy of one run up to date."""
+
+    def __init__(
+        self, clock: IReactorTime, interval: float, policy: Policy, changed: Callable[[], None]
+    ) -> None:
+        """
+        :param interval: seconds between looks at the files.
+        :param changed: tells the core that the policy has changed.
+        """
+        self._clock = clock
+        self._interval = interval
+        self._policy = policy
+        self._changed = changed
+        self._next: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """Look at the files from now on, if there are any."""
+        if self._policy is not EVERYBODY:
+            self._later()
+
+    def reload(self) -> None:
+        """Read the files again.
+
+        :raises TrustError: a file cannot be used; what was read before stays in force.
+        """
+        if self._policy.reload():
+            _log.info("who belongs to the mesh was read again, and has changed")
+            self._changed()
+
+    def stop(self) -> None:
+        """Look at the files no more."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _later(self) -> None:
+        self._next = self._clock.callLater(self._interval, self._look)
+
+    def _look(self) -> None:
+        self._later()
+        if self._policy.has_changed():
+            try:
+                self.reload()
+            except TrustError as error:
+                self._policy.ignore_change()
+                _log.warn("{error}; what was read before stays in force", error=error)
