@@ -36,7 +36,7 @@ def on_its_way(transport: object) -> int:
         return 0
     try:
         told = ioctl(cast(socket, transport.getHandle()), TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # the socket is of another kind, or closed
-        return 0
+    except (OSError, ValueError, AttributeError):
+        return 0  # the socket is of another kind, closed, or deleted by Twisted since it is lost
     size: int = struct.unpack("i", told)[0]
     return size
