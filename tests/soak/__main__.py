@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="what happens is drawn from it (default 1)")
     parser.add_argument("--nodes", type=int, default=6, help="to begin with (default 6)")
     parser.add_argument("--every", type=float, default=1.0, help="seconds from fault to fault (default 1)")
+    parser.add_argument("--no-kills", action="store_true", help="no process ends before the end")
     parser.add_argument("--keep", type=Path, help="where logs and histories are kept; empty")
     options = parser.parse_args(arguments)
     if options.keep is not None and options.keep.exists() and any(options.keep.iterdir()):
@@ -43,6 +44,8 @@ def report(soak: Soak, options: argparse.Namespace) -> int:
         print(line)
     done = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.faults.done.items()))
     print(f"seed {options.seed}, {options.minutes:g} minutes, {soak.proxy.carried} connections: {done}")
+    unseen = sum(judge.unseen(life) for life in judge.lives)
+    print(f"{unseen} messages were lost with their authors before anybody had them")
     if soak.settled is None:
         broken.append("not at rest in time")
     else:
@@ -52,7 +55,8 @@ def report(soak: Soak, options: argparse.Namespace) -> int:
     if broken:
         print(
             f"again: python -m tests.soak --seed {options.seed} --minutes {options.minutes:g}"
-            f" --nodes {options.nodes} --every {options.every:g} --keep FOLDER"
+            f" --nodes {options.nodes} --every {options.every:g}{' --no-kills' * options.no_kills}"
+            " --keep FOLDER"
         )
     return 1 if broken else 0
 

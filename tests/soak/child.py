@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from tests.soak import skewed
 
@@ -136,14 +137,31 @@ class Node:
             event="look",
             token=token,
             footprint=service.footprint(),
-            descriptors=len(os.listdir("/proc/self/fd")) - 1,  # less the descriptor of the listing itself
+            descriptors=descriptors(),
             members=members,
             receipts=receipts,
+        )
+
+    def do_weigh(self) -> None:
+        """Tell how much memory this process has, and how many descriptors."""
+        _, resident, *_ = Path("/proc/self/statm").read_text().split()
+        footprint = service.footprint()
+        tell(
+            event="weight",
+            resident=int(resident) * os.sysconf("SC_PAGESIZE"),
+            messages=footprint["held_bytes"] + footprint["queued_bytes"],
+            descriptors=descriptors(),
+            connections=footprint["connections"],
         )
 
     def do_stop(self) -> None:
         """Stop as an application does, and end."""
         reactor.stop()
+
+
+def descriptors() -> int:
+    """How many are open."""
+    return len(os.listdir("/proc/self/fd")) - 1  # less the descriptor of the listing itself
 
 
 async def read_slowly() -> None:

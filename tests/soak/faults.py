@@ -70,10 +70,20 @@ class Faults:
     def one(self) -> None:
         """Let a fault happen, if the one that is drawn is possible now."""
         weights = [weight for weight, _ in self._kinds.values()]
-        kind = self._randomness.choices(list(self._kinds), weights)[0]
+        kind = self._randomness.choices(self.kinds, weights)[0]
         _, do = self._kinds[kind]
         if do():
             self.done[kind] += 1
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that can be drawn."""
+        return list(self._kinds)
+
+    def leave_out(self, *kinds: str) -> None:
+        """Draw none of *kinds*."""
+        for kind in kinds:
+            del self._kinds[kind]
 
     async def over(self) -> None:
         """End all faults that have begun."""

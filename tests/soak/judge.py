@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
-from tests.soak.tables import too_much
+from tests.soak.tables import growth, too_much
 from tests.soak.told import KILLED, STOPPED, Life, StreamId
 
 #: Seconds before the end of a life that are not judged: a flush (0.05 s), and a busy machine (guess).
@@ -63,6 +63,7 @@ class Judge:
             *(text for life in self.lives for text in self.gaps(life)),
             *(text for life in self.lives for text in self.receipts(life)),
             *(text for life in self.living for text in self.tables(life)),
+            *(f"{name(life)}: {text}" for life in self.lives for text in growth(life.weights)),
             *(text for life in self.lives for text in self.manners(life)),
         ]
 
@@ -79,6 +80,14 @@ class Judge:
             due = sum(life.before_its_end(at) > least for at in life.sent)
             if self.last[life.run] < due:
                 yield f"{name(life)}: {due - self.last[life.run]} of its last messages were lost with it"
+
+    def unseen(self, life: Life) -> int:
+        """How many messages of *life* were lost with it before any node that is there had them.
+
+        Some may be: the last moment of a process that is killed, and all that no neighbour had taken if
+        there is no file.
+        """
+        return max(0, len(life.sent) - self.last[life.run])
 
     def order(self, life: Life) -> Iterator[str]:
         """Each life is delivered each run in order, without a hole, and once."""

@@ -21,6 +21,7 @@ from tests.soak.told import Life
 from tests.support.processes import reactor
 
 TURN: Final = 0.1  # seconds between two rounds of messages
+WEIGHED: Final = 5.0  # seconds from one weight of the processes to the next
 PATIENCE: Final = 75.0  # seconds after the last fault in which all must come to rest
 
 
@@ -46,6 +47,8 @@ class Soak:
         self.faults = Faults(
             reactor, Random(f"faults {seed}"), self.proxy, self.actors, self._start, self._join
         )
+        if options.no_kills:
+            self.faults.leave_out("kill", "stop")
 
     @property
     def lives(self) -> list[Life]:
@@ -96,6 +99,8 @@ class Soak:
     async def _trouble(self) -> None:
         talking = LoopingCall(self._talk)
         talking.start(TURN)
+        weighing = LoopingCall(self._weigh)
+        weighing.start(WEIGHED)
         end = reactor.seconds() + 60 * self._options.minutes
         while reactor.seconds() < end:
             await deferLater(reactor, self._randomness.expovariate(1 / self._options.every))
@@ -104,6 +109,12 @@ class Soak:
         print("nothing more happens to them")
         await deferLater(reactor, 3.0)
         talking.stop()
+        weighing.stop()
+
+    def _weigh(self) -> None:
+        """Let all nodes tell what they take of their host."""
+        for actor in self.actors:
+            actor.tell(do="weigh")
 
     def _talk(self) -> None:
         """Let some actors send messages, and slow readers read on."""

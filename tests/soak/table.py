@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from tests.soak.cast import Actor
 from tests.soak.judge import Judge
-from tests.soak.tables import HISTORY
+from tests.soak.tables import HISTORY, MIB
 from tests.soak.told import KILLED, STOPPED
 
 COLUMNS: Final = (
-    "node", "kind", "sent", "delivered", "again", "gaps",
-    "kills", "stops", "still", "clock", "tables", "files",
+    "node", "kind", "sent", "lost", "delivered", "again", "gaps",
+    "kills", "stops", "still", "clock", "tables", "files", "MiB",
 )  # fmt: skip
 
 
@@ -30,11 +30,13 @@ def table(actors: Iterable[Actor], judge: Judge) -> Iterator[str]:
 def _row(actor: Actor, judge: Judge) -> Sequence[str]:
     lives = actor.lives
     kind = ("store" if actor.stored else "memory") + (", slow" if actor.slow else "")
+    weights = lives[-1].weights
     first, last = lives[0].at_first, lives[-1].looks[-1] if lives[-1].looks else {}
     return (
         str(actor.number),
         kind,
         str(sum(len(life.sent) for life in lives)),
+        str(sum(judge.unseen(life) for life in lives)),
         str(sum(len(life.got) for life in lives)),
         str(judge.again[actor.number]),
         str(sum(len(life.gaps) for life in lives)),
@@ -44,6 +46,7 @@ def _row(actor: Actor, judge: Judge) -> Sequence[str]:
         str(actor.jumps),
         f"{entries(first)}-{entries(last)}",
         f"{first.get('descriptors', '')}-{last.get('descriptors', '')}",
+        "-".join(f"{weight.resident / MIB:.0f}" for weight in (weights[:1] + weights[-1:])),
     )
 
 

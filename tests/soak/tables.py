@@ -1,4 +1,4 @@
-"""The sizes that the tables of a node, and its open descriptors, may have at rest.
+"""The sizes that the tables of a node, its memory and its open descriptors may have.
 
 Contract: :func:`too_much` gives a sentence for each table that is too large. The limits of
 ``docs/limits.rst`` are for meshes of thousands; here a table may have entries for each node and run there
@@ -7,8 +7,11 @@ was, and none for each message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any, Final
+
+from tests.soak.told import Weight
 
 #: Tables of things under way, which are empty at rest.
 PASSING: Final = frozenset(
@@ -26,6 +29,11 @@ HISTORY: Final = frozenset(
 BESIDE: Final = 512
 #: Descriptors, beside those of connections, that the first write of a history opens.
 FILES: Final = 6
+MIB: Final = 2**20
+#: Bytes by which the memory of a process may grow besides a tenth (guess: what malloc() keeps).
+GROWTH: Final = 8 * MIB
+#: Weights in a quarter of a life, at least: if there are fewer, its memory is not judged (guess).
+QUARTER: Final = 5
 
 
 def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: int) -> Iterator[str]:
@@ -43,6 +51,26 @@ def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: i
             yield f"{table} has {entries}, above {most}"
     if at_first and files(look) > files(at_first) + FILES:
         yield f"it has {files(look)} descriptors beside its connections, and had {files(at_first)}"
+
+
+def growth(weights: Sequence[Weight]) -> Iterator[str]:
+    """Yield a sentence if a process has taken ever more memory, or descriptors.
+
+    The last quarter of its life is compared with the second one: at first every process grows.  Messages
+    are not counted, since there are limits for them.
+
+    :param weights: in the order of time; of too few none is judged.
+    """
+    quarter = len(weights) // 4
+    if quarter < QUARTER:
+        return
+    second, last = weights[quarter : 2 * quarter], weights[-quarter:]
+    before, after = (median(each.resident - each.messages for each in some) for some in (second, last))
+    if after > before + max(GROWTH, before / 10):
+        yield f"its memory without messages grew from {before / MIB:.0f} to {after / MIB:.0f} MiB"
+    before, after = (median(each.files for each in some) for some in (second, last))
+    if after > before + FILES:
+        yield f"its descriptors that are no connections grew from {before:.0f} to {after:.0f}"
 
 
 def files(look: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.soak.judge import MOMENT, Judge, at_rest
-from tests.soak.tables import BESIDE, FILES, too_much
+from tests.soak.tables import BESIDE, FILES, GROWTH, MIB, QUARTER, growth, too_much
 from tests.soak.told import KILLED, STOPPED, Life
 
 
@@ -179,6 +179,15 @@ class CrashTests(JudgeCase):
         self.life(0, 2, began=40.0)
         self.found()
 
+    def test_those_that_nobody_has_are_counted(self) -> None:
+        self.say(self.newcomer, 5)
+        self.hear(self.reader, self.newcomer, [1, 2])
+        self.hear(self.author, self.newcomer, [1, 2])
+        self.end(self.newcomer, KILLED, 20.1)
+        judge = Judge(self.lives)
+        self.assertEqual((judge.all(), judge.unseen(self.newcomer)), ([], 3))
+        self.assertEqual(judge.unseen(self.author), 0)
+
     def test_what_one_has_of_it_all_have(self) -> None:
         self.say(self.newcomer, 2)
         self.hear(self.reader, self.newcomer, [1])
@@ -270,6 +279,31 @@ class MannersTests(JudgeCase):
         ):
             self.assertEqual(list(too_much(look, first, nodes=3, runs=5)), told)
         self.assertEqual(list(too_much(self.looked(descriptors=99), {}, nodes=3, runs=5)), [])
+
+    def weigh(self, resident: int, messages: int = 0, descriptors: int = 12) -> None:
+        """Let the reader tell its weight."""
+        weight = {"resident": resident, "messages": messages, "descriptors": descriptors, "connections": 2}
+        self.reader.take({"event": "weight", **weight}, 30.0)
+
+    def test_memory_that_grows_without_end(self) -> None:
+        for at in range(4 * QUARTER):
+            self.weigh(60 * MIB + at * GROWTH // QUARTER)
+        self.found("node 1.1: its memory without messages grew from")
+
+    def test_memory_that_grows_at_first_and_with_the_messages_that_are_held(self) -> None:
+        for at in range(4 * QUARTER):
+            self.weigh(40 * MIB + min(at, QUARTER) * GROWTH + at * MIB, at * MIB)
+        self.found()
+
+    def test_descriptors_that_are_never_closed(self) -> None:
+        for at in range(4 * QUARTER):
+            self.weigh(60 * MIB, descriptors=10 + at)
+        self.found("node 1.1: its descriptors that are no connections grew from")
+
+    def test_of_a_short_life_no_weight_is_judged(self) -> None:
+        for at in range(4 * QUARTER - 1):
+            self.weigh(60 * MIB + at * GROWTH)
+        self.assertEqual(list(growth(self.reader.weights)), [])
 
     def test_of_who_was_stopped_at_the_end_the_same_is_asked(self) -> None:
         self.say(self.author, 1)

@@ -43,6 +43,18 @@ class ReceiptTold(NamedTuple):
     missed: frozenset[str]
 
 
+class Weight(NamedTuple):
+    """What a process takes of its host, at one time.
+
+    :ivar resident: bytes of memory; :ivar messages: bytes of messages that it holds for others, or that
+        wait for its application; :ivar files: descriptors that are no connections.
+    """
+
+    resident: int
+    messages: int
+    files: int
+
+
 @dataclass
 class Life:
     """One process of a node.
@@ -58,6 +70,7 @@ class Life:
     :ivar awake: when it was last known to run, where it was stopped or killed.
     :ivar looks: the sizes of its tables, each time it was asked.
     :ivar at_first: the same when the mesh had formed; empty for a life that began later.
+    :ivar weights: what it took of its host, every few seconds.
     :ivar ended: how it ended; :ivar lasted: whether it ran until all was over and at rest.
     """
 
@@ -85,6 +98,7 @@ class Life:
     complaints: int = 0
     at_first: dict[str, Any] = field(default_factory=dict)
     looks: list[dict[str, Any]] = field(default_factory=list)
+    weights: list[Weight] = field(default_factory=list)
 
     @property
     def run(self) -> StreamId:
@@ -120,6 +134,9 @@ class Life:
                 self.looks.append(event)
                 for counter, *sets in event["receipts"]:
                     self.receipts[counter] = ReceiptTold(counter, *map(frozenset, sets))
+            case "weight":
+                files = event["descriptors"] - event["connections"]
+                self.weights.append(Weight(event["resident"], event["messages"], files))
             case "listening":
                 self.id = event["id"]
             case "joined":
