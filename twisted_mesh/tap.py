@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
 from twisted_mesh.admin.control import Control
+from twisted_mesh.cli import supervisor as supervision
 from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput
@@ -241,6 +242,8 @@ def makeService(options: Options) -> MultiService:
     if not options["no-control"]:
         beside = None if identity is None else identity.path
         Control(reactor, node, options["control"], beside).setServiceParent(process)
+    if supervisor := os.environ.get(supervision.VARIABLE):
+        supervision.Supervised(node, supervisor).setServiceParent(process)
     for terminal in options.terminals():
         _log_to_stderr(options)
         terminal(reactor, node, bool(options["receipts"])).setServiceParent(process)

@@ -25,6 +25,7 @@ from twisted_mesh.admin.control import Control
 from twisted_mesh.cli import terminal
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
+from twisted_mesh.cli.supervisor import Supervised
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.memory.network import MemoryNetwork
@@ -232,6 +233,11 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
         (other,) = self.make("--port=0", "--no-control")
         self.assertTrue(other._settings.new_run(0, None).profile.overlay)
+
+    def test_a_supervisor_that_asks_is_told(self) -> None:
+        self.patch(os, "environ", {"NOTIFY_SOCKET": "/run/systemd/notify"})
+        _, supervised = self.make("--port=0", "--no-control")
+        self.assertIsInstance(supervised, Supervised)
 
     def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
         key = Path(self.mktemp())
