@@ -59,6 +59,12 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("flooded", 7)
         self.assertEqual(stage.notes[0], "1000 authors minted")
 
+    def test_one_that_publishes_without_end_has_its_share_and_the_rest_comes_later(self) -> None:
+        stage = self.assert_nothing_comes_of("babbled", at_length(8, 6))
+        taken, refused = stage.shares
+        self.assertLess(taken, 300)  # of 1,500: twenty in a row, and five a second
+        self.assertGreater(refused, 0)
+
     def test_runs_of_the_own_key_that_never_were_begin_one_new_run(self) -> None:
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)

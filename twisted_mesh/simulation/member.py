@@ -148,6 +148,7 @@ class Member:
     :ivar table: its routing table: the number of the link to each node, by id.
     :ivar renewals: how many runs its present process has begun besides the first.
     :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
+    :ivar late: how late its timers fire, in seconds: frames wait meanwhile.
     :ivar held_until: until when it stalls, that is, handles no event.
     :ivar replay: as in INTRO; :ivar store: what it still has after a crash; None: nothing.
     :ivar delivered: the number of the last message of each run that its application got.
@@ -174,6 +175,7 @@ class Member:
         self.address: Address | None = (self.host, 4444)
         self.caller: Caller | None = None
         self.table: dict[bytes, int] = {}
+        self.late = 0.0
         self.since = self.held_until = 0.0
         self.linked_since = inf
         self._held: list[events.Event] | None = None
@@ -430,4 +432,4 @@ class Member:
             if self.core is core and self._timers.get(effect.timer) == serial:
                 self.handle(events.TimerFired(effect.timer))
 
-        self.world.at(max(effect.at, self.world.now), fire)
+        self.world.at(max(effect.at, self.world.now) + self.late, fire)

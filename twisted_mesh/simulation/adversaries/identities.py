@@ -99,6 +99,25 @@ class Adversary(Member):
         return [entry.presence for entry in self.node.roster]
 
 
+class Babbler(Adversary):
+    """Publishes messages without end, each in a batch of its own.
+
+    :ivar said: messages so far; :cvar most: messages in all; :cvar each_time: in each call of :meth:`act`.
+    """
+
+    each_time = 5
+    most = 1500
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.said = 0
+
+    def act(self) -> None:
+        """Publish some messages."""
+        for _ in range(min(self.each_time, self.most - self.said)):
+            self.said += self.publish("bla")
+
+
 class Forger(Adversary):
     """Forges records by which other members stop."""
 

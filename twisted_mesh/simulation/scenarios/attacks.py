@@ -16,9 +16,11 @@ from math import log2
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import SendDirect
 from twisted_mesh.core.membership.roster import HEARSAY
+from twisted_mesh.core.shares import LASTING, LATE
 from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
+    Babbler,
     Besieger,
     Claimer,
     Encircler,
@@ -152,6 +154,28 @@ def _flooded(stage: Stage) -> None:
     if lost:
         world.violated(away, "missed", f"{lost} messages were pushed out of every history")
     stage.note(f"{minted} authors minted")
+    _note_frames(stage)
+
+
+def _babbled(stage: Stage) -> None:
+    """Adversaries publish much while all members are busy; their messages come when the others are done."""
+    world = stage.world
+    for member in world.members:
+        member.late = 0.0 if member.lies else 2 * LATE
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 4.0)
+    stage.run(ATTACKED)
+    babblers = [member for member in world.members if isinstance(member, Babbler)]
+    taken = max(member.node.head(babbler.run) for member in world.honest() for babbler in babblers)
+    refused = min(member.node.counts["over_share"] for member in world.honest())
+    stage.note(f"of {babblers[0].said} messages {taken} were taken by then, and {refused} or more refused")
+    stage.shares = (taken, refused)
+    stage.end(patience(world.config) + LASTING)
+    for member in world.honest():
+        for babbler in babblers:
+            if member.node.head(babbler.run) < babbler.said:
+                world.violated(member, "missed", "messages over their author's share never came")
     _note_frames(stage)
 
 
@@ -336,12 +360,16 @@ FORGETFUL = replace(BRISK, authors_a_minute=6000.0, members_limit=64, direct_sen
 #: Memory is small: it holds a hundred messages of minted authors.
 CRAMPED = replace(BRISK, history_bytes=256 * 1024, authors_a_minute=6000.0, known_after=20.0)
 
+#: An author may bring few batches while others wait.
+SHARED = replace(BRISK, known_batches=5.0, known_batches_burst=20)
+
 ATTACKS = {
     "forged": Scene(_attack, 20, BRISK, kinds=(Forger, Forger)),
     "replayed": Scene(_replayed, 20, BRISK, kinds=(Replayer, Replayer)),
     "storm": Scene(_attack, 16, kinds=(Accuser,)),
     "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
+    "babbled": Scene(_babbled, 12, SHARED, kinds=(Babbler,)),
     "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
