@@ -42,6 +42,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_
 from twisted_mesh.eventloop.descriptors import allow_descriptors
 from twisted_mesh.eventloop.forks import close_in_forks, closed
 from twisted_mesh.eventloop.log_quota import QuotaFilter
+from twisted_mesh.eventloop.reactor_check import check_reactor_runs
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.factory import MeshFactory
 from twisted_mesh.links.listening import Listening, parse_listen
@@ -219,6 +220,7 @@ class MeshService(Service, Listeners):
         :raises twisted.internet.error.CannotListenError: or another error of an endpoint.
         :raises IdentityError: the epoch of the run cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
+        :raises RuntimeError: an asyncio loop runs here, and the reactor does not.
         """
         super().privilegedStartService()
         if self._run is None:
@@ -284,6 +286,7 @@ class MeshService(Service, Listeners):
         return self._running().key_in_use()
 
     def _begin(self) -> None:
+        check_reactor_runs(self._reactor)
         with ExitStack() as undo:
             undo.callback(self._stop_listening)
             self._listening.start(self.factory)
