@@ -120,6 +120,27 @@ class TestTurns(MeshCase):
         self.assertGreater(len(self.delays), 100)
         self.assertLess(self.delays[-1], 0.02)
 
+    def test_nor_do_many_a_link_that_wants_more_than_its_share(self) -> None:
+        hub = self.hub()
+        *crowd, honest = self.linked_from(hub, "127.0.0.1", 31)
+        self.flood(crowd)
+        for _ in range(200):
+            for _ in range(5):  # a millisecond in each turn
+                self.ask(honest)
+            self.turn()
+        self.assertGreater(len(self.delays), 900)
+        self.assertLess(self.delays[-1], 0.03)
+
+    def test_nor_do_many_with_few_frames_one_that_has_many(self) -> None:
+        hub = self.hub()
+        *crowd, busy = self.linked_from(hub, "127.0.0.1", 41)
+        self.flood([busy], "busy")
+        for _ in range(200):
+            for peer in crowd:
+                self.ask(peer)
+            self.turn()
+        self.assertGreater([packet for packet, _ in self.handled].count("busy"), 200)
+
     def test_hosts_that_wait_share_the_time_however_many_links_each_has(self) -> None:
         hub = self.hub()
         crowd, few = self.linked_from(hub, CROWD, 12), self.linked_from(hub, "10.8.0.1")

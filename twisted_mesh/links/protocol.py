@@ -250,6 +250,11 @@ class MeshProtocol(Protocol):
         """Bytes that have come so far, those of an unfinished TLS record included."""
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that have come and are not handled yet."""
+        return len(self._unread)
+
     def check_flow(self) -> bool:
         """Whether bytes have come since the last check, or wait, but no frame that the host was told of."""
         return self._machine.check_flow(self.read_bytes) or self._is_held

@@ -3,13 +3,16 @@
 Contract: a link calls :meth:`Turns.read` when bytes have come.  In one turn of the reactor the bytes of one
 link, and those of all links of one site, are handled for :data:`SLICE` seconds; those of all links for four
 times as long.  The rest waits for a later turn, and the transports of these links are not read meanwhile.
-In between, the reactor looks for bytes of other links.  Of the sites that wait, the one that got least time
-comes first, and of its links the one that got least.  So a site gets at most an equal share of the time
-while others wait, and so does a link of its site.
+In between, the reactor looks for bytes of other links.
+
+Of the sites that wait, the one that got least time comes first.  So a site gets at most an equal share of
+the time while others wait, however many links it has.  Of the links of one site, for half of the time the
+one comes first that has fewest bytes to handle: links that flood have most.  For the other half it is the
+one that got least time, so that none waits for ever.
 
 A site is that of :func:`~twisted_mesh.core.reachability.site_of`.  This node's own host is a site, too: if
-all nodes are there, their links share the time.  A link that got no time lately has no claim to more than
-others get from now on.
+all nodes are there, their links share the time.  A site that got no time lately has no claim to more than
+others get from now on, and neither has a link.
 """
 
 from __future__ import annotations
@@ -96,8 +99,7 @@ class Turns:
         first = self._sites.first(self._waiting)
         if first != site:
             return self._sites.of(site) <= self._sites.of(first)
-        links = self._links[site]
-        return links.of(link.number) <= links.of(links.first(self._waiting[site]))
+        return link.unread_bytes <= min(other.unread_bytes for other in self._waiting[site].values())
 
     def _let(self, link: MeshProtocol) -> None:
         """Let *link* handle bytes; if it cannot handle all, it waits for its next turn."""
@@ -149,7 +151,11 @@ class Turns:
         """The link that waits and comes first; it waits no more."""
         site = self._sites.first(self._waiting)
         waiting = self._waiting[site]
-        link = waiting.pop(self._links[site].first(waiting))
+        if self._left > _TURN - SLICE / 2:
+            number = min(waiting, key=lambda number: waiting[number].unread_bytes)
+        else:
+            number = self._links[site].first(waiting)
+        link = waiting.pop(number)
         if not waiting:
             del self._waiting[site]
         return link
