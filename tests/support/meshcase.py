@@ -336,8 +336,8 @@ class MeshCase(SynchronousTestCase):
 
     @staticmethod
     def lasting(footprint: dict[str, int]) -> dict[str, int]:
-        """*footprint* without entries that change: who brought records or authors, who has connected."""
-        changing = ("first_arrivals", "accept_rates", "author_sites", "sites_met")
+        """*footprint* without entries that change: who brought records, was heard once, has connected."""
+        changing = ("first_arrivals", "accept_rates", "author_sites", "sites_met", "authors_heard_once")
         return {name: count for name, count in footprint.items() if name not in changing}
 
     @staticmethod
