@@ -128,6 +128,14 @@ class TestRefusedMessages(SharesCase):
         self.now += shares.LASTING
         self.assertEqual(self.wants(self.wait(1), 1), [("emil", 5, 900)])
 
+    def test_a_link_that_brings_it_again_is_asked_once(self) -> None:
+        self.contend()
+        for _ in range(20):
+            self.flood(5, 9)
+            self.now += 0.01
+        pull = self.node._broadcast.repair._pulls[origin_of("emil"), 1]
+        self.assertEqual([high for _, high in pull.announced[1]], [9])
+
     def test_an_answer_is_taken_whole_and_what_comes_beside_it_is_not(self) -> None:
         self.begin(known_batches=5.0)
         self.contend()
@@ -140,14 +148,20 @@ class TestRefusedMessages(SharesCase):
         self.assertEqual((self.head(), self.count()), (8, before + 4))
 
     def test_no_gap_is_told_while_the_author_is_over_its_share(self) -> None:
-        self.begin(gap_patience=5.0)
-        self.contend()
-        self.receive(1, batch("emil", 6))  # refused
-        effects = []
-        for at in range(2, 40):
+        self.begin(known_batches=0.05, known_batches_burst=20, gap_patience=5.0)
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 21)
+        self.be_late()
+        self.flood(22, 30)
+        effects = self.receive(1, presence("emil", sequence=30))
+        for at in range(2, 12):
             effects += self.receive(2, batch("bert", at))
+            effects += self.wait(1)
+            self.flood(22, 30)
             self.be_late()
-        self.assertEqual(self.gaps(effects), [])
+        self.assertEqual((self.gaps(effects), self.wants(effects, 1)), ([], []))
+        self.wait(1)
+        self.assertEqual(self.wants(self.wait(shares.LASTING), 1), [("emil", 22, 30)])
 
 
 class TestWhoIsCounted(SharesCase):

@@ -256,3 +256,21 @@ class TestTelling(BadPeer):
         self.send_frames(puppet, Bye("slow", "first\nsecond\x1b[31m\u202e" + "x" * 450))
         (line,) = self.log("the peer closed")
         self.assertTrue(line.isprintable())
+
+
+class TestFloods(BadPeer):
+    """A peer that sends without end while the node is busy and others speak has its share."""
+
+    def test_what_is_over_the_share_goes_no_further_and_no_link_is_blamed(self) -> None:
+        puppet = self.joined(self.a)
+        self.a.send("from a")
+        self.send_frames(puppet, *(batch(puppet.me, at, "flood") for at in range(1, 301)))
+        self.network.clock.advance(0.05)  # the timers of these 50 milliseconds fire late
+        before = len(self.got(self.b))
+        self.send_frames(puppet, *(batch(puppet.me, at, "flood") for at in range(301, 601)))
+        self.assertEqual(self.a.dropped["over_share"], 300)
+        self.assertEqual((len(self.got(self.b)), puppet.lost), (before, None))
+        self.a.send("still")
+        self.network.advance(0.1)
+        self.assertEqual(self.got(self.b)[-1], "still")
+        self.assertEqual(len(self.b.routing_table), 1)

@@ -287,7 +287,13 @@ class Repair:
 
     def refused(self, link: Link, run: StreamId, now: float) -> None:
         """Note that a batch that *link* pushed was not kept: ask for it later."""
-        if link.frontier.holds(run) > self._history.head(run):
+        high = link.frontier.holds(run)
+        if high <= self._history.head(run):
+            return
+        pull = self._pulls.get(run)
+        if pull is not None and (known := pull.announced.get(link.number)):
+            known[-1] = known[-1][0], max(known[-1][1], high)  # one look is due, however many come
+        else:
             self.announced(link, run, now, eager=False)
 
     def dropped(self, link: int, run: StreamId) -> None:
