@@ -36,7 +36,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default 60)")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: drawn)")
     parser.add_argument(
-        "--keep", action="store_true", help="keep the smallest corpus that reaches all that was reached"
+        "--keep",
+        action="store_true",
+        help="write a small corpus that reaches every branch that was reached",
     )
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(corpus.NAMES):
@@ -83,8 +85,10 @@ class Fuzzing:
         return True
 
     def keep(self) -> None:
-        """Replace the committed corpus by the smallest one that reaches all that was reached."""
-        self._start("-merge=1", str(self._folder / "kept"), str(self._folder / "found"))
+        """Replace the committed corpus by a small one that reaches every branch that was reached."""
+        folders = (str(self._folder / "kept"), str(self._folder / "found"))
+        # With counters, eight times as many inputs are kept: those that reach a branch more often, too.
+        self._start("-set_cover_merge=1", "-use_counters=0", *folders)
         corpus.write(self._name, (path.read_bytes() for path in (self._folder / "kept").iterdir()))
 
     def _start(self, *flags: str) -> str:

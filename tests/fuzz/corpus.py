@@ -1,8 +1,8 @@
 """The committed inputs of each target.
 
 Contract: ``corpus/TARGET.hex`` has an input in hex on each line, the shortest first.  The first ones were
-the vectors of the protocol; ``python -m tests.fuzz --keep`` makes them the few that reach all that was
-reached.
+the vectors of the protocol; ``python -m tests.fuzz --keep`` makes them few that reach every branch
+that was reached.
 """
 
 from __future__ import annotations
