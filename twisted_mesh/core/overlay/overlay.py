@@ -26,6 +26,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.rewiring import SPARE, Rewiring
 from twisted_mesh.core.overlay.search import Search
 from twisted_mesh.core.overlay.shuffles import Shuffles
+from twisted_mesh.core.overlay.tellers import Tellers
 from twisted_mesh.core.overlay.views import (
     MET,
     ActiveView,
@@ -68,6 +69,7 @@ class Overlay:
     _shuffle_at: float | None = None
     _dropped_walks: int = 0
     _unbelieved: int = 0
+    _unheeded: int = 0
 
     def __post_init__(self) -> None:
         active, config, randomness = self._active, self._config, self._randomness
@@ -75,6 +77,7 @@ class Overlay:
         self._rewiring = Rewiring(active, config, randomness, self._effects, self._dial)
         self._shuffles = Shuffles(active, self._passive, config, randomness, self._effects)
         self._search = Search(active, self._passive, config, randomness, self._dial)
+        self._tellers = Tellers(config)
 
     @property
     def wake(self) -> float | None:
@@ -88,6 +91,7 @@ class Overlay:
         return {
             "dropped_walks": self._dropped_walks,
             "unbelieved_contacts": self._unbelieved + self._shuffles.unbelieved,
+            "unheeded_gossip": self._unheeded,
             "stray_shuffles": self._shuffles.strays,
         }
 
@@ -102,6 +106,7 @@ class Overlay:
             **self._passive.footprint(),
             **self._rewiring.footprint(),
             **self._shuffles.footprint(),
+            **self._tellers.footprint(),
             "overlay_dials": len(self._search),
         }
 
@@ -113,6 +118,8 @@ class Overlay:
         :param contact: the contact of the peer, if the peer told one; :meth:`located` can follow.
         """
         id, purpose, outgoing = link.peer.id, link.purpose, link.outgoing
+        if outgoing:
+            self._tellers.ended(id)
         if self._active.get(id) is None and not self._has_room_for(link, now):
             if outgoing:
                 self._search.drop(id)
@@ -185,6 +192,8 @@ class Overlay:
 
     def dial_failed(self, id: bytes, now: float) -> None:
         """Take in that the dial of the node *id* did not lead to it."""
+        if teller := self._tellers.ended(id) or self._passive.told_by(id):
+            self._tellers.told_falsely(teller, now)
         self._search.failed(id, now)
         self._rewiring.failed(id)
 
@@ -200,7 +209,7 @@ class Overlay:
             for contact in believable:
                 self._moved(contact)
             self._unbelieved += len(contacts) - len(believable)
-            self._learn(believable, node.id, now, own_word=True)
+            self._learn(believable, node.teller, now, own_word=True)
 
     def forward_join(self, link: Link, frame: ForwardJoin, now: float) -> None:
         """Take in a FORWARD_JOIN that came over *link*."""
@@ -213,7 +222,8 @@ class Overlay:
         if frame.instead:
             if frame.left:
                 self._rewiring.answered(peer, contact.id, now)
-            elif believable and contact.id != peer.id:
+            elif believable and contact.id != peer.id and self._heeds(peer, now):
+                self._tellers.dialled(contact.id, peer.teller)
                 self._end(self._rewiring.asked(link, contact, now), now)
             else:
                 self._rewiring.refuse(link, contact)
@@ -224,13 +234,13 @@ class Overlay:
         """Take in a SHUFFLE that came over *link*."""
         peer = self._active.over(link)
         if peer is not None and peer.up and self._lets_walk(link, now):
-            self._shuffles.came(peer, link, frame)
+            self._shuffles.came(peer, link, frame, self._heeds(peer, now))
             self._search.resume(now, now)
 
     def shuffle_reply(self, link: Link, frame: ShuffleReply, now: float) -> None:
         """Take in a SHUFFLE_REPLY that came over *link*."""
         if (peer := self._active.over(link)) is not None and peer.up:
-            self._shuffles.answered(peer, link, frame)
+            self._shuffles.answered(peer, link, frame, self._heeds(peer, now))
             self._search.resume(now, now)
 
     def tick(self, now: float) -> None:
@@ -268,11 +278,14 @@ class Overlay:
         ways = self._ways(peer, contact)
         if left and ways:
             if left == self._config.passive_walk:
-                self._learn((contact,), peer.id, now)
+                self._learn((contact,), peer.teller, now)
             to = self._randomness.choice(ways).way
             self._effects.send((to,), ForwardJoin(contact, left - 1, False))
-        elif self._active.get(contact.id) is None and not self._search.welcome(contact, now):
-            self._learn((contact,), peer.id, now)
+        elif self._active.get(contact.id) is None and self._heeds(peer, now):
+            if self._search.welcome(contact, now):
+                self._tellers.dialled(contact.id, peer.teller)
+            else:
+                self._learn((contact,), peer.teller, now)
 
     def _ways(self, but: Neighbour, contact: Contact) -> list[Neighbour]:
         return [
@@ -285,6 +298,12 @@ class Overlay:
         may = link.rates.walks.take(now)
         self._dropped_walks += not may
         return may
+
+    def _heeds(self, peer: Neighbour, now: float) -> bool:
+        """Whether to dial nodes on the word of *peer*."""
+        heeds = self._tellers.is_heeded(peer.teller, now)
+        self._unheeded += not heeds
+        return heeds
 
     def _moved(self, contact: Contact) -> None:
         """Note the new address of a node, if the node is a neighbour."""

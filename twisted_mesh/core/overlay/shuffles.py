@@ -55,8 +55,11 @@ class Shuffles:
         self._remember(token, _Walk(None, to.way, [contact.id for contact in contacts]))
         self._effects.send((to.way,), Shuffle(token, contacts, self._config.active_walk))
 
-    def came(self, peer: Neighbour, link: Link, frame: Shuffle) -> None:
-        """Pass on a walk that came from *peer* over *link*, or end and answer it."""
+    def came(self, peer: Neighbour, link: Link, frame: Shuffle, learns: bool) -> None:
+        """Pass on a walk that came from *peer* over *link*, or end and answer it.
+
+        :param learns: whether to learn the contacts in it.
+        """
         known = self._walks.get(frame.token)
         if known is not None and known.back is None:
             return  # this node began the walk, so nobody waits for an answer
@@ -71,16 +74,21 @@ class Shuffles:
             return
         answer = self._answer(peer, offered)
         self._effects.send((link,), ShuffleReply(frame.token, answer))
-        self._learn(frame.contacts, peer, [contact.id for contact in answer])
+        if learns:
+            self._learn(frame.contacts, peer, [contact.id for contact in answer])
 
-    def answered(self, peer: Neighbour, link: Link, frame: ShuffleReply) -> None:
-        """Pass back an answer that came from *peer* over *link*, or use it if this node asked."""
+    def answered(self, peer: Neighbour, link: Link, frame: ShuffleReply, learns: bool) -> None:
+        """Pass back an answer that came from *peer* over *link*, or use it if this node asked.
+
+        :param learns: whether to learn the contacts in it.
+        """
         if (walk := self._walks.get(frame.token)) is None or walk.on is not link:
             self.strays += 1
             return
         del self._walks[frame.token]
         if walk.back is None:
-            self._learn(frame.contacts, peer, walk.sent)
+            if learns:
+                self._learn(frame.contacts, peer, walk.sent)
             return
         if (to := self._active.over(walk.back)) is not None and to.up:
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
@@ -106,7 +114,7 @@ class Shuffles:
     def _learn(self, contacts: list[Contact], peer: Neighbour, sent: list[bytes]) -> None:
         for contact in contacts:
             if peer.fits(contact):
-                self._passive.add(contact, peer.id, sent)
+                self._passive.add(contact, peer.teller, sent)
             else:
                 self.unbelieved += 1
 

@@ -83,6 +83,11 @@ class Neighbour:
         """The link for frames to the node: the newest that is up."""
         return max((link for link, up in self.links.items() if up), key=lambda link: link.number)
 
+    @property
+    def teller(self) -> bytes:
+        """The node's site if it is counted, else its id: addresses that it tells are counted by that."""
+        return (counted_site(self.host) or "").encode() or self.id
+
     def fits(self, contact: Contact) -> bool:
         """Whether this node and the other believe *contact*: each judges by the other's host."""
         return believed(contact.host, self.host)
@@ -221,6 +226,11 @@ class PassiveView:
         self._places[place] = contact.id
         self._sources[source] += 1
         self._sites[entry.site] += 1
+
+    def told_by(self, id: bytes) -> bytes | None:
+        """The source of a contact that its node has not signed, or that this node was not linked with."""
+        entry = self._entries.get(id)
+        return None if entry is None or entry.own_word else entry.source
 
     def remove(self, id: bytes) -> None:
         """Remove a node, which is a neighbour now, or was not found."""

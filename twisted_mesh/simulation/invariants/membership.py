@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.dial_limit import SITES_MET
+from twisted_mesh.core.overlay.tellers import TELLERS_MOST
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
@@ -132,6 +133,8 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "failed_dials": config.failed_dials,
         "failed_sites": config.failed_dials,
         "sites_met": SITES_MET,
+        "false_tellers": TELLERS_MOST,
+        "dials_on_word": config.dials_at_once,
         "passive_view": config.passive_view,
         "passive_sources": contacts,
         "shuffle_walks": config.shuffle_walks,
