@@ -206,6 +206,18 @@ class TestRotation(ReloadCase):
         self.network.advance(60)
         self.assertIn(b.id, a.routing_table)
 
+    def test_when_its_time_is_over_a_retired_secret_ends_by_itself(self) -> None:
+        limits = {"store_seconds": 60.0, "history_seconds": 60.0}
+        node, dead = self.linked(*(self.with_file(self.old, limits=limits) for _ in range(2)), after=6)
+        self.write(node, f"{self.new}retired {self.old}")
+        os.utime(self.files[node], times=(self.network.clock.seconds(),) * 2)
+        node.reload_trust()
+        self.kill(dead)
+        self.network.advance(50)
+        self.assertIn(dead.id, node.members)
+        self.network.advance(20)
+        self.assertNotIn(dead.id, node.members)
+
     def test_an_unusable_file_changes_nothing(self) -> None:
         a, b = self.linked(self.with_file(self.old), self.with_file(self.old))
         self.assertRaises(TrustError, self.write, a, "short")

@@ -196,8 +196,12 @@ class TestReloading(SecretCase):
         self.assertIsNotNone(self.policy.may_link(ANNA, old))
         self.assertTrue(self.policy.may_speak(ANNA, self.credential))
         self.now += 100.0
+        self.assertFalse(self.policy.has_changed())
         self.assertTrue(self.policy.may_speak(ANNA, self.credential))
         self.now += 0.1
+        self.assertTrue(self.policy.has_changed())
+        self.assertTrue(self.policy.reload())
+        self.assertFalse(self.policy.has_changed() or self.policy.reload())
         self.assertFalse(self.policy.may_speak(ANNA, self.credential))
         self.assertTrue(self.policy.may_speak(ANNA, self.policy.credential(ANNA)))
 

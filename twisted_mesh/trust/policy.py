@@ -158,7 +158,13 @@ class FilePolicy(Policy):
 
     def has_changed(self) -> bool:
         before, self._seen = self._seen, self._marks()
+        if self._content.secrets.retired and self._oldest() > self._content.secrets.since:
+            return True
         return self._seen != self._read and self._seen == before
+
+    def _oldest(self) -> float:
+        """When the oldest messages came that may still be held, in seconds since 1970."""
+        return self._wall_clock() - self._kept_for
 
     def ignore_change(self) -> None:
         self._read = self._seen
@@ -172,6 +178,8 @@ class FilePolicy(Policy):
         secrets, only, denied = Secrets([], [], 0.0), None, frozenset[bytes]()
         if (path := files.get("secret")) is not None:
             secrets = read_secrets(path, self._key)
+            if self._oldest() > secrets.since:
+                secrets = secrets._replace(retired=[])
         if (path := files.get("only")) is not None:
             only = read_ids(path, "the list of members", may_be_empty=False)
         if (path := files.get("deny")) is not None:
@@ -206,9 +214,9 @@ class FilePolicy(Policy):
         if not self.needs_credentials:
             return True
         shown = unpack_credential(credential)
-        known = self._content.secrets.known(self._wall_clock() - self._kept_for)
-        right = [secret.author(_AUTHOR_DOMAIN + origin) for secret in known if secret.id == shown.secret]
-        return bool(right) and hmac.compare_digest(right[0], shown.mac)
+        secrets = self._content.secrets
+        known = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
+        return known is not None and hmac.compare_digest(known.author(_AUTHOR_DOMAIN + origin), shown.mac)
 
     def vouches(self, origin: bytes) -> bool:
         return self._content.only is not None and not self.bars(origin)

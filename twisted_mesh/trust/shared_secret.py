@@ -87,13 +87,6 @@ class Secrets(NamedTuple):
     retired: list[Secret]
     since: float
 
-    def known(self, oldest: float) -> list[Secret]:
-        """The secrets by which an author may have proven itself.
-
-        :param oldest: retired ones are among them if the file was written at this time or later.
-        """
-        return [*self.used, *self.retired] if self.since >= oldest else self.used
-
 
 def read_secrets(path: Path, network: bytes) -> Secrets:
     """The secrets in the file *path*; a line holds one, as 64 hexadecimal digits, perhaps retired.
