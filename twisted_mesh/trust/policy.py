@@ -112,8 +112,8 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(path).absolute()
 
 
-class _Content(NamedTuple):
-    """What the files say; all of it is replaced at once."""
+class Content(NamedTuple):
+    """What a policy goes by; all of it is replaced at once."""
 
     secrets: Secrets
     only: frozenset[bytes] | None
@@ -121,8 +121,69 @@ class _Content(NamedTuple):
     lists: bytes  # the digest of both lists; empty if there is none
 
 
-class FilePolicy(Policy):
-    """The policy that files tell."""
+class ContentPolicy(Policy):
+    """A policy that goes by its *content*."""
+
+    def __init__(self, content: Content, mode: str = "") -> None:
+        """:param mode: as in :class:`~twisted_mesh.network.Policy`."""
+        self.mode = mode
+        self.content = content
+
+    @property
+    def needs_credentials(self) -> bool:  # type: ignore[override]
+        """Whether there is a secret."""
+        return bool(self.content.secrets.used)
+
+    @property
+    def secrets(self) -> list[Secret]:  # type: ignore[override]
+        """The secrets in use."""
+        return self.content.secrets.used
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        used = self.content.secrets.used
+        if used and all(secret != known.id for known in used):
+            return "the secret that was proved is not in use any more: give that node the new one"
+        node_id = id_of(origin)
+        if node_id in self.content.denied:
+            return f"a list of denied nodes has {node_id.decode()}"
+        if self.content.only is not None and node_id not in self.content.only:
+            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
+        return None
+
+    def bars(self, origin: bytes) -> bool:
+        content = self.content
+        if content.only is None and not content.denied:
+            return False
+        node_id = id_of(origin)
+        return node_id in content.denied or (content.only is not None and node_id not in content.only)
+
+    def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        if self.bars(origin):
+            return False
+        if not self.needs_credentials:
+            return True
+        shown = unpack_credential(credential)
+        secrets = self.content.secrets
+        known = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
+        return known is not None and hmac.compare_digest(known.author(_AUTHOR_DOMAIN + origin), shown.mac)
+
+    def vouches(self, origin: bytes) -> bool:
+        return self.content.only is not None and not self.bars(origin)
+
+    def credential(self, origin: bytes) -> bytes:
+        secret, mac = b"", b""
+        if self.needs_credentials:
+            first = self.content.secrets.used[0]
+            secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
+        return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists))
+
+    def differs(self, credential: bytes) -> bytes:
+        mine, theirs = self.content.lists, unpack_credential(credential).lists
+        return mine + theirs if mine != theirs and mine else b""
+
+
+class FilePolicy(ContentPolicy):
+    """A policy whose content is in files."""
 
     def __init__(
         self,
@@ -132,33 +193,25 @@ class FilePolicy(Policy):
         kept_for: float,
     ) -> None:
         """As :meth:`Trust.load`, with the file of each mode."""
-        self.mode = "&".join(sorted(name for name in files if _MODES[name]))
-        self.needs_credentials = "secret" in files
+        mode = "&".join(sorted(name for name in files if _MODES[name]))
         self._files = files
-        self._key = network.key_with(self.mode)
+        self._key = network.key_with(mode)
         self._wall_clock = wall_clock
         self._kept_for = kept_for
         self._seen = self._marks()
         self._read = self._seen
-        self._content = self._load()
-
-    @property
-    def secrets(self) -> list[Secret]:  # type: ignore[override]
-        """The secrets in use."""
-        return self._content.secrets.used
-
-    # ── the files ───────────────────────────────────────────────────────────────────
+        super().__init__(self._load(), mode)
 
     def reload(self) -> bool:
         marks = self._marks()
         content = self._load()
         self._seen = self._read = marks
-        before, self._content = self._content, content
+        before, self.content = self.content, content
         return before != content
 
     def has_changed(self) -> bool:
         before, self._seen = self._seen, self._marks()
-        if self._content.secrets.retired and self._oldest() > self._content.secrets.since:
+        if self.content.secrets.retired and self._oldest() > self.content.secrets.since:
             return True
         return self._seen != self._read and self._seen == before
 
@@ -173,7 +226,7 @@ class FilePolicy(Policy):
         """Tells a file that was written again from what it was."""
         return tuple(_mark(path) for path in self._files.values())
 
-    def _load(self) -> _Content:
+    def _load(self) -> Content:
         files = self._files
         secrets, only, denied = Secrets([], [], 0.0), None, frozenset[bytes]()
         if (path := files.get("secret")) is not None:
@@ -186,51 +239,7 @@ class FilePolicy(Policy):
             denied = read_ids(path, "the list of denied nodes", may_be_empty=True)
         has_lists = not files.keys().isdisjoint({"only", "deny"})
         lists = digest_of((only or frozenset(), denied)) if has_lists else b""
-        return _Content(secrets, only, denied, lists)
-
-    # ── the questions ───────────────────────────────────────────────────────────────
-
-    def may_link(self, origin: bytes, secret: bytes) -> str | None:
-        used = self._content.secrets.used
-        if used and all(secret != known.id for known in used):
-            return "the secret that was proved is not in use any more: give that node the new one"
-        node_id = id_of(origin)
-        if node_id in self._content.denied:
-            return f"a list of denied nodes has {node_id.decode()}"
-        if self._content.only is not None and node_id not in self._content.only:
-            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
-        return None
-
-    def bars(self, origin: bytes) -> bool:
-        content = self._content
-        if content.only is None and not content.denied:
-            return False
-        node_id = id_of(origin)
-        return node_id in content.denied or (content.only is not None and node_id not in content.only)
-
-    def may_speak(self, origin: bytes, credential: bytes) -> bool:
-        if self.bars(origin):
-            return False
-        if not self.needs_credentials:
-            return True
-        shown = unpack_credential(credential)
-        secrets = self._content.secrets
-        known = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
-        return known is not None and hmac.compare_digest(known.author(_AUTHOR_DOMAIN + origin), shown.mac)
-
-    def vouches(self, origin: bytes) -> bool:
-        return self._content.only is not None and not self.bars(origin)
-
-    def credential(self, origin: bytes) -> bytes:
-        secret, mac = b"", b""
-        if self.needs_credentials:
-            first = self._content.secrets.used[0]
-            secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
-        return msgspec.msgpack.encode(Credential(secret, mac, self._content.lists))
-
-    def differs(self, credential: bytes) -> bytes:
-        mine, theirs = self._content.lists, unpack_credential(credential).lists
-        return mine + theirs if mine != theirs and mine else b""
+        return Content(secrets, only, denied, lists)
 
 
 def unpack_credential(packed: bytes) -> Credential:
