@@ -8,6 +8,7 @@ import subprocess
 from functools import partial
 
 from tests.support.processes import ROOT, Child, ProcessCase
+from twisted_mesh.identity import Identity
 
 PAGE = (ROOT / "docs" / "trust.rst").read_text()
 COMMANDS = re.findall(r"^    (.*> mesh\.secret)$", PAGE, flags=re.M)
@@ -79,6 +80,63 @@ class TrustTests(ProcessCase):
         self.assertIn("line 1: not 64 hexadecimal digits", first.log)
         late.type("still there\n")
         await self.until(lambda: first.lines == [*expected, "still there"])
+
+    async def test_nine_nodes_get_a_new_secret_and_other_members_under_traffic(self) -> None:
+        await self.made("old.secret", "new.secret")
+        self.run_all("cp -p old.secret mesh.secret")
+        ids = []
+        for number in range(11):
+            identity = Identity.create(self.directory / f"key{number}")
+            ids.append(identity.id.decode())
+        members = self.directory / "members"
+        members.write_text("".join(f"{node_id}\n" for node_id in ids[:9]))
+        trusted = ("--secret=mesh.secret", "--allow=members")
+        first = self.node("--identity=key0", *trusted)
+        await self.until_listening(first)
+        nodes = [first, *(self.node(f"--identity=key{at}", *trusted, peers=(first,)) for at in range(1, 9))]
+        await self.until(lambda: all(node.links for node in nodes))
+        await self.until(lambda: all(node.log.count("is up") >= 8 for node in nodes))
+        said: list[tuple[int, str]] = []
+
+        def talk(*speakers: int) -> None:
+            for at in speakers:
+                said.append((at, f"line {len(said)} of {at}"))
+                nodes[at].type(said[-1][1] + "\n")
+
+        def reload() -> None:
+            for at, node in enumerate(nodes):
+                if node.status is None:
+                    node.signal("HUP")
+                    talk(at)
+
+        talk(*range(9))
+        for number, command in enumerate(COMMANDS, 1):
+            self.run_all(command)
+            reload()
+            await self.until(partial(self.have_read, number, *nodes))
+            talk(*range(9))
+        for at, node in enumerate(nodes):
+            await self.until(partial(self.has_all, node, [text for author, text in said if author != at]))
+        # The last node is struck out, and another takes its place.
+        members.write_text("".join(f"{node_id}\n" for node_id in (*ids[:8], ids[9])))
+        reload()
+        await self.until(lambda: not nodes[8].links)
+        tenth = self.node("--identity=key9", *trusted, peers=(first,))
+        await self.until(lambda: tenth.links)
+        nodes[8].type("from outside\n")
+        talk(*range(8))
+        tenth.type("let in\n")
+        for at, node in enumerate(nodes[:8]):
+            texts = [text for author, text in said if author not in (at, 8)]
+            await self.until(partial(self.has_all, node, [*texts, "let in"]))
+            self.assertNotIn("from outside", node.lines)
+            self.assertNotIn("are lost", node.log)
+            self.assertEqual(len(set(node.lines)), len(node.lines))
+
+    @staticmethod
+    def has_all(node: Child, expected: list[str]) -> bool:
+        """Whether *node* has printed each of *expected*."""
+        return set(expected) <= set(node.lines)
 
     async def test_a_file_that_cannot_be_used_ends_the_start(self) -> None:
         await self.made("mesh.secret")

@@ -17,6 +17,7 @@ from twisted_mesh.simulation.scenarios.attacks import ATTACKS
 from twisted_mesh.simulation.scenarios.joint import Joint
 from twisted_mesh.simulation.scenarios.large import LARGE
 from twisted_mesh.simulation.scenarios.lines import LINES
+from twisted_mesh.simulation.scenarios.outsiders import OUTSIDERS
 from twisted_mesh.simulation.scenarios.scenes import SCENES
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.scenarios.stage import Scene
@@ -25,7 +26,7 @@ from twisted_mesh.simulation.world import World
 
 _BAR = 30
 JOINT = "joint"  # the name of the schedule in which everything happens at once
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **LARGE}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,6 +16,8 @@ from math import inf
 from typing import Protocol as Interface
 from typing import assert_never
 
+from msgspec import structs
+
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
@@ -25,11 +27,12 @@ from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.simulation.keys import Keys, StandInKeys
 from twisted_mesh.simulation.network import Line, Wire
 from twisted_mesh.simulation.storage import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
+from twisted_mesh.trust.policy import Content, ContentPolicy
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role
@@ -143,7 +146,7 @@ class Member:
     :ivar line: the line that all frames to it share; :ivar uplink: that of all its own; None: no limit.
     :ivar host: the host from which its connections come.
     :ivar address: where it can be dialled, or None; :ivar role: in its record, as is *retention*.
-    :ivar earlier: its earlier runs, as in :class:`LocalNode`.
+    :ivar earlier: its earlier runs, as in :class:`LocalNode`, and so is :ivar policy.
     :ivar caller: dials for its application, or None.
     :ivar table: its routing table: the number of the link to each node, by id.
     :ivar renewals: how many runs its present process has begun besides the first.
@@ -170,6 +173,7 @@ class Member:
         self.replay = 0
         self.role = Role.MEMBER
         self.retention = 0
+        self.policy: Policy = EVERYBODY
         self.earlier: tuple[tuple[int, float], ...] = ((0, inf),)
         self.host = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self.address: Address | None = (self.host, 4444)
@@ -248,7 +252,25 @@ class Member:
             Profile(role=self.role, overlay=self.world.overlay),
             retention=self.retention,
             earlier=self.earlier,
+            policy=self.policy,
         )
+
+    def in_handshake(self) -> LocalNode:
+        """What it tells of itself in a handshake now."""
+        return structs.replace(self._local_node(), settled=self.node.settled)
+
+    def say(self, data: bytes) -> bytes:
+        """The bytes that it sends as the dialler of a handshake, in place of *data*."""
+        return data
+
+    def hear(self, data: bytes) -> None:
+        """Take in the bytes that it got as the dialler of a handshake."""
+
+    def change_policy(self, content: Content) -> None:
+        """Let its policy, which is a ContentPolicy, go by *content* from now on."""
+        assert isinstance(self.policy, ContentPolicy)
+        self.policy.content = content
+        self.handle(events.PolicyChanged())
 
     def _randomness(self) -> random.Random:
         return random.Random(self.world.seed * 100_003 + self.number * 101 + self.epoch)

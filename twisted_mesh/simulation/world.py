@@ -20,6 +20,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
+from twisted_mesh.network import EVERYBODY
+from twisted_mesh.simulation.handshakes import shake
 from twisted_mesh.simulation.keys import Keys, stand_in
 from twisted_mesh.simulation.member import NETWORK, Member, SimLink
 from twisted_mesh.simulation.network import BUFFERED, Wire, carry
@@ -41,6 +43,7 @@ class World(Observed):
     :ivar healed: when the last partition ended.
     :ivar changed: called when a member shows another member, named by origin, in a new state.
     :ivar dials: how often each address was dialled.
+    :ivar last_handshake: what the dialler of the last link sent to prove itself.
     """
 
     keys: Keys = staticmethod(stand_in)
@@ -73,6 +76,7 @@ class World(Observed):
         self.healed = 0.0
         self.changed: Callable[[Member, bytes], None] = lambda member, origin: None
         self.dials: Counter[Address] = Counter()
+        self.last_handshake = b""
         self.links: dict[int, SimLink] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
@@ -170,15 +174,32 @@ class World(Observed):
         free = max(member.held_until, other.held_until)
         if free > self.now:  # one of the two stalls, and the handshake waits for it
             self.at(free, partial(self._answer, member, core, other, id, purpose, failed))
+        elif (secret := self._proven(member, other, purpose)) is None:
+            failed()
         else:
-            self._connect(member, other, purpose)
+            self._connect(member, other, purpose, secret)
 
-    def _connect(self, a: Member, b: Member, purpose: Purpose) -> SimLink:
+    def _proven(self, dialler: Member, acceptor: Member, purpose: Purpose) -> bytes | None:
+        """The id of the secret by which both prove themselves; None if an end refuses the other.
+
+        If everybody may join, the handshake need not be played.
+        """
+        if dialler.policy is EVERYBODY and acceptor.policy is EVERYBODY:
+            return b""
+        self._numbers += 1
+        ends = dialler.in_handshake(), acceptor.in_handshake()
+        shaken = shake(*ends, purpose, self._numbers, dialler.say)
+        dialler.hear(shaken.heard)
+        if shaken.secret is not None:
+            self.last_handshake = shaken.said
+        return shaken.secret
+
+    def _connect(self, a: Member, b: Member, purpose: Purpose, secret: bytes = b"") -> SimLink:
         self._numbers += 1
         link = self.links[self._numbers] = SimLink(self._numbers, a, b)
         a.links[link.number] = b.links[link.number] = link
         peers = {
-            m: Peer(m.id, m.origin, m.epoch, m.address, m.node.settled, m.replay, m.role, purpose)
+            m: Peer(m.id, m.origin, m.epoch, m.address, m.node.settled, m.replay, m.role, purpose, secret)
             for m in (a, b)
         }
         for member, outgoing in ((b, False), (a, True)):

@@ -1,0 +1,42 @@
+"""Nodes that do not belong to a mesh with a secret, and dial its members all the time.
+
+Contract: no member may link with one, or have it on its roster.  An outsider must get no byte of a member.
+"""
+
+from __future__ import annotations
+
+from twisted_mesh.simulation.member import Member, Surroundings
+
+
+class Outsider(Member):
+    """Knows another secret, or none; its policy says so.
+
+    :ivar heard: all bytes that it ever got.
+    """
+
+    lies = True
+    unreliable = True
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.heard = b""
+
+    def hear(self, data: bytes) -> None:
+        """Keep the bytes that a member has sent."""
+        self.heard += data
+
+
+class Repeater(Outsider):
+    """Repeats the handshake of a member, which it has got hold of.
+
+    :ivar recorded: what a member has sent in a handshake, of which this one repeats the first frames.
+    """
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.recorded = b""
+
+    def say(self, data: bytes) -> bytes:
+        """Send what was recorded, in place of the own KNOCK, and nothing else."""
+        recorded, self.recorded = self.recorded, b""
+        return recorded
