@@ -19,7 +19,8 @@ from tests.core.network import (
     want,
 )
 from tests.core.node_case import ALL, PING, NodeTestCase
-from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
+from twisted_mesh.core.broadcast.frontier import digest
+from twisted_mesh.core.events import Effect, EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import MOST_CLAIMED
@@ -303,6 +304,72 @@ class TestComparing(NodeTestCase):
             self.assertEqual(stream.base, 0)
         self.receive(1, Headers([header]))
         self.assertEqual(stream.base, 2)
+
+    def digests(self, effects: list[Effect]) -> dict[int, Digest]:
+        """The DIGESTs that go out, by link."""
+        sends = [send for send in of(effects, Send) if isinstance(send.frame, Digest)]
+        return {link: send.frame for send in sends for link in send.links if isinstance(send.frame, Digest)}
+
+    def over(self, low: int = 1) -> tuple[Have, Digest]:
+        """Dora's run is closed here; the HAVE and the DIGEST of a peer that has it open."""
+        self.make(compare_interval=30.0)
+        self.up(1, "anna")
+        self.up(2, "bert")
+        self.receive(1, batch("dora", 1, 5), batch("emil", 1, 2))
+        told = self.digest({"dora": 5, "emil": 2})
+        run = (origin_of("dora"), 1)
+        entry = HaveEntry(*run, low, 5, 0, batch("dora", 1, 5).header.hash)
+        self.node.history.discard(run)
+        return Have([entry], False), told
+
+    def test_a_run_that_is_closed_here_and_open_there_makes_no_bucket_different(self) -> None:
+        # Otherwise both would tell each other all streams of the bucket, again and again.
+        for low in (1, 6):  # the peer holds the messages, or knows only that they came
+            have, told = self.over(low)
+            alone = self.digest({"emil": 2})
+            self.assertEqual(self.wants(self.receive(2, have), 2), [])
+            self.assertEqual(self.digests(self.wait(30)), {1: alone, 2: told})
+            self.assertEqual(self.frames(self.receive(2, told), 2), [])
+            self.assertEqual(self.node.footprint()["told_runs_over"], 1)
+
+    def test_once_the_peer_has_closed_it_too_it_counts_no_more(self) -> None:
+        have, _ = self.over()
+        self.receive(2, have)
+        alone = self.digest({"emil": 2})
+        self.assertEqual(self.haves(self.receive(2, alone), 2), [])
+        self.assertEqual(self.digests(self.wait(30)), {1: alone, 2: alone})
+
+    def test_a_closed_run_of_which_the_peer_has_more_is_asked_for_and_open_again(self) -> None:
+        have, _ = self.over()
+        self.receive(2, have)
+        more = HaveEntry(origin_of("dora"), 1, 1, 6, 0, b"")
+        self.assertEqual(
+            self.wants(self.receive(2, Have([more], False)) + self.wait(5), 2), [("dora", 6, 6)]
+        )
+        self.receive(2, batch("dora", 6))
+        now = self.digest({"dora": 6, "emil": 2})
+        self.assertEqual(self.digests(self.wait(30)), {1: now, 2: now})
+
+    def test_a_void_run_makes_no_bucket_different_either(self) -> None:
+        have, _ = self.over()
+        self.receive(1, presence("dora", epoch=9, floor=9))
+        old = HaveEntry(origin_of("dora"), 3, 1, 7, 0, bytes(32))
+        self.receive(2, have, Have([old], False))
+        heads = [
+            ((origin_of("dora"), 1), 5, have.streams[0].hash),
+            ((origin_of("dora"), 3), 7, bytes(32)),
+            ((origin_of("emil"), 1), 2, batch("emil", 1, 2).header.hash),
+        ]
+        self.assertEqual(self.digests(self.wait(30))[2], digest(heads))
+
+    def test_so_many_runs_that_are_over_are_kept_of_a_link(self) -> None:
+        self.make(claims_limit=2, compare_interval=30.0)
+        self.up(1, "anna")
+        for name in ("cleo", "dora", "emil"):
+            self.receive(1, batch(name, 1))
+            self.node.history.discard((origin_of(name), 1))
+            self.receive(1, have(name, 1, 1))
+        self.assertEqual(self.node.footprint()["told_runs_over"], 2)
 
     def test_a_digest_says_nothing_against_what_was_announced(self) -> None:
         self.receive(1, have("dora", 1, 9))

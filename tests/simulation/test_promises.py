@@ -17,6 +17,7 @@ from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.observing import COUNTED
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
+from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.broadcast import Have, Want
@@ -165,6 +166,35 @@ class TestAdversaries(SynchronousTestCase):
         world.run_until(world.now + 5)
         heads = [newcomer.delivered.get(member.run) for member in (author, busy)]
         self.assertEqual((heads, world.violations), ([5, 200], []))
+
+    def test_neighbours_that_keep_messages_for_different_times_agree_in_the_end(self) -> None:
+        lines: list[str] = []
+        world = World(1, 4, MeshConfig(compare_interval=10.0, history_seconds=200.0), trace=lines.append)
+        brief, lasting, author, away = world.members
+        world.configs[brief.number] = replace(world.config, history_seconds=5.0)
+        away.store = SimStore()
+        world.start()
+        for one, other in ((brief, lasting), (brief, author), (lasting, author), (brief, away)):
+            world.link(one, other)
+        world.run_until(5.0)
+        world.crash(away)
+        for number in range(10):
+            author.publish(number)
+        world.run_until(12.0)
+        world.crash(author)
+        world.run_until(60.0)
+        self.assertIsNone(brief.node.history.get(author.run))
+        away.start()
+        world.link(brief, away)
+        for until, is_open in ((190.0, True), (400.0, False)):
+            world.run_until(until - 60.0)
+            lines.clear()
+            world.run_until(until)
+            told = [line.split()[1] for line in lines if " HAVE" in line or " WANT" in line]
+            self.assertLessEqual(set(told), {"1->3", "3->1"})  # an exchange is a new link each time
+            self.assertEqual(lasting.node.history.get(author.run) is not None, is_open)
+            self.assertEqual(away.node.history.head(author.run), 10)  # it came by an exchange
+        self.assertEqual(world.violations, [])
 
     def test_a_newcomer_whose_first_neighbour_lies_about_where_to_start_misses_nothing(self) -> None:
         for seed in range(1, 6):

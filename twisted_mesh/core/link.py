@@ -88,7 +88,7 @@ class Link:
 
     def _claimed(self) -> tuple[OrderedDict[Any, Any], ...]:
         push = self.push
-        return self.frontier.claims, push.lazy_by_peer, push.coming, push.wants
+        return self.frontier.claims, self.frontier.over, push.lazy_by_peer, push.coming, push.wants
 
     def report(self) -> LinkReport:
         """The link as a value."""
@@ -278,14 +278,17 @@ class FrontierState:
     :ivar snapshot: the part of the peer's SNAPSHOT that has come.
     :ivar bases: the bases that this node sent to the peer, until the peer is known to have read them.
     :ivar claims: the messages that the peer is believed to hold of each run, the longest idle run first.
+    :ivar over: the head and the hash that the peer has told of each run that is open there, and closed or
+        void here; the run that was told longest ago first.
     """
 
-    _limit: int  # runs in *claims*; beyond it the longest idle is forgotten
+    _limit: int  # runs in each table; beyond it the longest idle is forgotten
     snapshot: list[SnapshotEntry] = field(default_factory=list)
     compares: bool = False  # whether both ends have a base, so that their frontiers are DIGESTs
     compared_at: float = -inf  # when a DIGEST of the peer was last answered
     bases: dict[StreamId, int] | None = None
     claims: OrderedDict[StreamId, Claim] = field(default_factory=OrderedDict)
+    over: OrderedDict[StreamId, tuple[int, bytes]] = field(default_factory=OrderedDict)
     shown: OrderedDict[StreamId, int] = field(default_factory=OrderedDict)  # heads whose headers were sent
 
     def note_shown(self, run: StreamId, head: int) -> bool:
@@ -297,6 +300,13 @@ class FrontierState:
         if len(self.shown) > self._limit:
             self.shown.popitem(last=False)
         return True
+
+    def note_over(self, run: StreamId, head: int, hash: bytes) -> None:
+        """Note that the peer has told its *head* of *run*, which is over here, and the *hash* there."""
+        self.over[run] = head, hash
+        self.over.move_to_end(run)
+        if len(self.over) > self._limit:
+            self.over.popitem(last=False)
 
     def holds(self, run: StreamId) -> int:
         """The highest message of *run* that the peer is believed to hold without a hole; 0 for none."""

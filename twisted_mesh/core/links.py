@@ -197,6 +197,7 @@ class Links:
             "snapshot_entries": sum(len(link.frontier.snapshot) for link in self._all.values()),
             "claims": sum(len(link.frontier.claims) for link in self._all.values()),
             "claims_in_all": self._weight,
+            "told_runs_over": sum(len(link.frontier.over) for link in self._all.values()),
             "shown_headers": sum(len(link.frontier.shown) for link in self._all.values()),
             "known_records": sum(len(link.presence) for link in self._all.values()),
             "untold_records": sum(len(link.presence.untold) for link in self._all.values()),

@@ -139,7 +139,10 @@ class Broadcast:
         """Have the neighbours compare their streams with those of this node."""
         links = [link for link in self._links.fed if link.up]
         if links:
-            self._effects.send(links, self.frontier.digest())
+            self._effects.send([link for link in links if not link.frontier.over], self.frontier.digest())
+            for link in links:
+                if link.frontier.over:
+                    self._effects.send((link,), self.frontier.digest(link))
             self.compare_later(now)
 
     def compare_later(self, now: float) -> None:

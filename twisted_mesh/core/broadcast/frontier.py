@@ -46,9 +46,14 @@ class Frontier:
     _patience: Patience
     _forks: Forks
 
-    def digest(self) -> Digest:
-        """The DIGEST of all streams held here."""
-        return digest(self._heads())
+    def digest(self, link: Link | None = None) -> Digest:
+        """The DIGEST of all streams held here.
+
+        :param link: the link it is for.  Runs that its peer holds, and that are closed or void here, count
+            with the head that the peer has told.  Otherwise two nodes that keep messages for different
+            times would find each other different for as long.
+        """
+        return digest([*self._heads(), *(() if link is None else self._over(link))])
 
     def claimed_by_snapshot(self, link: Link, now: float) -> None:
         """Take in the claims of the peer's SNAPSHOT, now that the link is up."""
@@ -64,8 +69,11 @@ class Frontier:
         if link.frontier.compared_at + DIGEST_PAUSE > now:
             return  # an honest peer's next DIGEST, after compare_interval, serves as well
         link.frontier.compared_at = now
-        heads = list(self._heads())
-        different = dict.fromkeys(differing(heads, frame))
+        heads = self._heads()
+        over = self._over(link)
+        different = dict.fromkeys(differing([*heads, *over], frame))
+        for run in [run for run, _, _ in over if run in different]:
+            del different[run], link.frontier.over[run]  # the peer tells it again if it is open there still
         if not link.closing:
             self._push.announce(link, list(different))
             own = (run for run, _, _ in heads if run not in different and self._is_unconfirmed(run))
@@ -91,6 +99,8 @@ class Frontier:
             run = (entry.origin, entry.epoch)
             eager = entry.origin not in link.push.lazy_by_us
             self._held_there(run, entry.high, entry.hash)
+            if self._is_over(run, entry.high):
+                link.frontier.note_over(run, entry.high, entry.hash)
             self._claimed(link, run, entry.low, entry.high, now, eager=eager)
             self._forks.send_header(link, entry)
             if entry.coming:
@@ -123,6 +133,16 @@ class Frontier:
             stream = self._history.get(run)
             if stream is not None and (stream.head, stream.hash) == (high, hash) and hash:
                 self._history.accepted_of_earlier(run, high)
+
+    def _is_over(self, run: StreamId, high: int) -> bool:
+        """Whether messages of *run* up to *high* are neither held here nor missing."""
+        history = self._history
+        return history.get(run) is None and high > 0 and history.next_missing(run, 1, high) is None
+
+    def _over(self, link: Link) -> list[tuple[StreamId, int, bytes]]:
+        """The runs that the peer has told to be open there, and that are over here."""
+        told = link.frontier.over.items()
+        return [(run, head, hash) for run, (head, hash) in told if self._is_over(run, head)]
 
     def _is_unconfirmed(self, run: StreamId) -> bool:
         """Whether *run* is one of this node's, and no neighbour is known to have all of its messages."""
