@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_mesh
 from tests.rooms import picture
 from tests.support.processes import Child, ProcessCase
-from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
+from twisted_mesh import MeshConfig, MeshService, MeshSocket
 from twisted_mesh.aio import Mesh
 from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.memory.host import EVENTS
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import bodies, framing
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
@@ -65,14 +66,19 @@ class ExamplesTests(ProcessCase):
         await self.assert_printed(self.run_all(*(block for page in pages for block in code_blocks(page))))
 
     async def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
-        (example,) = code_blocks(TESTING)
+        example, pytests = code_blocks(TESTING)
         (self.directory / "test_alarm.py").write_text(example)
+        (self.directory / "test_alarm_too.py").write_text(pytests)
         runners = ("twisted.trial", "unittest")
         told = [self.fork(RUN_MODULE, runner, "test_alarm") for runner in runners]
         self.assertEqual(await self.until_ended(*told), [0, 0], told)
         for runner, child in zip(runners, told, strict=True):
             self.assertIn(f"``python -m {runner} test_alarm``", TESTING)
             self.assertIn("Ran 2 tests in", child.out.decode() + child.log)
+        told = self.fork(RUN_MODULE, "pytest", "-p", "no:cacheprovider", "test_alarm_too.py")
+        self.assertIn("``python -m pytest test_alarm_too.py``", TESTING)
+        self.assertEqual(await self.until_ended(told), [0], told)
+        self.assertIn("6 passed in", told.out.decode())
 
     def test_the_readme_sets_everything_up_in_two_single_lines(self) -> None:
         commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
@@ -149,7 +155,7 @@ class PagesTests(SynchronousTestCase):
         package = Path(twisted_mesh.__file__).parent
         modules = [path.read_text() for path in package.rglob("*.py")]
         events = {name for text in modules for name in re.findall(r'emit\("(\w+)"', text)}
-        self.assertEqual(events, {"message", *testing.EVENTS})
+        self.assertEqual(events, {"message", *EVENTS})
         for page in (SERVICE, SOCKET):
             _, table = page.split("\nEvent              When\n")
             table, _ = re.split(r"^=+  =+$", table, maxsplit=2, flags=re.M)[1:]

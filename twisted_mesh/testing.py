@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Collection, Iterable
 from itertools import combinations, pairwise
 from random import Random
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.base import DelayedCall
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twisted_mesh.addressing.addresses import show
-from twisted_mesh.identity import Identity, verify
-from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.identity import Identity
+from twisted_mesh.memory.awaited import RunGuard
+from twisted_mesh.memory.host import MemoryNode
 from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.message import Message
-from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # the port of every node; each node has its own host
-EVENTS: Final = ("connect", "disconnect", "member", "gap", "receipt", "refused", "failure")
 
-_verify = lru_cache(maxsize=4096)(verify)  # saves a twelfth of the time of tests (measured)
 Pairs = Iterable[tuple[int, int]]
 
 
@@ -69,11 +62,11 @@ class MemoryMesh:
         self.network = MemoryNetwork(seed)
         self.clock: Clock = self.network.clock
         self.services: list[MeshService] = []
-        self._nodes: list[_Node] = []
+        self._nodes: list[MemoryNode] = []
         self._seed = seed
         self._chance = Random(seed)
         self._stopped = False
-        self._runs = False
+        self._guard = RunGuard()
         pairs = _pairs(topology, count)
         for number in range(count):
             self.add(*(lower for lower, higher in pairs if higher == number), **options)
@@ -96,7 +89,7 @@ class MemoryMesh:
         """
         number = len(self.services)
         host = _host(number)
-        node = _Node(
+        node = MemoryNode(
             {
                 "listen": [self.network.listen(host, PORT)],
                 "dial": self.network.dial_from(host),
@@ -106,6 +99,7 @@ class MemoryMesh:
                 "peers": [*(show(self.address(other)) for other in neighbours), *options.get("peers", ())],
             },
             self._chance,
+            self._guard,
         )
         service = node.make(self.clock)
         self._nodes.append(node)
@@ -142,14 +136,14 @@ class MemoryMesh:
         if not is_number or not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and ends: not {seconds!r} seconds")
         self._check_idle()
-        self._runs = True
+        self._guard.runs = True
         try:
             self.network.advance(seconds)
         finally:
-            self._runs = False
+            self._guard.runs = False
 
     def _check_idle(self) -> None:
-        if self._runs:
+        if self._guard.runs:
             raise RuntimeError("this is called from within run(), which has to return first")
 
     # ── faults ──────────────────────────────────────────────────────────────────────
@@ -185,6 +179,34 @@ class MemoryMesh:
         self._at(node).clock.stop()
         self.network.kill(self.address(node)[0])
         self._at(node).service.died()
+
+    def restart(self, node: int) -> MeshService:
+        """:meth:`kill` a node, and :meth:`start` it again.
+
+        :return: its new service, also in ``services``.
+        """
+        self.kill(node)
+        return self.start(node)
+
+    def slow_link(self, node: int, other: int, bytes_a_second: float | None) -> None:
+        """Let no more than *bytes_a_second* pass in each direction between two nodes; None for no limit.
+
+        :raises ValueError: *bytes_a_second* is not above 0.
+        """
+        if bytes_a_second is not None and not 0 < bytes_a_second < math.inf:
+            raise ValueError(f"bytes_a_second is above 0, or None: not {bytes_a_second!r}")
+        self.network.slow(self.address(node)[0], self.address(other)[0], bytes_a_second)
+
+    def fill_disk(self, node: int) -> None:
+        """Let a node write nothing into its history file, until :meth:`free_disk`.
+
+        The node notices when it writes next, within ``flush_interval``: then ``send`` raises StoreFull.
+        """
+        self._at(node).disk.is_full = True
+
+    def free_disk(self, node: int) -> None:
+        """End :meth:`fill_disk`; the node writes again within ``store_retry``."""
+        self._at(node).disk.is_full = False
 
     def start(self, node: int) -> MeshService:
         """Start a node that was killed: make a new service with the same key and history file.
@@ -233,7 +255,7 @@ class MemoryMesh:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _at(self, node: int) -> _Node:
+    def _at(self, node: int) -> MemoryNode:
         if type(node) is not int:
             raise TypeError(f"a node is named by its number, from 0 on, not by {node!r}")
         if not 0 <= node < len(self._nodes):
@@ -243,102 +265,6 @@ class MemoryMesh:
     def _identity(self, node: int) -> Identity:
         seed = hashlib.sha256(b"%d %d" % (self._seed, node)).digest()
         return Identity(Ed25519PrivateKey.from_private_bytes(seed))
-
-
-@implementer(IReactorTime)
-class HostClock:
-    """The clock of one process, whose timers end when the process does.
-
-    :ivar runs: whether the process runs.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.runs = True
-
-    def seconds(self) -> float:
-        return self._clock.seconds()
-
-    def callLater(
-        self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
-    ) -> IDelayedCall:
-        call = self._clock.callLater(delay, self._fire, callable, args, kwargs)
-        if not self.runs:
-            call.cancel()
-        return call
-
-    def getDelayedCalls(self) -> list[IDelayedCall]:
-        """The calls of this process that are still to come."""
-        calls = self._clock.getDelayedCalls()
-        return [call for call in calls if isinstance(call, DelayedCall) and call.func == self._fire]
-
-    def stop(self) -> None:
-        """End the process: cancel its timers, and let no later one fire."""
-        self.runs = False
-        for call in self.getDelayedCalls():
-            call.cancel()
-
-    def _fire(
-        self, callable: Callable[..., Any], args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> None:
-        callable(*args, **kwargs)
-
-
-class _Service(MeshService):
-    """A service whose wall clock is the mesh's Clock, so that messages have the same times in every run.
-
-    All nodes share the results of verifying signatures.
-
-    :ivar chance: the mesh's random generator.
-    :ivar descriptors: how many its process may have open at its next start; None if that is not known.
-    """
-
-    chance: Random
-    descriptors: int | None = None
-
-    def _host(self) -> Host:
-        return Host(self._clock.seconds, _verify, self._draw, lambda _: self.descriptors)
-
-    def _draw(self, below: int) -> int:
-        return self.chance.randrange(below)
-
-    def died(self) -> None:
-        """Give the lock on the history file free, as the end of a process does."""
-        if self._run is not None and self._run.writer is not None:
-            self._run.writer.store.close()
-
-
-@dataclass
-class _Node:
-    """A host; its process can be killed and started again.
-
-    :ivar options: the options of its service; :ivar chance: the mesh's random generator.
-    :ivar clock: the clock of the present process; :ivar service: the service in it.
-    """
-
-    options: dict[str, Any]
-    chance: Random
-    clock: HostClock = field(init=False)
-    service: _Service = field(init=False)
-    received: list[Message] = field(init=False)
-    events: list[tuple[str, Any]] = field(init=False)
-
-    def make(self, clock: Clock) -> MeshService:
-        """Make the service of a new process, and note the messages and events that it delivers."""
-        self.clock = HostClock(clock)
-        service = self.service = _Service(self.clock, **self.options)
-        service.chance = self.chance
-        received, events = self.received, self.events = [], []
-
-        # This is the first handler, so that it also sees messages that the application's handlers take.
-        def note(message: Message, link: MeshProtocol | None) -> bool:
-            received.append(message)
-            return False
-
-        service.register_handler(note)
-        for name in EVENTS:
-            service.on(name, lambda what, name=name: events.append((name, what)))
-        return service
 
 
 def _host(node: int) -> str:

@@ -28,9 +28,9 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import MOST_CLAIMED, Identity
+from twisted_mesh.memory.host import MemoryService
 from twisted_mesh.runtime.reporting import KEY_IN_USE, RUN_IS_OVER
 from twisted_mesh.service import MeshService
-from twisted_mesh.testing import _Service
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.link import Bye
@@ -48,7 +48,7 @@ class TestEpochTaken(MeshCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(_Service, "_draw", lambda service, below: 0)
+        self.patch(MemoryService, "_draw", lambda service, below: 0)
         self.file = Path(self.mktemp())
         key = Identity.create(self.file)
         self.taken = key.next_epoch(int(time.time() * 1000) + AHEAD) + 1
@@ -323,7 +323,7 @@ class TestRestoredFromABackup(MeshCase):
         self.assertGreater(min(epochs), self.kept)
 
     def test_an_epoch_that_chance_gives_twice_is_told_by_whoever_knows_the_head(self) -> None:
-        self.patch(_Service, "_draw", lambda service, below: 0)
+        self.patch(MemoryService, "_draw", lambda service, below: 0)
         self.assertEqual(self.restored(*range(6)), {self.kept + 1})
         self.forget()
         self.assertEqual(self.restored(*range(6, 12)), {self.kept + 2})

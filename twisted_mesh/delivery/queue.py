@@ -155,6 +155,11 @@ class MessageQueue:
         return len(self._behind)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no more messages come."""
+        return self._closed
+
+    @property
     def is_held_up(self) -> bool:
         """Whether there is no next message because the history cannot be read now."""
         return self._unreadable and not self._queue

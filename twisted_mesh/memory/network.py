@@ -125,6 +125,7 @@ class MemoryNetwork:
         self._partitioned: set[frozenset[str]] = set()  # pairs of hosts
         self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []  # dials, each with its hosts
         self._late: list[MemoryTransport] = []  # finish() is called for these when the partition heals
+        self._rates: dict[frozenset[str], float] = {}  # bytes a second between two hosts, if limited
         self._source_port = 50_000
 
     # ── hosts and connections ───────────────────────────────────────────────────────
@@ -174,6 +175,10 @@ class MemoryNetwork:
         """Whether a partition lies between two hosts now."""
         return hosts in self._partitioned
 
+    def rate(self, hosts: frozenset[str]) -> float | None:
+        """How many bytes a second pass in each direction between two hosts; None for no limit."""
+        return self._rates.get(hosts)
+
     def chunk(self, most: int) -> int:
         """How many bytes, up to *most*, arrive at once."""
         if not self.cuts:
@@ -202,6 +207,12 @@ class MemoryNetwork:
         """Lose every byte on the connections between two hosts; neither operating system notices."""
         for end in self.between(one, other):
             end.swallows = True
+
+    def slow(self, one: str, other: str, rate: float | None) -> None:
+        """Let *rate* bytes a second pass in each direction between two hosts; None for no limit."""
+        self._rates.pop(frozenset((one, other)), None)
+        if rate is not None:
+            self._rates[frozenset((one, other))] = rate
 
     def part(self, *groups: Collection[str]) -> None:
         """Put a partition between hosts of different *groups*, and none between others.

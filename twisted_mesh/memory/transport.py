@@ -21,6 +21,8 @@ from zope.interface import implementer
 
 #: Bytes above which Twisted pauses a producer; an operating system's buffer is taken to be as large.
 BUFFER: Final = 65_536
+#: A slow line passes bytes in parts that take this many seconds each (guess).
+SLOW_STEP: Final = 0.05
 
 
 class Medium(Shape):
@@ -29,6 +31,7 @@ class Medium(Shape):
     @property
     def clock(self) -> IReactorTime: ...
     def is_partitioned(self, hosts: frozenset[str]) -> bool: ...
+    def rate(self, hosts: frozenset[str]) -> float | None: ...
     def chunk(self, most: int) -> int: ...
     def closed(self, end: MemoryTransport) -> None: ...
     def finish(self, end: MemoryTransport) -> None: ...
@@ -62,6 +65,7 @@ class MemoryTransport:
         self._fin = False  # the far end is closed: the stream ends after the bytes that have arrived
         self._producer: Any = None
         self._paused = False
+        self._free_at = 0.0  # when the last bytes that were sent over a slow line have passed
 
     # ── Twisted's interfaces ────────────────────────────────────────────────────────
 
@@ -126,7 +130,11 @@ class MemoryTransport:
         steps: list[Callable[[], None]] = []
         if self._unsent:
             room = self.swallows or len(self.far._arrived) < BUFFER
-            if room and not self._medium.is_partitioned(self.hosts):
+            if (
+                room
+                and self._medium.clock.seconds() >= self._free_at
+                and not self._medium.is_partitioned(self.hosts)
+            ):
                 steps.append(self._send)
         elif self.disconnecting and self._producer is None:
             steps.append(self._finish)
@@ -169,7 +177,13 @@ class MemoryTransport:
         self._medium.closed(self)
 
     def _send(self) -> None:
-        part, self._unsent = self._unsent[:BUFFER], self._unsent[BUFFER:]
+        most, rate = BUFFER, self._medium.rate(self.hosts)
+        if rate is not None:
+            most = max(1, min(BUFFER, int(rate * SLOW_STEP)))
+        part, self._unsent = self._unsent[:most], self._unsent[most:]
+        if rate is not None:
+            self._free_at = self._medium.clock.seconds() + len(part) / rate
+            self._medium.clock.callLater(len(part) / rate, _wake)
         if not self.swallows:
             if self.far.closed:
                 self.lose(ConnectionLost("reset"))
@@ -194,3 +208,7 @@ class MemoryTransport:
         self.lose(ConnectionAborted())
         if not self.swallows and not self._medium.is_partitioned(self.hosts):
             self.far.lose(ConnectionLost("reset"))
+
+
+def _wake() -> None:
+    """Do nothing: when a timer is due, the network takes all steps that can be taken by then."""

@@ -127,7 +127,7 @@ class RunningNode:
                 driver, self.connections, self.members, delivery, self._receipts, self.peers, self.writer
             )
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
-            self._directs = PendingDirects(driver.handle)
+            self.directs = PendingDirects(driver.handle)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
@@ -194,12 +194,12 @@ class RunningNode:
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
-        on(events.NewRun, self._directs.new_run, self.members.new_run, self._receipts.new_run)
+        on(events.NewRun, self.directs.new_run, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
         on(events.Numbered, self._receipts.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
-        on(events.DirectEnded, self._directs.ended)
+        on(events.DirectEnded, self.directs.ended)
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
@@ -353,7 +353,7 @@ class RunningNode:
     ) -> Deferred[None]:
         entry = pack_entry(type, packets)
         self._log.sending(type, packets, len(entry))
-        return self._directs.send(origin, id_of(origin).decode(), entry, answers)
+        return self.directs.send(origin, id_of(origin).decode(), entry, answers)
 
     async def handed_over(self, timeout: float) -> None:
         await handed_over(self.driver, self._clock, timeout)
@@ -363,7 +363,7 @@ class RunningNode:
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
-            end.callback(self._directs.stop)
+            end.callback(self.directs.stop)
             end.callback(self._receipts.stop)
             end.callback(self.driver.stop)
             if self.writer is not None:
@@ -428,7 +428,7 @@ class RunningNode:
             "members": len(self.members.table),
             **self._progress.footprint(),
             "receipts": len(self._receipts),
-            **self._directs.footprint(),
+            **self.directs.footprint(),
             "dialled_peers": len(self.peers),
             **self._connector.footprint(),
         }
