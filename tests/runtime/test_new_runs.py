@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
-from twisted_mesh.core.events import EpochConflict
+from twisted_mesh.core.events import EpochConflict, SameKey
 from twisted_mesh.core.handshake import LocalNode, Side, Stage
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.delivery.receipts import Receipt
@@ -284,6 +284,22 @@ class TestEpochTaken(MeshCase):
         self.send(again, "of the new run", after=1)
         self.assertEqual(self.received(self.other)[-1].packets[1], "of the new run")
         self.assertEqual(again.status().warnings, [])
+
+    def test_nor_does_one_go_on_that_has_not_joined_beside_another_of_its_number(self) -> None:
+        file = Path(self.mktemp())
+        again = self.node(identity=Identity.create(file))
+        driver = self.parts_of(again).driver
+        file.with_name(file.name + ".epoch").unlink()
+        file.with_name(file.name + ".epoch").mkdir()
+        driver.handle(SameKey(9, self.status_of(again).stream[1], False))
+        self.network.pump()
+        self.assertRaises(KeyInUse, again.send, "under a number that is used twice")
+        self.assertEqual(driver.renewals, 0)
+        file.with_name(file.name + ".epoch").rmdir()
+        self.network.advance(15)
+        self.assertEqual(driver.renewals, 1)
+        again.send("of the new run")
+        self.happened(again, "failure")
 
 
 class TestRestoredFromABackup(MeshCase):

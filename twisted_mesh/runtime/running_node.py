@@ -240,7 +240,7 @@ class RunningNode:
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
             self._delivery.failed(error)
-            if self.driver.node.settled:
+            if self.driver.node.settled or self.driver.node.is_over:
                 return  # a number could be used twice: the core publishes nothing, and asks again
             local_node = self.driver.local_node()  # with the old epoch
         self._key_in_use = None
