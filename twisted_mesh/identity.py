@@ -103,6 +103,10 @@ class Identity:
         self.id = id_of(self.origin)
         self.sign = key.sign
 
+    def __repr__(self) -> str:
+        kept = "in no file" if self.path is None else f"in {str(self.path)!r}"
+        return f"<identity {self.id.decode()}, {kept}>"
+
     @classmethod
     def generate(cls) -> Self:
         """A new key that is in no file."""

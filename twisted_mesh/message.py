@@ -18,6 +18,7 @@ from twisted_mesh.errors import LocalError
 
 #: Origin and epoch of the author's run, and the number in that run; below 0 for direct messages.
 MessageId = tuple[bytes, int, int]
+_SHORT = 8  # characters of an id in texts for people
 _SHOWN = 80  # characters of a payload that a log line shows
 
 
@@ -177,6 +178,10 @@ class Member(msgspec.Struct, frozen=True):
         # All parts of the application share the value, so none of them may change it.
         msgspec.structs.force_setattr(self, "tags", MappingProxyType(dict(self.tags)))
 
+    def __repr__(self) -> str:
+        label = "" if self.label is None else f" {self.label!r}"
+        return f"<member{label} {short(self.id)}, {self.state}>"
+
     def __reduce__(self) -> tuple[type[Member], tuple[object, ...]]:
         fields: dict[str, object] = msgspec.structs.asdict(self)
         return Member, tuple((fields | {"tags": dict(self.tags)}).values())
@@ -198,6 +203,11 @@ class Refusal(msgspec.Struct, frozen=True):
     outgoing: bool
     reason: str
     detail: str
+
+
+def short(node_id: bytes) -> str:
+    """The first characters of an id, by which people tell nodes apart."""
+    return node_id[:_SHORT].decode("ascii", "replace")
 
 
 def shown(packets: list[Any]) -> str:

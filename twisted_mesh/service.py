@@ -212,6 +212,10 @@ class MeshService(Service, Listeners):
             counts.update(run.dropped)
         return MappingProxyType(counts)
 
+    def __repr__(self) -> str:
+        state = "stopped" if self._run is None else f"neighbours: {len(self.routing_table)}"
+        return f"<MeshService {self.id.decode()}, {state}>"
+
     # ── starting and stopping ───────────────────────────────────────────────────────
 
     def privilegedStartService(self) -> None:

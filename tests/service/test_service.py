@@ -19,6 +19,14 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.wire.link import Ping, Pong
 
 
+class ReprTests(MeshCase):
+    def test_a_service_shows_who_it_is(self) -> None:
+        a, _ = self.chain(2)
+        self.assertEqual(repr(a), f"<MeshService {a.id.decode()}, neighbours: 1>")
+        self.stop(a)
+        self.assertEqual(repr(a), f"<MeshService {a.id.decode()}, stopped>")
+
+
 class TestConstruction(MeshCase):
     def test_it_opens_nothing(self) -> None:
         a = self.make(peers=["10.0.0.9:1"])

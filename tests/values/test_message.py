@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import LocalError
+from twisted_mesh.identity import Identity
 from twisted_mesh.message import Member, Message, Source, shown
 
 
@@ -93,6 +94,19 @@ class TestMember(SynchronousTestCase):
         member = Member(b"id", None, {"a": "b"}, None, "member", "up", 0.0, 1)
         self.assertEqual(len({member, msgspec.structs.replace(member)}), 1)
         self.assertRaises(AttributeError, setattr, member, "label", "x")
+
+
+class TestReprs(SynchronousTestCase):
+    """At the prompt and in a log it is seen who somebody is."""
+
+    def test_a_member(self) -> None:
+        named = Member(b"6VnYj9uuuuuuuu", "door", {}, None, "member", "up", 0.0, 1)
+        self.assertEqual(repr(named), "<member 'door' 6VnYj9uu, up>")
+        self.assertEqual(repr(msgspec.structs.replace(named, label=None)), "<member 6VnYj9uu, up>")
+
+    def test_an_identity(self) -> None:
+        identity = Identity.generate()
+        self.assertEqual(repr(identity), f"<identity {identity.id.decode()}, in no file>")
 
 
 class TestShown(SynchronousTestCase):

@@ -28,7 +28,7 @@ from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQu
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Gap, Message, MessageId, Refusal, Source, shown
+from twisted_mesh.message import Gap, Message, MessageId, Refusal, Source, short, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
 #: In one turn, at most so many messages of an earlier process are handed on, and READ_BYTES (guess).
@@ -240,8 +240,10 @@ class Delivery:
 
     def _hand_over(self, message: Message, size: int, link: object) -> None:
         if self._debug >= 5:
-            text = shown(message.packets)
-            _log.info("in: type {type}, {size} bytes, {text}", type=message.type, size=size, text=text)
+            _log.info(
+                "in: type {type}, {size} bytes from {sender}, {text}",
+                type=message.type, size=size, sender=short(message.sender), text=shown(message.packets),
+            )  # fmt: skip
         if self._handlers and self._is_taken(message, link):
             return
         heard = emit_one(self.listeners, "message", message)

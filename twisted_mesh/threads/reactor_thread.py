@@ -269,10 +269,9 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """End the call with *error*."""
         if isinstance(error, MeshError):
-            # The error's text is enough for the user; its traceback would add forty lines of the reactor.
-            error.__traceback__ = None
-            if error.__cause__ is not None:
-                error.__cause__.__traceback__ = None
+            # The error's text is enough for the user, and names the cause.  At the prompt the traceback
+            # would add forty lines of the reactor, and the cause would be shown as an error of its own.
+            error.__traceback__ = error.__cause__ = None
         self._end(None, error)
 
     def cancel(self) -> None:
