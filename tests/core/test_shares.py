@@ -128,6 +128,25 @@ class TestRefusedMessages(SharesCase):
         self.now += shares.LASTING
         self.assertEqual(self.wants(self.wait(1), 1), [("emil", 5, 900)])
 
+    def test_authors_within_their_shares_are_asked_for_all_at_once(self) -> None:
+        self.contend()
+        effects = self.receive(2, have("dora", 1, 900))
+        self.assertEqual(self.wants(effects + self.wait(1), 2), [("dora", 1, 900)])
+
+    def test_two_such_authors_are_asked_for_at_a_time(self) -> None:
+        self.receive(2, batch("bert", 1))
+        names = ("cleo", "dora", "emil", "fred")
+        for name in names:
+            self.flood(1, 4, name)
+        self.be_late()
+        for name in names:
+            self.flood(5, 9, name)
+        asked = self.wants(self.wait(3), 1)
+        self.assertEqual((len(asked), self.node.footprint()["paced_pulls"]), (2, 2))
+        name, first, last = asked[0]
+        effects = self.receive(1, batch(name, first), have(name, 1, last, answer=True))
+        self.assertEqual(len(self.wants(effects + self.wait(0.6), 1)), 1)
+
     def test_a_link_that_brings_it_again_is_asked_once(self) -> None:
         self.contend()
         for _ in range(20):

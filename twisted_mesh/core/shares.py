@@ -201,10 +201,6 @@ class Shares:
         if late >= LATE:
             self._late_until = now + LASTING
 
-    def is_late(self, now: float) -> bool:
-        """Whether this node was late in the last :data:`LASTING` seconds."""
-        return now < self._late_until
-
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
@@ -221,7 +217,7 @@ class Shares:
             self.looked(self._effects.late(Timer.SHARES, now), now)
         else:
             self._effects.set_timer(Timer.SHARES, now + LOOK)
-        return self.is_late(now)
+        return now < self._late_until
 
     def _is_within(self, site: str | None, origin: bytes, kind: Kind, now: float) -> bool:
         """Whether *origin*, which counts for *site*, is within its share, as to frames of *kind*."""

@@ -41,6 +41,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
 LOOKS_MOST: Final = 512  # runs looked at in one event: thousands took two seconds (measured)
+PACED_MOST: Final = 2  # runs asked for at a time whose authors were over their shares (guess)
 PULLED_MOST: Final = 64  # runs that all neighbours are asked for: one author can begin thousands (guess)
 
 
@@ -62,6 +63,7 @@ class Repair:
         self._pulls: dict[StreamId, Pull] = {}
         self._moved = 0.0  # when an asked link last brought a missing message
         self._unverified: set[StreamId] = set()  # runs that were unverified when their pull began
+        self._paced: set[StreamId] = set()  # asked runs whose authors were over their shares
         self._wakes: list[tuple[float, StreamId]] = []  # a heap; entries may be out of date
 
     def footprint(self) -> dict[str, int]:
@@ -70,6 +72,7 @@ class Repair:
             "pulls": len(self._pulls),
             "queued_pulls": len(self._window),
             "unverified_pulls": len(self._unverified),
+            "paced_pulls": len(self._paced),
             "announcements": sum(len(pull.announced) for pull in self._pulls.values()),
             "failures": sum(len(link.repair.failed) for link in self._links.all),
             "wakes": len(self._wakes),
@@ -295,6 +298,8 @@ class Repair:
             known[-1] = known[-1][0], max(known[-1][1], high)  # one look is due, however many come
         else:
             self.announced(link, run, now, eager=False)
+        if (pull := self._pulls.get(run)) is not None:
+            pull.over_share = now
 
     def dropped(self, link: int, run: StreamId) -> None:
         """Note that a batch from *link* was not kept: it is not asked for again at once."""
@@ -319,7 +324,7 @@ class Repair:
     def due(self, now: float) -> list[tuple[Link, Want]]:
         """The WANTs to send now.  If many runs are due, some are left for the next :attr:`wake`."""
         wants: list[tuple[Link, Want]] = []
-        self._window.narrow(0 if self._admission.shares.is_late(now) else self._pace.bytes_in_time(now))
+        self._window.narrow(self._pace.bytes_in_time(now))
         while True:
             runs: dict[StreamId, None] = {}
             while self._wakes and self._wakes[0][0] <= now and len(runs) < LOOKS_MOST:
@@ -342,8 +347,8 @@ class Repair:
         if now < pull.not_before:
             self._look_at(pull, pull.not_before, now)
             return
-        if not (most := self._admission.shares.askable(run[0], now)):
-            pull.over_share = now
+        most = self._askable(pull, now)
+        if not most:
             self._look_at(pull, now + PUT_OFF, now)
             return
         stream = self._history.get(run)
@@ -373,8 +378,26 @@ class Repair:
             pull.answers[link.number] = want.first, want.last
         pull.ranges[link.number] = want.first, want.last
         self._ask(pull, link, now)
+        if most < MAX_NUMBER:
+            self._paced.add(run)
         self._look_at(pull, self._pace.stalls_at(link, pull.progress, self._moved, now), now)
         wants.append((link, want))
+
+    def _askable(self, pull: Pull, now: float) -> int:
+        """How many messages of *pull* to ask for at a time; 0 for none now.
+
+        If messages of the run were refused, there are so many as the share of the author allows, and two
+        such runs are asked for at a time: an answer can have thousands of tiny batches.
+        """
+        if pull.over_share is None:
+            return MAX_NUMBER
+        most = self._admission.shares.askable(pull.run[0], now)
+        if most == MAX_NUMBER:
+            pull.over_share = None
+        elif not most or len(self._paced) >= PACED_MOST:
+            pull.over_share = now
+            return 0
+        return most
 
     def _revised(self, pull: Pull, now: float) -> Iterator[tuple[Link, Want]]:
         """WANTs that replace earlier ones, since their first messages have come over other links."""
@@ -456,6 +479,7 @@ class Repair:
     def _release(self, pull: Pull) -> None:
         """Stop waiting for the asked link."""
         self._link(pull.asked).repair.pulls -= 1
+        self._paced.discard(pull.run)
         if pull.window is not None:
             self._window.released(pull.window)
         pull.asked = None
