@@ -241,6 +241,8 @@ class MeshConfig:
     #: together.  It also limits the nodes that this node sent direct messages to: for one more, a node with
     #: no open message is forgotten; if there is none, the new message is refused.
     direct_senders: int = 16_384
+    #: Requests that wait for their answers; one more fails with Congested (guess).
+    requests_limit: int = 16_384
     #: Bytes of direct messages that came before their turn, or found no room at a consumer; beyond this the
     #: sender that waits for longest loses its own, which are sent again (guess).
     direct_held_bytes: int = 4 * MIB

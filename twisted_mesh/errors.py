@@ -123,6 +123,10 @@ class Unreachable(MeshError):
     """A message for one member could not be handed over; the text says why."""
 
 
+class NoReply(MeshError):
+    """A member has acknowledged a request, and did not answer it in time; it may still answer."""
+
+
 class NoMembers(MeshError):
     """No other member is known, so nobody can sign a receipt."""
 

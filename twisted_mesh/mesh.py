@@ -285,6 +285,28 @@ class MeshSocket(Listeners):
         """
         return self._thread.call(self._node.if_open, self._node.send_to, member, *packets, type=type)
 
+    def request(
+        self, member: bytes, *packets: object, timeout: float | None = 10.0, type: int = flags.whisper
+    ) -> Any:
+        """Send a message to one member alone, and wait for its answer.
+
+        :param member: and *packets* and *type*: as for :meth:`send_to`.
+        :param timeout: seconds until the answer must have come; None to wait without a limit.
+        :return: the member's first ``message.reply()`` to this message, which neither :meth:`recv` nor a
+            handler gets; in the reactor's thread, a Deferred of that.
+        :raises Unreachable: the member has not acknowledged the message in time; NoReply: it has, and has
+            not answered in time.
+        :raises Congested: too many requests wait for their answers.
+        :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the socket is closed.
+        """
+
+        def ask() -> Deferred[Message]:
+            asked = self._node.request(member, *packets, timeout=timeout, type=type)
+            return asked.addCallback(partial(with_replies, self._thread))
+
+        return self._thread.call(self._node.if_open, ask)
+
     @overload
     def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]
 

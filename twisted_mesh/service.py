@@ -49,7 +49,7 @@ from twisted_mesh.links.listening import Listening, parse_listen
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
-from twisted_mesh.message import Member
+from twisted_mesh.message import Member, Message
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
@@ -453,12 +453,34 @@ class MeshService(Service, Listeners):
         :raises NotRunning: the service does not run.
         """
         run = self._running()
+        self._check_member(member)
+        flags.check_user_type(type)
+        return run.send_to(member, type, packets)
+
+    def request(
+        self, member: bytes, *packets: object, timeout: float | None = 10.0, type: int = flags.whisper
+    ) -> Deferred[Message]:
+        """Send a message to one member alone, and await its answer.
+
+        :param member: and *packets* and *type*: as for :meth:`send_to`.
+        :param timeout: seconds until the answer must have come; None to wait without a limit.
+        :return: fires with the member's first ``message.reply()`` to this message, which no handler,
+            listener or :meth:`messages` gets.  Fails with Unreachable if the member does not acknowledge
+            the message in time; with NoReply if it does, and does not answer in time; with Congested if too
+            many requests wait.  If the Deferred is cancelled, nothing is awaited any more.
+        :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
+        """
+        run = self._running()
+        self._check_member(member)
+        flags.check_user_type(type)
+        return run.request(member, type, packets, seconds_of(timeout))
+
+    def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):
             raise TypeError(f"a member is named by its id, bytes as in members, not {member!r}")
         if member == self.id:
             raise ValueError("that is the id of this node itself")
-        flags.check_user_type(type)
-        return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
         """Fires when messages can be sent again after Congested, StoreFull or KeyInUse."""

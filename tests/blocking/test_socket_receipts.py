@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.blocking.test_mesh import SocketCase
 from twisted_mesh import MeshConfig, base
-from twisted_mesh.errors import LocalError, NoMembers, NotRunning, ReceiptTimeout, Unreachable
+from twisted_mesh.errors import LocalError, NoMembers, NoReply, NotRunning, ReceiptTimeout, Unreachable
+from twisted_mesh.message import Message
 
 
 class ReceiptTests(SocketCase):
@@ -106,3 +107,36 @@ class DirectMessageTests(SocketCase):
         b.register_handler(lambda message, link: b.send_to(message.sender, "from the handler") and None)
         a.send("x")
         self.assertEqual(a.recv(timeout=30).packets, [2, "from the handler"])
+
+
+class TestRequest(SocketCase):
+    def test_it_blocks_until_the_answer_is_there(self) -> None:
+        a, b = self.pair()
+        b.register_handler(lambda message, link: message.reply("yes", message.packets[1]) and None)
+        self.soon(lambda: b.id in a.members)
+        answer = a.request(b.id, "ready?")
+        self.assertEqual((answer.packets, answer.sender), ([2, "yes", "ready?"], b.id))
+        self.assertIsNone(a.recv())
+        self.assertIsNone(answer.reply("thanks"))
+
+    def test_without_an_answer_it_raises(self) -> None:
+        a, b = self.pair()
+        self.soon(lambda: b.id in a.members)
+        error = self.assertRaises(NoReply, a.request, b.id, "?", timeout=0.3)
+        self.assertIn("did not answer in 0.3 s", str(error))
+        self.assertRaises(Unreachable, a.request, b"nobody", "?")
+        a.close()
+        self.assertRaises(NotRunning, a.request, b.id, "?")
+
+    def test_in_the_reactors_thread_it_gives_a_deferred(self) -> None:
+        a, b = self.pair()
+        self.soon(lambda: a.id in b.members)
+
+        def ask(message: Message, link: object) -> None:
+            b.request(message.sender, "?").addCallback(lambda answer: b.send(answer.packets[1]))
+
+        b.register_handler(ask)
+        a.send("x")
+        question = a.recv(timeout=30)
+        question.reply("the answer")
+        self.assertEqual(a.recv(timeout=30).packets, [0, "the answer"])

@@ -42,6 +42,7 @@ def asking(count: int, members: tuple[type[Member], ...] = (), seed: int = 1) ->
         seed, count, latency=(0.01, 0.04), members=[*members, *[Asker] * (count - len(members))]
     ).start()
     Asker.book.adversaries = {member.origin for member in world.members if member.lies}
+    Asker.book.members = world.members
     honest = [member for member in world.members if not member.lies]
     random_graph(world, honest, 4)  # the network is connected without the adversaries
     for adversary in world.members[: len(members)]:
@@ -100,6 +101,7 @@ class TestPromises(SynchronousTestCase):
                 for reader in honest:
                     if reader is not honest[number % 4]:
                         honest[number % 4].write(reader)
+                        honest[number % 4].request(reader)
                 world.run_until(world.now + 0.1)
             end = world.now + 160
             while world.now < end and any(unknown(asker, honest) for asker in honest[:4]):
@@ -223,6 +225,21 @@ class Heedless(Asker):
             super().handle(event)
 
 
+class Credulous(Asker):
+    """Takes each direct message of a member for the answers to all requests that it has sent to it."""
+
+    def _credit(self, deliver: events.Deliver) -> None:
+        for id in list(self.questions._open):
+            super()._credit(replace_field(deliver, answers=id))
+
+
+class Deaf(Asker):
+    """Gives no answer to a request."""
+
+    def _credit(self, deliver: events.Deliver) -> None:
+        pass
+
+
 class Chatty(Asker):
     """Sends every receipt twice."""
 
@@ -244,9 +261,9 @@ class Mute(Asker):
 class TestJudge(SynchronousTestCase):
     """The checks see promises that are broken on purpose."""
 
-    def broken(self, kind: type[Asker]) -> dict[str, int]:
+    def broken(self, kind: type[Asker], seconds: float = SECONDS) -> dict[str, int]:
         """The broken promises of a calm run with one member of *kind*, to which others write."""
-        schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
+        schedule = replace(ASKING["asking-calm"], seconds=seconds)
         playing = Asking(schedule, 4, 8)
         world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7]).start()
         playing.run()
@@ -273,6 +290,12 @@ class TestJudge(SynchronousTestCase):
     def test_one_that_comes_without_room(self) -> None:
         self.patch(scenario, "_FULL", 1.0)
         self.assertGreater(self.broken(Heedless)["directs"], 0)
+
+    def test_an_answer_to_another_request(self) -> None:
+        self.assertGreater(self.broken(Credulous, 10.0)["directs"], 0)
+
+    def test_an_answer_that_is_not_given_to_its_request(self) -> None:
+        self.assertGreater(self.broken(Deaf, 10.0)["directs"], 0)
 
     def test_frames_that_come_too_often(self) -> None:
         self.assertGreater(self.broken(Chatty)["receipts"], 0)

@@ -87,6 +87,11 @@ class PendingDirects:
         self._handle(events.SendDirect(token, origin, join_entries((entry,)), answers))
         return waiting
 
+    @property
+    def next_number(self) -> int:
+        """The number of the next message that is sent."""
+        return self._tokens + 1
+
     def _cancelled(self, token: int) -> None:
         self._waiting.pop(token, None)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -36,6 +36,7 @@ from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipt, Receipts
+from twisted_mesh.delivery.requests import Requests
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
@@ -109,8 +110,6 @@ class RunningNode:
                 undo.callback(store.close)
             restored = Restored() if store is None else store.restored
             local_node = self._first_run(restored)
-            path, limit = settings.identity.path, config.address_book_limit
-            book = None if path is None else AddressBook(path, limit, in_thread(reactor))
             self.writer = None if store is None else HistoryWriter(
                 reactor, clock, store, config, self._dispatch.publish, settings.wall_clock
             )  # fmt: skip
@@ -121,13 +120,14 @@ class RunningNode:
             driver.drive(self.connections)
             undo.callback(driver.stop)
             self._connector = Connector(endpoints, self.connections, driver)
-            self.peers, self._rejoin = self._persistent(book, local_node)
+            self.peers, self._rejoin = self._persistent(reactor, local_node)
             self._receipts = Receipts(clock, driver, delivery.listeners.emit)
             self.reporting = Reporting(
                 driver, self.connections, self.members, delivery, self._receipts, self.peers, self.writer
             )
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
             self.directs = PendingDirects(driver.handle)
+            self._requests = Requests(clock, config.requests_limit, self.directs, self._stream)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
@@ -155,17 +155,16 @@ class RunningNode:
         node = Node(local_node, config, _randomness(local_node), history, settled)
         return Driver(self._clock, config, self._dispatch, local_node, node, wall_clock, self._where)
 
-    def _persistent(
-        self, book: AddressBook | None, local_node: LocalNode
-    ) -> tuple[PersistentPeers, Rejoin | None]:
+    def _persistent(self, reactor: Any, local_node: LocalNode) -> tuple[PersistentPeers, Rejoin | None]:
         config, dials, driver, table = self._config, self._connector, self.driver, self.connections.table
         redial = Redial(
             self._clock, config, self.connections.cooldown, _randomness(local_node).random,
             lambda: config.key_retry if driver.node.has_key_conflict else None,
         )  # fmt: skip
         peers = PersistentPeers(config, dials, redial, table)
-        if book is None:
+        if (path := self._settings.identity.path) is None:
             return peers, None
+        book = AddressBook(path, config.address_book_limit, in_thread(reactor))
 
         def known(contacts: Sequence[Contact]) -> None:
             driver.handle(events.Known(contacts))
@@ -194,7 +193,8 @@ class RunningNode:
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
-        on(events.NewRun, self.directs.new_run, self.members.new_run, self._receipts.new_run)
+        on(events.NewRun, self.directs.new_run, self._requests.new_run)
+        on(events.NewRun, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
         on(events.Numbered, self._receipts.numbered)
         on(events.Receipted, self._receipts.receipted)
@@ -221,6 +221,8 @@ class RunningNode:
 
     def _deliver(self, deliver: events.Deliver) -> None:
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
+        if deliver.answers is not None and self._requests.answered(deliver, source):
+            return
         self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
 
     def _gap(self, gap: events.GapFound) -> None:
@@ -340,13 +342,27 @@ class RunningNode:
         return self.writer.writable().addCallback(lambda _: self.driver.drained())
 
     def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
-        link = self.connections.table.get(member)
-        known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
-        if known is None:
+        if (known := self._origin_of(member)) is None:
             pack_entry(type, packets)  # raises, if the packets cannot be sent, before the id is refused
-            name = member.decode("ascii", "replace")
-            return unreachable(f"{name}: no member with that id is known here")
+            return unreachable(_unknown(member))
         return self._send_direct(known, type, packets)
+
+    def request(
+        self, member: bytes, type: int, packets: tuple[object, ...], seconds: float
+    ) -> Deferred[Message]:
+        entry = pack_entry(type, packets)
+        if (known := self._origin_of(member)) is None:
+            return fail(Unreachable(_unknown(member)))
+        self._log.sending(type, packets, len(entry))
+        return self._requests.request(known, member.decode(), entry, seconds)
+
+    def _origin_of(self, member: bytes) -> bytes | None:
+        """The origin of a member or neighbour by its id; None if it is not known here."""
+        link = self.connections.table.get(member)
+        return self.members.origin(member) if link is None or link.peer is None else link.peer.origin
+
+    def _stream(self) -> events.StreamId:
+        return self.driver.node.status().stream
 
     def _send_direct(
         self, origin: bytes, type: int, packets: tuple[object, ...], answers: MessageId | None = None
@@ -364,6 +380,7 @@ class RunningNode:
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
             end.callback(self.directs.stop)
+            end.callback(self._requests.stop)
             end.callback(self._receipts.stop)
             end.callback(self.driver.stop)
             if self.writer is not None:
@@ -429,6 +446,7 @@ class RunningNode:
             **self._progress.footprint(),
             "receipts": len(self._receipts),
             **self.directs.footprint(),
+            **self._requests.footprint(),
             "dialled_peers": len(self.peers),
             **self._connector.footprint(),
         }
@@ -437,3 +455,7 @@ class RunningNode:
 def _randomness(local_node: LocalNode) -> random.Random:
     """A random generator that differs from node to node, and from run to run."""
     return random.Random(local_node.origin + local_node.epoch.to_bytes(8, "big"))
+
+
+def _unknown(member: bytes) -> str:
+    return f"{member.decode('ascii', 'replace')}: no member with that id is known here"

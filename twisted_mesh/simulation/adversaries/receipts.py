@@ -16,6 +16,7 @@ from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Presence, PresenceFlags
 from twisted_mesh.wire.replies import (
@@ -41,9 +42,11 @@ def is_back(frame: codec.Frame) -> bool:
     return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck | DirectKey)
 
 
-def sealed(ends: tuple[bytes, int, bytes, int, int], key: bytes, packet: object) -> bytes:
-    """A message of one *packet*, sealed with *key* as the direct message *ends*."""
-    text = SealedText(join_entries([pack_entry(2, [packet])]), 1, None).pack()
+def sealed(
+    ends: tuple[bytes, int, bytes, int, int], key: bytes, packet: object, answers: MessageId | None = None
+) -> bytes:
+    """A message of one *packet*, sealed with *key* as the direct message *ends*, in answer to *answers*."""
+    text = SealedText(join_entries([pack_entry(2, [packet])]), 1, answers).pack()
     return StandInKeys(b"").encrypt(text, key, sealing_context(*ends)) or b""
 
 
@@ -193,6 +196,23 @@ class Thief(Overstater):
             break
 
 
+class FalseAnswerer(Overstater):
+    """Answers requests that others were sent: their numbers can be guessed."""
+
+    begins = 2.0
+    guesses = 0
+
+    def act(self) -> None:
+        """Send some members an answer to each of their first requests, one after the other."""
+        known = [entry.presence for entry in self.node.roster]
+        for there in self.world.random.sample(known, min(_SOME, len(known))):
+            self.guesses += 1
+            ends = (self.origin, self.epoch, there.origin, there.epoch, self.guesses)
+            answers = (there.origin, there.epoch, -(self.guesses % _KEPT) - 1)
+            message = sealed(ends, there.sealing_key, 0, answers)
+            self.put(self.signed(Direct(*ends, self.guesses, 0, message)))
+
+
 class Locksmith(Overstater):
     """Answers each direct message that it lacks the key, with false records and ever new keys."""
 
@@ -272,5 +292,5 @@ class MintedSenders(Minter):
 
 RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (
     *(Swallower, Tirer, Overstater, Forger, Rusher, Replayer),
-    *(Thief, Locksmith),
+    *(Thief, FalseAnswerer, Locksmith),
 )

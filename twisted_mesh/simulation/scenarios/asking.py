@@ -4,8 +4,8 @@ Contract: an :class:`Asking` is a ``Play`` with a :class:`Book` of the messages 
 took; no core sees it.  At every moment these are violations: a receipt of a member that did not take the
 message; a direct message that comes twice in one run, or before an earlier one of its sender, or without
 room for it, or is acknowledged and never came, or can be read on its way, or comes as somebody else's;
-receipts that are sent too often.  At the end, it is a violation if an
-author lacks a receipt of a member that took a message.
+an answer that is given to another request; receipts that are sent too often.  At the end, it is a
+violation if an author lacks a receipt of a member that took a message, or a request an answer that came.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.replies.questions import Questions
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
@@ -27,6 +29,7 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -36,6 +39,7 @@ _REST: Final = 150.0  # seconds until all receipts are there: repeats come after
 _WHISPER: Final = 2  # the type of a direct message
 _FULL: Final = 0.05  # of the messages let an application have no room for direct messages
 _FULL_FOR: Final = (0.1, 5.0)  # seconds
+_THINKS: Final = 5.0  # seconds that a member takes at most to answer a request
 _PART: Final = 1e-9  # seconds by which sums of floats may be wrong
 
 
@@ -45,11 +49,15 @@ class Letter:
     :ivar sender: the run that sent it; :ivar sent: the time.
     :ivar ended: why the sender gave it up; "" if it was acknowledged; None if neither.
     :ivar reader: the origin of the member it is for; :ivar since: when that member's run had begun.
+    :ivar about: the token of the request that it answers, or 0.
+    :ivar credited: of a request: whether an answer was given to it.
     """
 
-    __slots__ = ("ended", "reader", "sender", "sent", "since")
+    __slots__ = ("about", "credited", "ended", "reader", "sender", "sent", "since")
 
-    def __init__(self, sender: StreamId, reader: Member, sent: float) -> None:
+    def __init__(self, sender: StreamId, reader: Member, sent: float, about: int = 0) -> None:
+        self.about = about
+        self.credited = False
         self.sender = sender
         self.sent = sent
         self.reader = reader.origin
@@ -63,6 +71,7 @@ class Book:
     :ivar taken: for each message, the origins of the members whose applications got it.
     :ivar letters: all direct messages; :ivar got: how often each came to each run.
     :ivar arrived: the tokens of the letters that came; a token is a letter's number, from 1.
+    :ivar requests: the tokens of those that are requests; :ivar members: all members.
     :ivar adversaries: the origins of members whose receipts are not checked.
     :ivar hops: the most hops of a receipt or direct message; :ivar way: of a batch or record.
     :ivar sent: when receipts for an author were sent last, by link, sender and author.
@@ -71,6 +80,8 @@ class Book:
     def __init__(self) -> None:
         self.taken: dict[tuple[StreamId, int], set[bytes]] = {}
         self.letters: list[Letter] = []
+        self.requests: set[int] = set()
+        self.members: list[Member] = []
         self.got: Counter[tuple[int, StreamId]] = Counter()
         self.arrived: set[int] = set()
         self.adversaries: set[bytes] = set()
@@ -83,6 +94,7 @@ class Asker(Member):
 
     :cvar book: of all members together.
     :ivar latest: by the runs of sender and reader, the direct message that came last.
+    :ivar questions: the requests of the present run to which no answer has come.
     :ivar full: the core that was told that the application has no room for direct messages.
     """
 
@@ -93,6 +105,7 @@ class Asker(Member):
         self.asked: set[int] = set()
         self.latest: dict[tuple[StreamId, StreamId], int] = {}
         self.full: Node | None = None
+        self.questions = Questions()
         super().start()
 
     def ask(self, *packets: object) -> None:
@@ -100,12 +113,40 @@ class Asker(Member):
         if self.publish(*packets, asks=True):
             self.asked.add(self.node.outbox.head)
 
-    def write(self, reader: Member) -> None:
-        """Send a direct message."""
-        self.book.letters.append(Letter(self.run, reader, self.world.now))
+    def write(self, reader: Member, about: int = 0, answers: MessageId | None = None) -> int:
+        """Send a direct message; return its token.
+
+        :param about: the token of the request that it answers, whose id is *answers*.
+        """
+        self.book.letters.append(Letter(self.run, reader, self.world.now, about))
         token = len(self.book.letters)
         body = join_entries([pack_entry(_WHISPER, [token, _SECRET])])
-        self.handle(events.SendDirect(token, reader.origin, body))
+        self.handle(events.SendDirect(token, reader.origin, body, answers))
+        return token
+
+    def request(self, reader: Member) -> None:
+        """Send a request: the reader answers once, twice or never."""
+        token = self.write(reader)
+        self.questions.ask((*self.run, -token), [reader.origin])
+        self.book.requests.add(token)
+
+    def _answer(self, token: int, core: Node | None) -> None:
+        """Answer a request, if this is still the run that got it."""
+        if core is not None and self.core is core:
+            asked = self.book.letters[token - 1]
+            [asker] = [member for member in self.book.members if member.origin == asked.sender[0]]
+            self.write(asker, token, (*asked.sender, -token))
+
+    def _credit(self, deliver: events.Deliver) -> None:
+        """Give an answer to the request that it names, and check that it was asked of its sender."""
+        if (id := self.questions.credit(deliver)) is None:
+            return
+        asked = self.book.letters[-id[2] - 1]
+        asked.credited = True
+        letters, token = self.book.letters, deliver.entries[0][2]
+        is_letter = 0 < token <= len(letters) and letters[token - 1].sender[0] == deliver.origin
+        if deliver.origin != asked.reader or (is_letter and letters[token - 1].about != -id[2]):
+            self.world.violated(self, "directs", f"{-id[2]} was given an answer to another request")
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Check a frame that is sent."""
@@ -134,6 +175,8 @@ class Asker(Member):
         run = (deliver.origin, deliver.epoch)
         for sequence in range(deliver.first, deliver.first + len(deliver.entries) if deliver.first else 0):
             self.book.taken.setdefault((run, sequence), set()).add(self.origin)
+        if deliver.number:
+            self._credit(deliver)
         if not deliver.first and not self._is_letter(deliver):
             return
         super()._take(deliver)
@@ -147,6 +190,10 @@ class Asker(Member):
             return False  # an adversary sent it
         self.book.got[token, self.run] += 1
         self.book.arrived.add(token)
+        if token in self.book.requests:
+            for _ in range(self.world.random.randrange(3)):
+                later = self.world.now + self.world.random.uniform(0, _THINKS)
+                self.world.at(later, partial(self._answer, token, self.core))
         runs = (deliver.origin, deliver.epoch), self.run
         if token <= self.latest.get(runs, 0):
             self.world.violated(self, "directs", f"{token} came after {self.latest[runs]}")
@@ -193,6 +240,7 @@ class Asking(Play):
     ) -> None:
         self.book = Asker.book = Book()
         super().__init__(schedule, seed, count, trace)
+        self.book.members = self.world.members
         self.book.adversaries = {member.origin for member in self.world.members if member.lies}
 
     def _kinds(self, count: int) -> list[type[Member]]:
@@ -230,7 +278,10 @@ class Asking(Play):
         else:
             super()._publish()
         if reader is not asker and asker.node.roster.get(reader.origin) is not None:
-            asker.write(reader)
+            if random.random() < 0.5:
+                asker.write(reader)
+            else:
+                asker.request(reader)
 
     def _fill(self, asker: Asker) -> None:
         """Let an application have no room for direct messages, for some seconds."""
@@ -281,6 +332,14 @@ class Asking(Play):
                 continue  # it, or its acknowledgement, waited behind the backlog of a line
             elif letter.ended and was_there and not reader.lies:
                 world.violated(sender, "directs", f"{token}: {letter.ended}")
+            elif letter.about and not letter.ended:
+                self._check_answer(token, letter, reader)
+
+    def _check_answer(self, token: int, letter: Letter, asker: Member) -> None:
+        """Check that an answer which its reader has acknowledged was given to the request."""
+        asked = self.book.letters[letter.about - 1]
+        if asker.core is not None and asker.run == asked.sender and not asker.lies and not asked.credited:
+            self.world.violated(asker, "directs", f"{letter.about} was not given the answer {token}")
 
 
 ASKING: Final = {
