@@ -37,6 +37,7 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(first(service.members[message.sender]), bool)
     assert_type(service.on("message", heard)(message), int)
     assert_type(service.once("message", heard)(message), int)
+    service.on("mesage", heard)  # type: ignore[call-overload]  # an event that there is not
 
 
 async def talk(mesh: Mesh) -> None:

@@ -25,6 +25,7 @@ from twisted_mesh.awaiting.loop_listeners import LoopListeners
 from twisted_mesh.awaiting.messages import Messages
 from twisted_mesh.awaiting.receipt import Receipt
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.delivery.listeners import Event
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
@@ -128,6 +129,7 @@ class Mesh(LoopListeners):
 
     def _open(self, calls: LoopCalls, early: list[Messages]) -> None:
         node = _Node(calls.thread.reactor, **self._options)
+        event: Event
         for event in ("connect", "disconnect"):
             node.on(event, lambda _, event=event: self._tell(event, self))
         for event in ("member", "gap", "refused"):

@@ -23,7 +23,7 @@ from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
 from twisted_mesh.blocking.receipt import Receipt
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
-from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.delivery.listeners import Event, Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
@@ -105,6 +105,7 @@ class MeshSocket(Listeners):
         )
         self._failures = deque(maxlen=node.config.failures_limit)
         node.stopped = self._wake
+        event: Event
         for event in ("connect", "disconnect"):
             node.on(event, lambda _, event=event: self.emit(event, self))
         for event in ("member", "gap", "refused"):

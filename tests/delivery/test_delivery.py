@@ -209,8 +209,8 @@ class TestListeners(DeliveryCase):
                     self.b.remove_listener(event, listener)
 
     def test_nor_is_an_event_that_a_listener_of_failures_emits_told_as_a_failure_for_ever(self) -> None:
-        self.b.on("mine", self.failing)
-        self.b.on("failure", lambda failure: self.b.emit("mine"))
+        self.b.on("refused", self.failing)
+        self.b.on("failure", lambda failure: self.b.emit("refused", None))
         self.b.on("message", lambda message: self.failing())
         self.say("x")
         self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (2, 1))
@@ -307,6 +307,22 @@ class TestListeners(DeliveryCase):
         b.remove_all_listeners("message")
         self.assertFalse(b.emit("message", None))
         self.assertFalse(b.emit("anything", key="word"))
+
+    def test_an_event_that_there_is_not_and_a_listener_that_cannot_be_called_are_refused_at_once(
+        self,
+    ) -> None:
+        b: Any = self.b
+        for add in (b.on, b.once, b.add_listener):
+            for event in ("mesage", "", None):
+                error = self.assertRaises(ValueError, add, event, self.failing)
+                self.assertIsInstance(error, LocalError)
+                self.assertIn(
+                    "the events are message, connect, disconnect, member, gap, receipt", str(error)
+                )
+            self.assertRaises(TypeError, add, "message", "no function")
+        for add in (b.on, b.once):
+            self.assertRaises(ValueError, add, "mesage")
+        self.assertEqual(b.listeners("mesage"), [])
 
     def test_who_comes_or_goes_within_a_batch_does_so_from_the_next_message_on(self) -> None:
         late: list[int] = []

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.delivery.listeners import Event as Told
 from twisted_mesh.service import MeshService
 
 KEPT_AFTER: Final = 60.0  # seconds in which a reader can come back and go on (guess)
@@ -98,13 +99,14 @@ class Recent:
         }
 
     def _listen(self) -> None:
+        name: Told
         for name in ("message", "member", "gap", "refused"):
             self._hear(name, partial(self._add_value, name))
         self._hear("connect", lambda _: self._add("connect", {}))
         self._hear("disconnect", lambda _: self._add("disconnect", {}))
         self._hear("failure", lambda failure: self._add("failure", {"error": failure.getErrorMessage()}))
 
-    def _hear(self, name: str, listener: Callable[[Any], None]) -> None:
+    def _hear(self, name: Told, listener: Callable[[Any], None]) -> None:
         self._node.on(name, listener)
         self._listeners.append((name, listener))
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
 from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh.errors import WrongType, WrongValue
+
 Listener = Callable[..., Any]
 F = TypeVar("F", bound=Listener)
+Event = Literal["message", "connect", "disconnect", "member", "gap", "receipt", "refused", "failure"]
+EVENTS: Final = get_args(Event)
 FAILURE: Final = "failure"  #: the event by which listeners are told of failures
 _log = Logger()
 #: Texts of asyncio's errors if no asyncio loop runs.
@@ -39,28 +43,32 @@ class Listeners(EventEmitter):
         self._called: dict[str, tuple[Listener, ...]] = {}  # cache of the listeners, by event
         self._tells_failure = False  # whether listeners of ``failure`` are called now
 
-    @overload
-    def on(self, event: str, f: None = None) -> Callable[[F], F]: ...
+    @overload  # type: ignore[override]  # pyee takes any event, and does not keep the type of *f*
+    def on(self, event: Event, f: None = None) -> Callable[[F], F]: ...
 
     @overload
-    def on(self, event: str, f: F) -> F: ...
+    def on(self, event: Event, f: F) -> F: ...
 
-    def on(self, event: str, f: Listener | None = None) -> Listener:
+    def on(self, event: Event, f: Listener | None = None) -> Listener:
         """Call *f* at each *event*; without *f*, return a decorator for the listener.
 
         Events of a service: ``message(Message)``, ``connect(service)``, ``disconnect(service)``,
         ``member(Member)``, ``gap(Gap)``, ``receipt(Receipt)``, ``refused(Refusal)``, ``failure(Failure)``.
+
+        :raises LocalError: there is no such event, or *f* cannot be called.
         """
+        _check(event)
         return super().on(event) if f is None else super().on(event, f)
 
-    @overload  # type: ignore[override]  # pyee's own type does not keep the type of *f*
-    def once(self, event: str, f: None = None) -> Callable[[F], F]: ...
+    @overload  # type: ignore[override]
+    def once(self, event: Event, f: None = None) -> Callable[[F], F]: ...
 
     @overload
-    def once(self, event: str, f: F) -> F: ...
+    def once(self, event: Event, f: F) -> F: ...
 
-    def once(self, event: str, f: Listener | None = None) -> Listener:
+    def once(self, event: Event, f: Listener | None = None) -> Listener:
         """Call *f* at the next *event* only; without *f*, return a decorator for the listener."""
+        _check(event)
         return super().once(event) if f is None else super().once(event, f)
 
     def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
@@ -81,6 +89,9 @@ class Listeners(EventEmitter):
     # pyee calls these three methods to add, to remove and to call a listener.
 
     def _add_event_handler(self, event: str, k: Listener, v: Listener) -> None:
+        _check(event)
+        if not callable(k):
+            raise WrongType(f"a listener is called with what {event!r} tells: {k!r} cannot be called")
         super()._add_event_handler(event, k, v)
         self._called = {}
 
@@ -118,6 +129,11 @@ class Listeners(EventEmitter):
         if isinstance(result, Deferred):
             told_failure = self._tells_failure
             result.addErrback(lambda failure: self._failed(listener, explained(failure), told_failure))
+
+
+def _check(event: object) -> None:
+    if event not in EVENTS:
+        raise WrongValue(f"there is no event {event!r}: the events are {', '.join(EVENTS)}")
 
 
 def explained(failure: Failure) -> Failure:

@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from twisted_mesh.core.history.storage import Flush, Flushed, Store
+from twisted_mesh.delivery.listeners import Event
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import verify
@@ -26,7 +27,15 @@ from twisted_mesh.message import Message
 from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
 
-EVENTS: Final = ("connect", "disconnect", "member", "gap", "receipt", "refused", "failure")
+EVENTS: Final[tuple[Event, ...]] = (
+    "connect",
+    "disconnect",
+    "member",
+    "gap",
+    "receipt",
+    "refused",
+    "failure",
+)
 #: Methods of a service whose Deferreds only MemoryMesh.run() can fire.
 WAITING: Final = (
     "ready", "joined", "key_in_use", "connect", "send_to", "drained", "handed_over", "stopService",
