@@ -6,6 +6,7 @@ from tests.core import network
 from tests.core.network import batch, direct, forged, have, of, origin_of, presence
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
+from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Effect, LinkOpened, Timer
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.membership import Purpose, Roster
@@ -146,6 +147,15 @@ class TestRefusedMessages(SharesCase):
         name, first, last = asked[0]
         effects = self.receive(1, batch(name, first), have(name, 1, last, answer=True))
         self.assertEqual(len(self.wants(effects + self.wait(0.6), 1)), 1)
+
+    def test_runs_of_which_nothing_was_taken_are_asked_for_as_claimed_runs_are(self) -> None:
+        self.contend()
+        self.patch(repair, "UNVERIFIED_MOST", 1)
+        self.receive(1, batch("emil", 7, epoch=2))  # what comes before it is not claimed
+        self.receive(1, batch("emil", 1, epoch=3), batch("emil", 1, epoch=4))
+        self.assertEqual(self.count(), 3)
+        pulls = self.node._broadcast.repair._pulls
+        self.assertEqual([epoch for _, epoch in pulls], [3])
 
     def test_a_link_that_brings_it_again_is_asked_once(self) -> None:
         self.contend()
