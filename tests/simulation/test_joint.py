@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.adversaries.identities import Adversary
-from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
-from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES
-from twisted_mesh.simulation.scenarios.joint import KINDS, Joint, draw
+from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
+from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios.joint import ENDLESS, KINDS, Joint, draw
 
 
 class TestJoint(SynchronousTestCase):
@@ -33,4 +33,30 @@ class TestJoint(SynchronousTestCase):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
         for name in ("leaves", "stalls", "guests", "hidden"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
-        self.assertLessEqual({*RELAY_ADVERSARIES, *RECEIPT_ADVERSARIES}, set(KINDS))
+
+    def test_an_adversary_of_any_kind_may_be_drawn(self) -> None:
+        modules = (askers, identities, receipts, relays, runs)
+        classes = (one for module in modules for one in vars(module).values() if isinstance(one, type))
+        adversaries = {one for one in classes if issubclass(one, Member) and one.lies}
+        self.assertEqual(adversaries - {Adversary}, set(KINDS))
+
+    def test_one_member_in_ten_is_an_adversary_and_none_is_endless_if_lines_are_slow(self) -> None:
+        drawn: set[type[Member]] = set()
+        for seed in range(40):
+            joint = Joint(seed, 30)
+            kinds = {type(member) for member in joint.world.members if member.lies}
+            self.assertEqual(sum(member.lies for member in joint.world.members), 3)
+            if joint.schedule.slow:
+                self.assertEqual(kinds & set(ENDLESS), set())
+            drawn |= kinds
+        self.assertGreater(len(drawn), len(KINDS) / 2)
+
+    def test_they_begin_when_the_mesh_has_formed_and_do_less_when_all_is_said(self) -> None:
+        joint = Joint(3, 10)
+        self.patch(joint.world, "members", [identities.Flooder(joint.world, 0), *joint.world.members[1:]])
+        flooder = joint.world.members[0]
+        assert isinstance(flooder, Minter)
+        joint._begin()
+        self.assertEqual((flooder.begins, flooder.most, flooder.pace), (10.0, 500, Minter.pace))
+        joint.world.run_until(10.0 + 2 * joint.schedule.seconds)
+        self.assertEqual(flooder.pace, 1.0)

@@ -14,8 +14,7 @@ from random import Random
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.simulation.adversaries import identities, receipts
-from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES, ManyRuns
+from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import MembershipChecks, check_membership, islands
 from twisted_mesh.simulation.member import Member
@@ -28,17 +27,44 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 
-#: The adversaries.  Those that mint authors without end are left to :mod:`~.attacks`: each takes minutes.
+#: The adversaries.
 KINDS: Final = (
-    *RELAY_ADVERSARIES,
+    *relays.RELAY_ADVERSARIES,
     *receipts.RECEIPT_ADVERSARIES,
+    receipts.MintedSenders,
+    identities.Babbler,
+    identities.Boaster,
     identities.Forger,
     identities.Replayer,
     identities.Accuser,
+    identities.Claimer,
+    identities.Minter,
+    identities.MintedAccusers,
+    identities.Flooder,
+    identities.Namer,
+    identities.Hoarder,
     identities.Misleader,
+    identities.Encircler,
+    identities.Besieger,
+    askers.Asker,
+    runs.Recorder,
 )
-#: Adversaries that open streams or mint authors all the time: a slow line would carry nothing else.
-_ENDLESS: Final = (ManyRuns, identities.Misleader)
+#: Adversaries that make others send all the time: a slow line would carry nothing else.
+ENDLESS: Final = (
+    identities.Accuser,
+    identities.Babbler,
+    relays.ManyRuns,
+    receipts.MintedSenders,
+    identities.Minter,
+    identities.MintedAccusers,
+    identities.Flooder,
+    identities.Misleader,
+    askers.Asker,
+)
+#: Authors that an adversary makes up at most, and the seconds from one of its acts to the next once all
+#: messages are sent: if it went on as before, a run would take minutes.
+_MINTED: Final = 500
+_PACE: Final = 1.0
 #: The intervals are a third to a quarter of the defaults.  ``direct_timeout`` is longer than the default,
 #: since a direct message can wait that long on a slow line.
 CONFIG: Final = MeshConfig(
@@ -109,7 +135,7 @@ class Joint(Asking):
     def _kinds(self, count: int) -> list[type[Member]]:
         random = Random(-self.seed)
         dishonest = int(count * self.schedule.adversaries)
-        kinds = [kind for kind in KINDS if kind not in _ENDLESS] if self.schedule.slow else KINDS
+        kinds = [kind for kind in KINDS if kind not in ENDLESS] if self.schedule.slow else KINDS
         return [*(random.choice(kinds) for _ in range(dishonest)), *[Asker] * (count - dishonest)]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
@@ -120,6 +146,7 @@ class Joint(Asking):
         world, schedule, random = self.world, self.schedule, self.world.random
         first, second, *others = [member for member in world.members if not member.lies]
         bootstrap(world, world.members, first, second)
+        self._prepare([member for member in world.members if member.lies], others)
 
         def some(share: float) -> list[Member]:
             return random.sample(others, int(len(others) * share))
@@ -146,6 +173,24 @@ class Joint(Asking):
                 at = FORMED + schedule.seconds / 2 * (1 + random.random())
             later(world, at, member.start)
         world.run_until(FORMED)
+
+    def _prepare(self, adversaries: list[Member], others: list[Member]) -> None:
+        """Tell *adversaries* when to begin, whom to attack, and when to do less."""
+        random = Random(~self.seed)
+        for member in adversaries:
+            if isinstance(member, identities.Adversary):
+                member.begins = min(member.begins, FORMED)
+                later(self.world, FORMED + 2 * self.schedule.seconds, self._do_less, member)
+            if isinstance(member, identities.Minter):
+                member.most = min(member.most, _MINTED)
+            if isinstance(member, identities.Encircler):
+                member.band = [one for one in adversaries if isinstance(one, identities.Encircler)]
+            if isinstance(member, identities.Besieger):
+                member.target = random.choice(others)
+
+    @staticmethod
+    def _do_less(adversary: identities.Adversary) -> None:
+        adversary.pace = max(adversary.pace, _PACE)
 
     def _draw(self, start: float) -> None:
         super()._draw(start)
