@@ -5,16 +5,29 @@ from __future__ import annotations
 import hashlib
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, forged, have, of, origin_of, presence, raw_batch, roster
+from tests.core.network import (
+    batch,
+    closing,
+    forged,
+    have,
+    of,
+    origin_of,
+    presence,
+    raw_batch,
+    roster,
+    suspect,
+)
 from tests.core.node_case import ALL
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.admission import ProvenAuthors
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
 from twisted_mesh.core.events import Close, ListsDiffer, MemberGone, PolicyChanged
 from twisted_mesh.errors import Reason
 from twisted_mesh.network import EVERYBODY, Policy
-from twisted_mesh.wire.broadcast import Have, Want
-from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
+from twisted_mesh.wire.membership import Records, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -144,6 +157,85 @@ class TestCredentials(PolicyCase):
     def test_more_than_wait_at_a_link_are_counted(self) -> None:
         self.receive(1, *(batch("cleo", at) for at in range(1, BATCHES_MOST + 3)))
         self.assertEqual((self.unproven(), self.count("no_room")), (BATCHES_MOST, 2))
+
+
+class TestGone(PolicyCase):
+    """An author that is gone is forgotten sooner than its messages, which others can take all the same."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receive(1, self.proven("cleo", 1, 1), batch("cleo", 1))
+        self.wait(400)
+        self.assertIsNone(self.state("cleo"))
+
+    def asked(self, number: int, name: str) -> list[object]:  # type: ignore[override]
+        """The frames that a peer gets that asks for Cleo's message."""
+        self.open(number, name)
+        self.receive(number, ALL)
+        self.accept(number)
+        return self.all_frames(self.receive(number, Want(origin_of("cleo"), 1, 1, 1, graft=True)), number)
+
+    def test_its_record_goes_before_its_messages_and_shows_nobody(self) -> None:
+        frames = [frame for frame in self.asked(3, "dora") if isinstance(frame, Records | SignedBatch)]
+        self.assertEqual([type(frame) for frame in frames], [Records, SignedBatch])
+        (records, message) = frames
+        self.make()
+        self.up(1, "anna")
+        self.receive(1, roster())
+        assert isinstance(records, Records) and isinstance(message, SignedBatch)
+        effects = self.receive(1, message) + self.receive(1, records)
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+        self.assertEqual((self.state("cleo"), self.changed(effects)), (None, []))
+        self.assertEqual(self.delivered(self.receive(1, batch("cleo", 2))), [(2, [2])])
+        self.assertEqual(self.node.footprint()["proven_authors"], 1)
+
+    def test_it_is_sent_once_over_a_link(self) -> None:
+        self.asked(3, "dora")
+        again = self.receive(3, Want(origin_of("cleo"), 1, 1, 1, graft=True))
+        self.assertEqual([frame for frame in self.all_frames(again, 3) if isinstance(frame, Records)], [])
+
+    def test_its_next_record_shows_it_again(self) -> None:
+        self.receive(1, self.proven("cleo", 2, 1))
+        self.assertIsNotNone(self.state("cleo"))
+        self.assertNotIn(origin_of("cleo"), self.node._admission.proven)
+
+    def test_what_proves_nothing_is_not_kept(self) -> None:
+        before = self.node.footprint()["proven_authors"]
+        self.receive(1, self.proven("dora"))
+        records = [self.proven("me"), self.proven("cleo", 9), self.proven("dora"), presence("emil")]
+        self.receive(1, Records([codec.payload(record) for record in records]))
+        self.assertEqual(self.node.footprint()["proven_authors"], before)
+        for false in (forged(self.proven("dora")), suspect("anna", "bert")):
+            self.make()
+            self.up(1, "anna")
+            effects = self.receive(1, Records([codec.payload(false)]))
+            self.assertEqual([close.link for close in of(effects, Close)], [1])
+
+    def test_whoever_may_speak_no_more_is_dropped(self) -> None:
+        self.handle(PolicyChanged())
+        self.assertIn(origin_of("cleo"), self.node._admission.proven)
+        self.policy.word = b"new"
+        self.handle(PolicyChanged())
+        self.assertEqual(self.node.footprint()["proven_authors"], 0)
+
+    def test_they_are_kept_as_long_as_messages_and_are_bounded(self) -> None:
+        proven = ProvenAuthors(MeshConfig(members_limit=2, history_seconds=10.0, store_seconds=20.0))
+        for at, name in enumerate(("anna", "bert", "cleo", "bert")):
+            proven.keep(presence(name), origin_of(name), float(at))
+        self.assertEqual(
+            [origin_of(name) in proven for name in ("anna", "bert", "cleo")], [False, True, True]
+        )
+        self.assertIsNone(proven.get(origin_of("anna")))
+        proven.tick(21.9)
+        self.assertEqual(proven.footprint(), {"proven_authors": 2})
+        proven.tick(22.0)
+        self.assertEqual(proven.footprint(), {"proven_authors": 1})
+        proven.drop(origin_of("anna"))
+
+    def test_without_a_secret_nothing_is_kept(self) -> None:
+        self.policy.needs_credentials = False
+        self.receive(1, Records([codec.payload(self.proven("dora"))]))
+        self.assertNotIn(origin_of("dora"), self.node._admission.proven)
 
 
 class TestWaiting(MembershipTestCase):

@@ -206,6 +206,18 @@ class TestRotation(ReloadCase):
         self.network.advance(60)
         self.assertIn(b.id, a.routing_table)
 
+    def test_a_newcomer_gets_what_a_member_had_said_that_nobody_remembers(self) -> None:
+        trust = Trust.secret(self.secret())
+        one, gone = self.linked(self.keyed(trust=trust), self.node(trust=trust))
+        self.send(gone, "and went", after=6)
+        self.stop(gone, after=400)
+        self.assertEqual(dict(one.members), {})
+        newcomer, far = self.keyed(trust=trust, replay="all"), self.keyed(trust=trust, replay="all")
+        self.link((newcomer, one), after=2)
+        self.link((far, newcomer), after=2)
+        self.assertEqual([self.got(node) for node in (newcomer, far)], [["and went"]] * 2)
+        self.assertEqual(set(far.members), {one.id, newcomer.id})
+
     def test_when_its_time_is_over_a_retired_secret_ends_by_itself(self) -> None:
         limits = {"store_seconds": 60.0, "history_seconds": 60.0}
         node, dead = self.linked(*(self.with_file(self.old, limits=limits) for _ in range(2)), after=6)

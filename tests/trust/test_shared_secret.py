@@ -239,6 +239,12 @@ class TestTrust(SecretCase):
         trust = Trust.open() & Trust.secret(self.file(SECRET.hex()))
         self.assertEqual(trust.load(MESH, clock, 100.0).mode, "secret")
 
+    def test_trust_goes_with_encryption(self) -> None:
+        trust = Trust.secret(self.file(SECRET.hex()))
+        plain = Protocol("mesh", "Plaintext")
+        error = self.assertRaises(LocalError, trust.load, plain, clock, 100.0)
+        self.assertIn("encryption='SSL'", str(error))
+
     def test_one_mode_has_one_file(self) -> None:
         trust = Trust.secret(self.file(SECRET.hex()))
         said = str(self.assertRaises(LocalError, lambda: trust & trust))

@@ -46,6 +46,7 @@ from twisted_mesh.wire.membership import (
     Credential,
     ForwardJoin,
     Presence,
+    Records,
     Roster,
     RosterEntry,
     Shuffle,
@@ -175,6 +176,7 @@ PLAIN: dict[str, Frame] = {
         entries=[RosterEntry(age=1500, frame=payload(VECTORS["presence"]))],
         vote=1,
     ),
+    "records": Records(records=[payload(VECTORS["presence"])]),
     "have": Have(
         streams=[
             HaveEntry(origin=IDENTITY.origin, epoch=EPOCH, low=3, high=8, hash=bytes(range(32))),
@@ -329,7 +331,21 @@ class TestDocumentation(SynchronousTestCase):
         rows = re.findall(r"^(\d+) +([A-Z_]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
         self.assertEqual({name: int(number) for number, name, _ in rows}, Kind.__members__)
         classes = {
-            *(Knock, Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
+            *(
+                Knock,
+                Records,
+                Intro,
+                Proof,
+                Snapshot,
+                Roster,
+                Batch,
+                Have,
+                Want,
+                Prune,
+                Presence,
+                Suspect,
+                Digest,
+            ),
             Headers,
             *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, DirectKey, Ping, Pong, Bye),
         }
@@ -372,6 +388,7 @@ class TestDocumentation(SynchronousTestCase):
             MOST_HOPS,
             WINDOW,
             membership.MAX_RECORD,
+            membership.MAX_RECORDS,
             membership.MAX_LABEL,
             membership.MAX_TAGS,
             MAX_HEADER,

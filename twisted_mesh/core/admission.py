@@ -9,7 +9,7 @@ A quarter of that is for sites that have brought few lately, so that other sites
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator
 from enum import Enum
 from typing import Final
 
@@ -40,10 +40,66 @@ class Hearing(Enum):
     REFUSED = "refused"
 
 
+class ProvenAuthors:
+    """The newest record of each author that the roster has forgotten, while others may hold its messages.
+
+    If the mesh has a secret, a node takes messages only of authors that have shown their credential.  A
+    record here shows nobody as a member.  There are at most ``members_limit``; if there are more, the one
+    that was kept first is dropped.
+    """
+
+    def __init__(self, config: MeshConfig) -> None:
+        self._limit = config.members_limit
+        self._kept_for = max(config.history_seconds, config.store_seconds)
+        self._records: OrderedDict[bytes, tuple[SignedRecord, float]] = (
+            OrderedDict()
+        )  # with when it is dropped
+
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._records
+
+    def get(self, origin: bytes) -> SignedRecord | None:
+        """The record of *origin*."""
+        kept = self._records.get(origin)
+        return None if kept is None else kept[0]
+
+    def keep(self, signed: SignedRecord, origin: bytes, now: float) -> None:
+        """Keep a verified record, in place of an earlier one of its author."""
+        self._records[origin] = signed, now + self._kept_for
+        self._records.move_to_end(origin)
+        if len(self._records) > self._limit:
+            self._records.popitem(last=False)
+
+    def drop(self, origin: bytes) -> None:
+        """Drop the record of *origin*, which is on the roster again."""
+        self._records.pop(origin, None)
+
+    def tick(self, now: float) -> None:
+        """Drop the records of authors of which nobody holds messages any more."""
+        while self._records and next(iter(self._records.values()))[1] <= now:
+            self._records.popitem(last=False)
+
+    def expel(self, may_speak: Callable[[Presence], bool]) -> None:
+        """Drop the records of authors that may not speak any more."""
+        for origin, presence in list(self._presences()):
+            if not may_speak(presence):
+                del self._records[origin]
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of the table."""
+        return {"proven_authors": len(self._records)}
+
+    def _presences(self) -> Iterator[tuple[bytes, Presence]]:
+        for origin, (signed, _) in self._records.items():
+            assert isinstance(signed.record, Presence)  # no other record is kept
+            yield origin, signed.record
+
+
 class Admission:
     """Decides which authors are heard, and which new ones a link may bring.
 
     :ivar shares: decides how much of each author a link may bring.
+    :ivar proven: the records of authors that are gone.
     :ivar waiting: how many frames of new authors were refused.
     :ivar refused: how many frames of authors that may not speak were refused.
     """
@@ -69,6 +125,7 @@ class Admission:
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
         self._in_all = self._times(_IN_ALL)
         self._for_few = self._times(1)
+        self.proven = ProvenAuthors(config)
         self.waiting = self.refused = 0
 
     def hears(self, origin: bytes) -> Hearing:
@@ -80,7 +137,7 @@ class Admission:
             return Hearing.REFUSED
         if origin in self._known or origin == self._own or not self._policy.needs_credentials:
             return Hearing.TAKEN
-        return Hearing.WAITS
+        return Hearing.TAKEN if origin in self.proven else Hearing.WAITS
 
     def bars(self, origin: bytes) -> bool:
         """Whether nothing of *origin* is taken, whatever it shows."""
@@ -111,9 +168,14 @@ class Admission:
             self._authors.vouched(origin)
         self._authors.met(origin, link.host, now)
 
+    def forgotten(self, signed: SignedRecord, origin: bytes, now: float) -> None:
+        """Take in that the roster has forgotten *origin*, whose newest record is *signed*."""
+        if self._policy.needs_credentials:
+            self.proven.keep(signed, origin, now)
+
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"author_sites": len(self._sites)}
+        return {"author_sites": len(self._sites), **self.proven.footprint()}
 
     def _take(self, site: str, now: float) -> bool:
         """Count a new author for *site*, if it may bring one."""

@@ -41,7 +41,7 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
-from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
+from twisted_mesh.wire.membership import ForwardJoin, Presence, Records, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -293,6 +293,9 @@ class Node:
                     self._bound_claims(link, now)
             case Headers():
                 self._broadcast.frontier.on_headers(link, frame, now)
+            case Records():
+                for origin in self.membership.on_records(link, frame, now):
+                    self._admitted(origin, now)
             case Prune():
                 link.push.pruned(frame.origins)
                 self._bound_claims(link, now)
@@ -363,7 +366,7 @@ class Node:
         if news is not None:
             self._on_news(news, now)
             self._evident(news.author, now)
-            self._admitted(news.author, now)
+            self._admitted(news.author.presence.origin, now)
             self.neighbourhood.know([news.author], link, now)
         self._broadcast.watch_holes()
 
@@ -387,7 +390,7 @@ class Node:
             authors.append(news.author)
         for author in authors:
             self._evident(author, now)
-            self._admitted(author, now)
+            self._admitted(author.presence.origin, now)
         self.neighbourhood.know(authors, link, now)
         if frame.last:
             self._roster_received(link, frame.vote, now)
@@ -438,9 +441,9 @@ class Node:
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
 
-    def _admitted(self, author: Author, now: float) -> None:
-        """Take in the batches that waited for the record of *author*."""
-        for number, signed in self._broadcast.inbound.waiting.take(author.presence.origin):
+    def _admitted(self, origin: bytes, now: float) -> None:
+        """Take in the batches that waited for the record of *origin*."""
+        for number, signed in self._broadcast.inbound.waiting.take(origin):
             if (link := self._links.get(number)) is not None:
                 self._on_batch(link, signed, now)
 

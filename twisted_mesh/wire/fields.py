@@ -72,4 +72,6 @@ class Kind(IntEnum):
     BYE = 21
     HEADERS = 22
     KNOCK = 23
+
     DIRECT_KEY = 24
+    RECORDS = 25

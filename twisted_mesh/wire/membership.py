@@ -18,6 +18,7 @@ from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Seal
 MAX_RECORD: Final = 1024
 MAX_CREDENTIAL: Final = 1024  # bytes (guess)
 MAX_PRESENCE: Final = MAX_RECORD + MAX_CREDENTIAL + 66  # bytes of a PRESENCE in another frame
+MAX_RECORDS: Final = 16  # in one frame (guess: one is sent at a time)
 MAX_LABEL: Final = 64  # characters (guess)
 MAX_TAGS: Final = 16  # tags of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
@@ -160,6 +161,15 @@ class Roster(FrameBase, array_like=True, frozen=True):
     vote: Annotated[int, msgspec.Meta(ge=0, le=2)]
 
 
+class Records(FrameBase, array_like=True, frozen=True):
+    """Newest PRESENCEs, as payloads, of authors that are gone: they may speak, but are members no more."""
+
+    kind: ClassVar = Kind.RECORDS
+    records: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=MAX_PRESENCE)]], msgspec.Meta(max_length=MAX_RECORDS)
+    ]
+
+
 class ForwardJoin(FrameBase, array_like=True, frozen=True):
     """The node ``contact`` looks for neighbours, by a walk of ``left`` more steps.
 
@@ -192,4 +202,4 @@ class ShuffleReply(FrameBase, array_like=True, frozen=True):
     contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]
 
 
-MembershipFrame = Roster | ForwardJoin | Shuffle | ShuffleReply  #: the frames that are not signed
+MembershipFrame = Roster | Records | ForwardJoin | Shuffle | ShuffleReply  #: the frames that are not signed

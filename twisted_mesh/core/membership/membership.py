@@ -26,7 +26,7 @@ from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.membership.suspicion import Suspicion
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.membership import Presence, Role, Suspect
+from twisted_mesh.wire.membership import Presence, Records, Role, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -58,7 +58,9 @@ class Membership:
         outbox, push = self._broadcast.outbox, self._broadcast.push
         self.renewal = self._broadcast.renewal
         self.conflict = conflict = KeyConflict(config, self.renewal, effects)
-        self.records = RecordPush(me, self._links, self._broadcast.parents, roster, conflict, effects)
+        self.records = RecordPush(
+            me, self._links, self._broadcast.parents, roster, self._admission, conflict, effects
+        )
         self.announcing = Announcing(me, config, outbox, roster, conflict, self.records, effects)
         self._presences = Presences(me, roster, conflict, push, self.records, self._admission, effects)
         self._suspicion = Suspicion(me, config, roster, conflict, self.announcing, self.records, effects)
@@ -144,6 +146,13 @@ class Membership:
             yield news
         link.roster_received = frame.last
 
+    def on_records(self, link: Link, frame: Records, now: float) -> list[bytes]:
+        """Take in records of authors that are gone; return the authors that have shown that they may speak.
+
+        :raises RemoteError: a record is no PRESENCE, or its signature is false.
+        """
+        return list(self._presences.on_records(link, frame.records, now))
+
     def now_joined(self) -> bool:
         """Take in that a neighbour has sent its roster; return whether it was the first to do so."""
         if self.joined:
@@ -155,6 +164,7 @@ class Membership:
     def expel(self) -> list[Author]:
         """Forget the authors that may not speak any more; return the members among them."""
         expelled = [author for author in self.roster if not self._admission.may_speak(author.presence)]
+        self._admission.proven.expel(self._admission.may_speak)
         for author in expelled:
             self.roster.remove(author)
             if author.is_member:
@@ -178,6 +188,9 @@ class Membership:
         for author in changed:
             if author.is_member:
                 self._effects.emit(author.changed())
+        for author in gone:
+            self._admission.forgotten(author.signed, author.presence.origin, now)
+        self._admission.proven.tick(now)
         for author in forgotten:
             self._effects.emit(events.MemberGone(author.presence.origin))
         self._look_again(now)

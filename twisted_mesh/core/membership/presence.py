@@ -112,6 +112,27 @@ class Presences:
                 self._records.push(signed.relayed(), presence, link, parent)
         return news
 
+    def on_records(self, link: Link, records: Iterable[bytes], now: float) -> Iterator[bytes]:
+        """Take in records of authors that are gone; yield the authors that may speak.
+
+        :raises RemoteError: a record is no PRESENCE, or its signature is false.
+        """
+        for payload in records:
+            signed = codec.decode(payload)
+            if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
+                raise RemoteError("something else among records", Reason.SHAPE)
+            presence = signed.record
+            origin, rank = presence.origin, (presence.epoch, presence.counter)
+            known = self._admission.proven.get(origin)
+            if origin == self._local_node.origin or origin in self._roster or known is not None:
+                continue
+            if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
+                continue
+            self._signer.require(signed)
+            link.presence.note_from_peer(origin, rank)
+            self._admission.forgotten(signed, origin, now)
+            yield origin
+
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
         """Take in a record signed with this node's key: by this node, or by another one."""
         if (presence.epoch, presence.counter) > self._records.own_rank:
@@ -152,6 +173,7 @@ class Presences:
         if changed is None:
             self._admission.waiting += 1
             return None
+        self._admission.proven.drop(origin)
         # Only now: anybody can name any author in a record that is not verified, or not kept.
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         author = self._roster.get(origin)

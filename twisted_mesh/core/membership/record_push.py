@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.handshake import LocalNode
@@ -20,7 +21,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
 from twisted_mesh.wire import codec, membership
-from twisted_mesh.wire.membership import Presence, RosterEntry
+from twisted_mesh.wire.membership import Presence, Records, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 _ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole frame is under 64 KiB
@@ -40,6 +41,7 @@ class RecordPush:
     _links: Links
     _parents: Parents
     _roster: Roster
+    _admission: Admission
     _conflict: KeyConflict
     _effects: Effects
     own: SignedRecord | None = None  # the newest record of this node, None before the first
@@ -83,7 +85,16 @@ class RecordPush:
         self._effects.send((link,), membership.Roster(not untold, entries, link.presence.vote))
 
     def introduce(self, link: Link, origin: bytes) -> None:
-        """Send the peer the newest record of *origin*, unless the peer has that record."""
+        """Send the peer the newest record of *origin*, unless the peer has that record.
+
+        If the roster has forgotten *origin*, the record shows only that its messages may be taken.
+        """
+        if (kept := self._admission.proven.get(origin)) is not None:
+            rank = _rank_of(kept)
+            if link.presence.rank_of(origin) < rank:
+                link.presence.note(origin, rank)
+                self._effects.send((link,), Records([codec.payload(kept)]))
+            return
         if origin == self._local_node.origin:
             signed, rank = self._newest_own()
         else:
@@ -131,3 +142,8 @@ class RecordPush:
 def _entry(signed: SignedRecord, age: float) -> RosterEntry:
     """The entry of a ROSTER for a record that came *age* seconds ago."""
     return RosterEntry(int(age * 1000), codec.payload(signed))
+
+
+def _rank_of(signed: SignedRecord) -> Rank:
+    assert isinstance(signed.record, Presence)
+    return signed.record.epoch, signed.record.counter
