@@ -100,7 +100,7 @@ class TestTurns(MeshCase):
     def test_links_with_many_frames_do_not_hold_the_reactor(self) -> None:
         self.flood(self.linked_from(self.hub(), CROWD, 30))
         self.turns(2.0)
-        self.assertLess(self.longest, 0.02)
+        self.assertLess(self.longest, 0.03)
 
     def test_a_host_that_floods_over_many_links_keeps_no_other_host_waiting(self) -> None:
         hub = self.hub()

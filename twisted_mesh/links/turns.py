@@ -1,9 +1,10 @@
 """Shares this node's time among the links whose bytes it handles.
 
 Contract: a link calls :meth:`Turns.read` when bytes have come.  In one turn of the reactor the bytes of one
-link, and those of all links of one site, are handled for :data:`SLICE` seconds; those of all links for four
-times as long.  The rest waits for a later turn, and the transports of these links are not read meanwhile.
-In between, the reactor looks for bytes of other links.
+link are handled for :data:`SLICE` seconds, and those of all links for four times as long.  If links of
+several sites bring bytes, those of one site are handled for :data:`SLICE` seconds, too.  The rest waits for
+a later turn, and the transports of these links are not read meanwhile.  In between, the reactor looks for
+bytes of other links.
 
 Of the sites that wait, the one that got least time comes first.  So a site gets at most an equal share of
 the time while others wait, however many links it has.  Of the links of one site, for half of the time the
@@ -43,6 +44,9 @@ class _Shares(Generic[_Key]):
     def __init__(self) -> None:
         self._got: dict[_Key, float] = {}
         self._least = 0.0  # what the last taker had got before
+
+    def __len__(self) -> int:
+        return len(self._got)
 
     def of(self, taker: _Key) -> float:
         """The seconds that *taker* got; after a pause, not less than others had got meanwhile."""
@@ -92,7 +96,8 @@ class Turns:
     def _is_due(self, link: MeshProtocol) -> bool:
         """Whether *link* may have time now: this turn has some, and no link that waits got less."""
         site = link.site
-        if self._left <= 0 or self._used.get(site, 0.0) >= SLICE:
+        most = SLICE if len(self._sites) > 1 else _TURN
+        if self._left <= 0 or self._used.get(site, 0.0) >= most:
             return False
         if not self._waiting:
             return True
@@ -108,14 +113,14 @@ class Turns:
         is_over = link.handle_unread(began + SLICE)
         took = seconds() - began
         self._left -= took
-        used = self._used[site] = self._used.get(site, 0.0) + took
+        self._used[site] = self._used.get(site, 0.0) + took
         self._sites.add(site, took)
         self._links[site].add(link.number, took)
         if len(self._links) > _SHARES:
             del self._links[next(iter(self._links))]
         if not is_over:
             self._wait(link)
-        elif self._left <= 0 or used >= SLICE:
+        elif self._left <= _TURN - SLICE:
             self._schedule()
 
     def _wait(self, link: MeshProtocol) -> None:
