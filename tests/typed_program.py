@@ -37,6 +37,9 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(first(service.members[message.sender]), bool)
     assert_type(service.on("message", heard)(message), int)
     assert_type(service.once("message", heard)(message), int)
+    service.send("x", b"x", 1, 0.5, None, True, ["x", {"y": [(1, 2)]}], {"a": {1: None}})
+    service.send(object())  # type: ignore[call-overload]  # what cannot be sent
+    sock.send(["x", {1, 2}])  # type: ignore[list-item]
     service.on("mesage", heard)  # type: ignore[call-overload]  # an event that there is not
 
 

@@ -30,7 +30,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Member
+from twisted_mesh.message import Member, Packet
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Link
@@ -273,15 +273,15 @@ class Mesh(LoopListeners):
 
     @overload
     async def send(
-        self, *packets: object, flag: int = ..., type: int = ..., receipt: Literal[False] = False
+        self, *packets: Packet, flag: int = ..., type: int = ..., receipt: Literal[False] = False
     ) -> None: ...
 
     @overload
-    async def send(self, *packets: object, type: int = ..., receipt: Literal[True]) -> Receipt: ...
+    async def send(self, *packets: Packet, type: int = ..., receipt: Literal[True]) -> Receipt: ...
 
     async def send(
         self,
-        *packets: object,
+        *packets: Packet,
         flag: int = flags.broadcast,
         type: int = flags.broadcast,
         receipt: bool = False,
@@ -307,7 +307,7 @@ class Mesh(LoopListeners):
         sent: ServiceReceipt | None = await self._call(node.in_turn, send)
         return None if sent is None or calls is None else Receipt(calls, sent)
 
-    async def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> None:
+    async def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> None:
         """Send a message to one member alone, and wait until that member has acknowledged it.
 
         :param member: the member's id, as in :attr:`members`.

@@ -29,7 +29,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_at_most
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Member, Message
+from twisted_mesh.message import Member, Message, Packet
 from twisted_mesh.network import Protocol
 from twisted_mesh.runtime.profile import checked_debug_level
 from twisted_mesh.threads.proxies import Link, with_replies
@@ -238,15 +238,15 @@ class MeshSocket(Listeners):
 
     @overload
     def send(
-        self, *packets: object, flag: int = ..., type: int = ..., receipt: Literal[False] = False
+        self, *packets: Packet, flag: int = ..., type: int = ..., receipt: Literal[False] = False
     ) -> None: ...
 
     @overload
-    def send(self, *packets: object, type: int = ..., receipt: Literal[True]) -> Receipt: ...
+    def send(self, *packets: Packet, type: int = ..., receipt: Literal[True]) -> Receipt: ...
 
     def send(
         self,
-        *packets: object,
+        *packets: Packet,
         flag: int = flags.broadcast,
         type: int = flags.broadcast,
         receipt: bool = False,
@@ -271,7 +271,7 @@ class MeshSocket(Listeners):
         sent: ServiceReceipt | None = self._thread.call(call, send)
         return None if sent is None else Receipt(self._thread, sent)
 
-    def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Any:
+    def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> Any:
         """Send a message to one member alone, wherever in the mesh it is.
 
         The call blocks until that member has acknowledged the message.
@@ -287,7 +287,7 @@ class MeshSocket(Listeners):
         return self._thread.call(self._node.if_open, self._node.send_to, member, *packets, type=type)
 
     def request(
-        self, member: bytes, *packets: object, timeout: float | None = 10.0, type: int = flags.whisper
+        self, member: bytes, *packets: Packet, timeout: float | None = 10.0, type: int = flags.whisper
     ) -> Any:
         """Send a message to one member alone, and wait for its answer.
 

@@ -7,9 +7,9 @@ in a message may refer back to the message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -18,6 +18,8 @@ from twisted_mesh.errors import LocalError
 
 #: Origin and epoch of the author's run, and the number in that run; below 0 for direct messages.
 MessageId = tuple[bytes, int, int]
+#: A value that can be sent.  Tuples arrive as lists; other classes of these kinds raise TypeError.
+Packet: TypeAlias = "str | bytes | int | float | Sequence[Packet] | Mapping[Any, Packet] | None"
 _SHORT = 8  # characters of an id in texts for people
 _SHOWN = 80  # characters of a payload that a log line shows
 
@@ -114,7 +116,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         """
         return self.source.verified
 
-    def reply(self, *packets: object) -> Deferred[None]:
+    def reply(self, *packets: Packet) -> Deferred[None]:
         """Send *packets* to the sender only, wherever in the mesh it is.
 
         :return: fires when the sender has acknowledged them; fails with

@@ -49,7 +49,7 @@ from twisted_mesh.links.listening import Listening, parse_listen
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
-from twisted_mesh.message import Member, Message
+from twisted_mesh.message import Member, Message, Packet
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
@@ -403,15 +403,15 @@ class MeshService(Service, Listeners):
 
     @overload
     def send(
-        self, *packets: object, flag: int = ..., type: int = ..., receipt: Literal[False] = False
+        self, *packets: Packet, flag: int = ..., type: int = ..., receipt: Literal[False] = False
     ) -> None: ...
 
     @overload
-    def send(self, *packets: object, type: int = ..., receipt: Literal[True]) -> Receipt: ...
+    def send(self, *packets: Packet, type: int = ..., receipt: Literal[True]) -> Receipt: ...
 
     def send(
         self,
-        *packets: object,
+        *packets: Packet,
         flag: int = flags.broadcast,
         type: int = flags.broadcast,
         receipt: bool = False,
@@ -442,7 +442,7 @@ class MeshService(Service, Listeners):
             raise ValueError("a whisper has no receipt: send_to() says when one member has a message")
         return run.send(type, packets, whisper=flag == flags.whisper, receipt=receipt)
 
-    def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Deferred[None]:
+    def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> Deferred[None]:
         """Send a message to one member alone, wherever in the mesh it is.
 
         :param member: the member's id, as in :attr:`members`.
@@ -458,7 +458,7 @@ class MeshService(Service, Listeners):
         return run.send_to(member, type, packets)
 
     def request(
-        self, member: bytes, *packets: object, timeout: float | None = 10.0, type: int = flags.whisper
+        self, member: bytes, *packets: Packet, timeout: float | None = 10.0, type: int = flags.whisper
     ) -> Deferred[Message]:
         """Send a message to one member alone, and await its answer.
 

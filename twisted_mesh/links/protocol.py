@@ -39,6 +39,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
 from twisted_mesh.links.in_transit import on_its_way
 from twisted_mesh.links.write_queue import Transport, WriteQueue
+from twisted_mesh.message import Packet
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.link import Whisper
@@ -178,7 +179,7 @@ class MeshProtocol(Protocol):
         told_address = None if self.peer is None else self.peer.address
         return self.remote if told_address is None else told_address
 
-    def whisper(self, *packets: object) -> Deferred[None]:
+    def whisper(self, *packets: Packet) -> Deferred[None]:
         """Send a message to this peer alone.
 
         :return: fires when the transport has accepted the message; fails with Unreachable if the link
@@ -187,7 +188,7 @@ class MeshProtocol(Protocol):
         """
         return self.send(flags.whisper, flags.whisper, *packets)
 
-    def send(self, main: int, type: int, *packets: object) -> Deferred[None]:
+    def send(self, main: int, type: int, *packets: Packet) -> Deferred[None]:
         """Send a message of *type* to this peer alone; handlers made for py2p call this method.
 
         :param main: must be ``flags.whisper``; broadcasts go through the service.

@@ -23,7 +23,7 @@ from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import verify
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.memory.awaited import GuardedQueue, RunGuard
-from twisted_mesh.message import Message
+from twisted_mesh.message import Message, Packet
 from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
 
@@ -119,7 +119,7 @@ class MemoryService(MeshService):
     disk: Disk
     descriptors: int | None = None
 
-    def send(self, *packets: object, **options: Any) -> Any:
+    def send(self, *packets: Packet, **options: Any) -> Any:
         receipt = super().send(*packets, **options)
         if receipt is not None:
             receipt.complete = self.guard.checked(receipt.complete)

@@ -18,7 +18,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import NotDelivered
 from twisted_mesh.eventloop.deferreds import unreachable
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Message, Replier
+from twisted_mesh.message import Message, Packet, Replier
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class Link(Proxy[MeshProtocol | None]):
         """Whether this node dialled."""
         return self.inner is not None and self.inner.outgoing
 
-    def whisper(self, *packets: object) -> Any:
+    def whisper(self, *packets: Packet) -> Any:
         """Send a message to this peer alone.
 
         :raises Unreachable: the link is closed.
@@ -126,7 +126,7 @@ class Link(Proxy[MeshProtocol | None]):
         """
         return self.send(flags.whisper, flags.whisper, *packets)
 
-    def send(self, main: int, type: int, *packets: object) -> Any:
+    def send(self, main: int, type: int, *packets: Packet) -> Any:
         """As :meth:`whisper`, with another *type*.
 
         :param main: must be ``flags.whisper``; the socket sends messages to everyone.
