@@ -110,7 +110,9 @@ class Mesh(LoopListeners):
         """
         if self._loop_calls is not None:
             raise RuntimeError("this Mesh is open already: make another one")
-        calls = LoopCalls(reactor_thread(), asyncio.get_running_loop())
+        thread = reactor_thread()
+        thread.check_process()
+        calls = LoopCalls(thread, asyncio.get_running_loop())
         calls.loop_closed = self._loop_closed
         log_to_standard_error(self._options["debug_level"])
         self._loop_calls, self._node = calls, None

@@ -191,3 +191,32 @@ class RecipesTests(ProcessCase):
             self.assertRegex(line, "^an asyncio loop runs here and Twisted's reactor does not,.*: use ")
             self.assertIn("use twisted_mesh.aio.Mesh", line)
         self.assertEqual(running, "0")
+
+    async def test_a_mesh_in_a_process_that_is_forked_says_so(self) -> None:
+        script = self.fork(
+            "import asyncio, os\n"
+            "from twisted_mesh.aio import Mesh\n"
+            "from twisted_mesh.errors import NotRunning\n"
+            "async def told(call):\n"
+            "    try: await call\n"
+            "    except NotRunning as error: print(error, flush=True)\n"
+            "async def main():\n"
+            "    async with Mesh([]) as mesh:\n"
+            "        if not os.fork():\n"
+            "            await told(mesh.send('x'))\n"
+            "            await told(Mesh([]).__aenter__())\n"
+            "            await mesh.__aexit__()\n"
+            "            print(mesh, flush=True)\n"
+            "            os._exit(0)\n"
+            "        os.wait()\n"
+            "asyncio.run(main())"
+        )
+        self.assertEqual(await self.until_ended(script), [0], script)
+        *told, shown = script.lines
+        self.assertEqual(len(told), 2)
+        for line in told:
+            self.assertRegex(
+                line, "^a forked process has no reactor: fork before the first MeshSocket or Mesh"
+            )
+        self.assertRegex(shown, "^<Mesh .* closed>$")
+        self.assertEqual(script.log, "")

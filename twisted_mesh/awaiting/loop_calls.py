@@ -69,6 +69,7 @@ class LoopCalls:
         :raises NotRunning: the reactor has ended, or belongs to another process.
         :raises RuntimeError: the caller is not in the loop.
         """
+        self.thread.check_process()  # in a fork, asyncio itself sees no loop
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("this Mesh is open in another asyncio loop: use it there")
         call = _LoopCall(partial(f, *args, **kwargs), self, self._loop.create_future())

@@ -65,7 +65,7 @@ class BatchQueue(MessageQueue):
 
 
 class Messages:
-    """The messages that no listener need wait for: an async iterator, for one task at a time."""
+    """The messages of a Mesh from now on: an async iterator, for one task at a time."""
 
     def __init__(self, waited_for: set[Messages]) -> None:
         """:param waited_for: the iterators for whose next message a task waits; it keeps them alive."""

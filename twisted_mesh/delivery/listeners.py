@@ -31,7 +31,8 @@ _REMEDY: Final = (
     "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For asyncio's futures"
     " install twisted.internet.asyncioreactor first of all, and in a listener"
     " `await Deferred.fromFuture(asyncio.ensure_future(...))`;"
-    " a listener of a MeshSocket gives them to their loop with asyncio.run_coroutine_threadsafe()"
+    " a listener of a MeshSocket gives them to their loop with asyncio.run_coroutine_threadsafe();"
+    " listeners of twisted_mesh.aio.Mesh run in their loop"
 )
 
 

@@ -99,15 +99,19 @@ class ReactorThread:
 
         :raises NotRunning: the reactor has ended, or belongs to another process.
         """
-        if self._process != os.getpid():  # before the lock is taken: a fork can have left it locked
-            raise NotRunning(
-                "a forked process has no reactor: fork before the first MeshSocket or Mesh, or spawn"
-            )
+        self.check_process()  # before the lock is taken: a fork can have left it locked
         call.over = self._calls.discard
         with self._lock:
             if self._ended or not self.reactor.running:
                 raise NotRunning("the reactor of this process was stopped, and cannot run again")
             self._calls.add(call)
+
+    def check_process(self) -> None:
+        """:raises NotRunning: this process was forked from the one in which the reactor runs."""
+        if self._process != os.getpid():
+            raise NotRunning(
+                "a forked process has no reactor: fork before the first MeshSocket or Mesh, or spawn"
+            )
 
     def _begun(self, f: Callable[[], Any]) -> _BlockingCall:
         call = _BlockingCall(f, self.reactor)
