@@ -170,14 +170,17 @@ class MessageTests(AioCase):
             self.assertEqual([message async for message in never], [])
 
     async def test_one_that_a_loop_has_left_is_waited_for_by_no_receipt(self) -> None:
+        async def first(mesh: Mesh) -> Any:
+            async for message in mesh.messages():
+                return message.packets[1]
+            raise AssertionError("it ended")
+
         async with self.pair() as (a, b):
+            reading = asyncio.ensure_future(first(b))
+            await asyncio.sleep(0)  # the iterator is there
             await a.send(1)
             receipt = await a.send(2, receipt=True)
-            async for message in b.messages():  # begins too late, perhaps: then it waits for the next
-                del message
-                break
-            else:
-                self.fail("it ended")
+            self.assertEqual(await asyncio.wait_for(reading, DEADLINE), 1)
             gc.collect()
             await receipt.complete(DEADLINE)
 
