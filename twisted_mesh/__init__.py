@@ -15,6 +15,7 @@ from twisted_mesh.version import __version__
 if TYPE_CHECKING:
     from twisted_mesh import errors, flags
     from twisted_mesh.config import MeshConfig
+    from twisted_mesh.delivery.query import Query
     from twisted_mesh.delivery.queue import MessageQueue
     from twisted_mesh.delivery.receipts import Receipt
     from twisted_mesh.identity import Identity
@@ -38,6 +39,7 @@ __all__ = [
     "Message",
     "MessageQueue",
     "Protocol",
+    "Query",
     "Receipt",
     "Refusal",
     "Trust",

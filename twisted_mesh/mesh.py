@@ -21,9 +21,11 @@ from twisted.python.failure import Failure
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
+from twisted_mesh.blocking.query import Query
 from twisted_mesh.blocking.receipt import Receipt
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
 from twisted_mesh.delivery.listeners import Event, Listeners
+from twisted_mesh.delivery.query import Query as ServiceQuery
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
@@ -36,7 +38,7 @@ from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
 
-__all__ = ["Link", "MeshSocket", "MessageQueue", "Receipt", "default_protocol"]
+__all__ = ["Link", "MeshSocket", "MessageQueue", "Query", "Receipt", "default_protocol"]
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
@@ -307,6 +309,19 @@ class MeshSocket(Listeners):
             return asked.addCallback(partial(with_replies, self._thread))
 
         return self._thread.call(self._node.if_open, ask)
+
+    def query(self, *packets: object, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
+        """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.
+
+        :param packets: and *type*: as for :meth:`send`.
+        :param timeout: seconds until the iteration ends; None to wait until all have answered.
+        :return: the answers: the first ``message.reply()`` of each node to this message.  The iteration
+            ends sooner when all members that are up now have answered.
+        :raises Congested: too many requests and queries wait for answers.  Other errors are those of
+            :meth:`send`, and LocalError: *timeout* is no number, or below 0.
+        """
+        ask: Callable[[], ServiceQuery] = partial(self._node.query, *packets, timeout=timeout, type=type)
+        return Query(self._thread, self._thread.call(self._node.if_open, ask))
 
     @overload
     def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]

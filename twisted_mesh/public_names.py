@@ -26,6 +26,7 @@ _HOMES: Final = {
     "Message": "message",
     "MessageQueue": "delivery.queue",
     "Protocol": "network",
+    "Query": "delivery.query",
     "Receipt": "delivery.receipts",
     "Refusal": "message",
     "Trust": "trust.policy",

@@ -34,6 +34,7 @@ from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler
 from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
@@ -466,15 +467,30 @@ class MeshService(Service, Listeners):
         :param timeout: seconds until the answer must have come; None to wait without a limit.
         :return: fires with the member's first ``message.reply()`` to this message, which no handler,
             listener or :meth:`messages` gets.  Fails with Unreachable if the member does not acknowledge
-            the message in time; with NoReply if it does, and does not answer in time; with Congested if too
-            many requests wait.  If the Deferred is cancelled, nothing is awaited any more.
+            the message in time; with NoReply if it does, and does not answer in time.  If the Deferred is
+            cancelled, nothing is awaited any more.
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
+        :raises Congested: ``requests_limit`` requests and queries wait for answers.
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
         run = self._running()
         self._check_member(member)
         flags.check_user_type(type)
         return run.request(member, type, packets, seconds_of(timeout))
+
+    def query(self, *packets: object, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
+        """Send a message to everyone, and await the answers: ``async for answer in service.query("?")``.
+
+        :param packets: and *type*: as for :meth:`send`.
+        :param timeout: seconds until the iteration ends; None to wait until all have answered.
+        :return: the answers: the first ``message.reply()`` of each node to this message.  The iteration
+            ends sooner when all members that are up now have answered.
+        :raises Congested: ``requests_limit`` requests and queries wait for answers.  Other errors are those
+            of :meth:`send`, and LocalError: *timeout* is no number, or below 0.
+        """
+        run = self._running()
+        flags.check_user_type(type)
+        return run.query(type, packets, seconds_of(timeout))
 
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):

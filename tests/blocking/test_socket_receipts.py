@@ -140,3 +140,27 @@ class TestRequest(SocketCase):
         question = a.recv(timeout=30)
         question.reply("the answer")
         self.assertEqual(a.recv(timeout=30).packets, [0, "the answer"])
+
+
+class TestQuery(SocketCase):
+    def test_it_blocks_for_each_answer_and_ends_when_all_have_answered(self) -> None:
+        a, b = self.pair()
+        self.soon(lambda: b.id in a.members)
+        b.register_handler(lambda message, link: message.reply("I am") and None)
+        query = a.query("who is there?", timeout=30)
+        answers = list(query)
+        self.assertEqual([answer.packets[1] for answer in answers], ["I am"])
+        self.assertEqual((query.answered, query.pending), ({b.id}, set()))
+        self.assertEqual(repr(query), "<query: 1 answered, 0 pending>")
+        self.assertIsNone(answers[0].reply("thanks"))
+
+    def test_it_ends_in_time_and_says_who_has_not_answered(self) -> None:
+        a, b = self.pair()
+        self.soon(lambda: b.id in a.members)
+        query = a.query("who is there?", timeout=0.2)
+        self.assertEqual((list(query), query.pending), ([], {b.id}))
+        query = a.query("who is there?", timeout=None)
+        query.close()
+        self.assertEqual(list(query), [])
+        a.close()
+        self.assertRaises(NotRunning, a.query, "?")

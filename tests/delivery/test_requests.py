@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh.core.events import EpochConflict
+from twisted_mesh.core.events import EpochConflict, SendDirect
 from twisted_mesh.errors import Congested, LocalError, NoReply, NotRunning, Unreachable
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
@@ -137,6 +137,17 @@ class TestRequest(RequestCase):
         self.question().reply("true")
         self.assertEqual(self.packets_of(asked, after=1), ["true"])
 
+    def test_an_answer_that_holds_no_message_is_none(self) -> None:
+        asked = self.ask("?")
+        question = self.question()
+        origin, _ = question.source.run
+        for token, body in ((7, b"\x90"), (8, b"\x91\x92\x05\x02"), (9, b"\x92\x92\x00\x02\x92\x00\x02")):
+            self.parts_of(self.b).driver.handle(SendDirect(token, origin, body, question.id))
+            self.network.advance(1)
+        self.assertNoResult(asked)
+        question.reply("yes")
+        self.assertEqual(self.packets_of(asked, after=1), ["yes"])
+
     def test_a_member_that_restarts_before_it_has_the_message_answers_in_its_new_run(self) -> None:
         self.mesh.partition((0, 1), (2,))
         asked = self.ask("?", timeout=60, after=2)
@@ -176,10 +187,11 @@ class TestRequest(RequestCase):
 
     def test_more_than_may_wait_are_refused(self) -> None:
         a, b = self.chain(2, limits={"requests_limit": 2}, after=1)
-        asked = [a.request(b.id, "?") for _ in range(3)]
-        self.failureResultOf(asked[2], Congested)
+        asked = [a.request(b.id, "?") for _ in range(2)]
+        self.assertRaises(Congested, a.request, b.id, "?")
+        self.assertRaises(Congested, a.query, "?")
         self.network.advance(11)
-        for one in asked[:2]:
+        for one in asked:
             self.failureResultOf(one, NoReply)
         again = a.request(b.id, "?")
         self.network.advance(1)

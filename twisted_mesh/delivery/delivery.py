@@ -89,6 +89,7 @@ class Delivery:
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # without queues that were garbage-collected
+        self._answers: dict[MessageQueue, None] = {}  # queues for the answers to queries
         self.waited_for: set[MessageQueue] = set()
         self._gone = False  # whether a queue was freed since the last call of consumer_gone()
         self._backlog: MessageQueue | None = None  # messages that an earlier process did not hand on
@@ -207,13 +208,24 @@ class Delivery:
             else:
                 backlog.put(message, size)
         self._wake()
-        if deliver.number and any(queue.is_full for queue in self._live()):
+        if deliver.number:
+            self.look_for_full()
+
+    def answers(self) -> MessageQueue:
+        """A new queue for the answers to a query: messages come to it only by ``put()``."""
+        queue = MessageQueue(self._bounds, self)
+        self._answers[queue] = None
+        return queue
+
+    def look_for_full(self) -> None:
+        """Tell the core if a queue has no room for direct messages."""
+        if any(queue.is_full for queue in (*self._live(), *self._answers)):
             self.is_full = True
             self._when_room(False)
 
     def look_for_room(self) -> None:
         """Tell the core if all queues have room for direct messages again."""
-        if self.is_full and all(queue.has_room for queue in self._live()):
+        if self.is_full and all(queue.has_room for queue in (*self._live(), *self._answers)):
             self.is_full = False
             self._when_room(True)
 
@@ -337,6 +349,7 @@ class Delivery:
     # ── for each queue (queue.Consumers) ────────────────────────────────────────────
 
     def closing(self, closed: MessageQueue) -> None:
+        self._answers.pop(closed, None)
         self._queues = tuple(reference for reference in self._queues if reference() is not closed)
         self.look_for_room()
 

@@ -93,6 +93,11 @@ class Members:
     def _tell_gone(self, member: Member) -> None:
         self._publish(msgspec.structs.replace(member, state=GONE, since=self._wall_clock()))
 
+    @property
+    def up(self) -> list[bytes]:
+        """The origins of the members that are up."""
+        return [self._origins[node_id] for node_id, member in self.table.items() if member.state == "up"]
+
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id; None if there is no such member."""
         return self._origins.get(node_id)

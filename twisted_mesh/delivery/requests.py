@@ -1,25 +1,28 @@
-"""Requests: messages to one member to which the application awaits an answer.
+"""Requests and queries: messages to one member or to everybody to which the application awaits answers.
 
 Contract: all objects here belong to one run of a service.  The first ``reply()`` of the member to the
-request fires its Deferred, and goes to no handler, listener or ``messages()``.  Any other reply is a
-message like any other: a second one, one that comes after the time, and one of another node.
+request fires its Deferred, the first of each node to a query is one of its answers; they go to no handler,
+listener or ``messages()``.  Any other reply is a message like any other: a second one, one that comes after
+the time, and one of a node that was not asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 from typing import NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_mesh.core.events import Deliver, StreamId
-from twisted_mesh.core.replies.questions import Questions
-from twisted_mesh.delivery.delivery import messages_of
+from twisted_mesh.core.events import Deliver, NewRun, Numbered, StreamId
+from twisted_mesh.core.replies.questions import Question, Questions
+from twisted_mesh.delivery.delivery import Delivery, messages_of
 from twisted_mesh.delivery.direct import PendingDirects
+from twisted_mesh.delivery.query import Query
+from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import Congested, NoReply, Unreachable
 from twisted_mesh.message import Message, MessageId, Source
 
@@ -42,58 +45,128 @@ class _Request:
         self.is_there = False
 
 
+class _OpenQuery:
+    """A message to all that asks for answers.
+
+    :ivar id: its id; None before it has a number; :ivar timer: ends the query.
+    """
+
+    __slots__ = ("answers", "id", "question", "timer")
+
+    def __init__(self, question: Question, answers: MessageQueue) -> None:
+        self.question = question
+        self.answers = answers
+        self.id: MessageId | None = None
+        self.timer: IDelayedCall | None = None
+
+
 class Requests:
-    """The requests of one run of a service to which no answer has come."""
+    """The requests and queries of one run of a service that await answers."""
 
     def __init__(
-        self, clock: IReactorTime, limit: int, directs: PendingDirects, run: Callable[[], StreamId]
+        self,
+        clock: IReactorTime,
+        limit: int,
+        delivery: Delivery,
+        directs: PendingDirects,
+        run: Callable[[], StreamId],
     ) -> None:
         """:param limit: how many may be open; :param run: gives the stream of this node's present run."""
         self._clock = clock
         self._limit = limit
+        self._delivery = delivery
         self._directs = directs
         self._run = run
         self._questions = Questions()
         self._requests: dict[MessageId, _Request] = {}
+        self._queries: dict[Query, _OpenQuery] = {}
+        self._by_id: dict[MessageId, Query] = {}  # those whose messages have numbers
+        self._unnumbered: dict[int, Query] = {}  # by place, in order
+        self._numbered = 0  # how many messages to all have a number, or had one
+
+    def check_room(self) -> None:
+        """:raises Congested: too many requests and queries are open."""
+        if len(self._requests) + len(self._queries) >= self._limit:
+            raise Congested(f"{self._limit} requests wait for their answers")
 
     def request(self, origin: bytes, name: str, entry: bytes, seconds: float) -> Deferred[Message]:
         """Send a packed message to the node *origin*, and await its answer; error texts call it *name*.
 
         :return: fires with the answer.  Fails with Unreachable, or with NoReply after *seconds*.
         """
-        if len(self._requests) >= self._limit:
-            return fail(Congested(f"{self._limit} requests wait for their answers"))
         id = (*self._run(), -self._directs.next_number)
         answer: Deferred[Message] = Deferred(lambda _: self._close(id))
         request = self._requests[id] = _Request(name, answer)
-        self._questions.ask(id, (origin,))
+        self._questions.ask(id, Question({origin}))
         sent = request.sent = self._directs.send(origin, name, entry)
         sent.addCallbacks(partial(self._acknowledged, request), partial(self._failed, id))
         if seconds < inf:
             answer.addTimeout(seconds, self._clock, partial(self._too_late, request))
         return answer
 
+    def query(self, place: int, members: Iterable[bytes], seconds: float) -> Query:
+        """The answers to the message to all at *place*, for *seconds* or until all *members* have."""
+        opened = _OpenQuery(Question(set(members), is_open=True), self._delivery.answers())
+        query = Query(opened.question, opened.answers, self._end)
+        self._queries[query] = opened
+        self._unnumbered[place] = query
+        if not opened.question.pending:
+            self._end(query)
+        elif seconds < inf:
+            opened.timer = self._clock.callLater(seconds, self._end, query)
+        return query
+
+    def numbered(self, numbered: Numbered) -> None:
+        """Await the answers to queries whose messages have numbers now."""
+        before, self._numbered = self._numbered, self._numbered + numbered.count
+        while self._unnumbered and (place := next(iter(self._unnumbered))) < self._numbered:
+            query = self._unnumbered.pop(place)
+            if (opened := self._queries.get(query)) is not None:  # if not, it is closed
+                opened.id = (*numbered.run, numbered.first + place - before)
+                self._questions.ask(opened.id, opened.question)
+                self._by_id[opened.id] = query
+
     def answered(self, deliver: Deliver, source: Source) -> bool:
-        """Whether a direct message is the answer to a request, to which it was given."""
-        if (id := self._questions.credit(deliver)) is None:
-            return False
+        """Whether a direct message is an answer that is awaited, and was given to the application."""
         facts = (deliver.size, source, deliver.number, deliver.answers)
-        message, *_ = (message for message, _ in messages_of(deliver.entries, 0, *facts))
-        answer = self._requests[id].answer
-        self._close(id)
-        answer.callback(message)
+        messages = list(messages_of(deliver.entries, 0, *facts))
+        if len(messages) != 1 or (id := self._questions.credit(deliver)) is None:
+            return False
+        [(message, size)] = messages
+        if (request := self._requests.get(id)) is not None:
+            self._close(id)
+            request.answer.callback(message)
+        else:
+            query = self._by_id[id]
+            opened = self._queries[query]
+            opened.answers.put(message, size)
+            if not opened.question.pending:
+                self._end(query)
+            opened.answers.wake()
+            self._delivery.look_for_full()
         return True
 
-    def new_run(self, _: object) -> None:
-        """Fail all requests: a new run of the core has begun, of which the members know nothing."""
+    def new_run(self, new_run: NewRun) -> None:
+        """Fail all requests, and end the queries: a new run of the core gets no answers to them."""
+        self._numbered -= new_run.again
         self._fail_all(_NEW_RUN)
 
     def stop(self) -> None:
-        """Fail all requests."""
+        """Fail all requests, and end the queries."""
         self._fail_all(_STOPPED)
 
     def footprint(self) -> dict[str, int]:
-        return {"requests": len(self._requests)}
+        return {"requests": len(self._requests), "queries": len(self._queries)}
+
+    def _end(self, query: Query) -> None:
+        """Await no more answers to a query."""
+        if (opened := self._queries.pop(query, None)) is not None:
+            if opened.timer is not None and opened.timer.active():
+                opened.timer.cancel()
+            if opened.id is not None:
+                self._questions.close(opened.id)
+                del self._by_id[opened.id]
+            opened.answers.close()
 
     def _acknowledged(self, request: _Request, _: None) -> None:
         request.is_there = True
@@ -122,3 +195,5 @@ class Requests:
             if id in self._requests:  # if not, the callback of an earlier one has ended it
                 self._close(id)
                 request.answer.errback(Failure(Unreachable(f"{request.name}: {why}")))
+        for query in list(self._queries):
+            self._end(query)

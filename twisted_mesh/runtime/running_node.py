@@ -35,6 +35,7 @@ from twisted_mesh.delivery.backlog import Backlog
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
+from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.delivery.requests import Requests
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
@@ -127,7 +128,7 @@ class RunningNode:
             )
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
             self.directs = PendingDirects(driver.handle)
-            self._requests = Requests(clock, config.requests_limit, self.directs, self._stream)
+            self._requests = Requests(clock, config.requests_limit, delivery, self.directs, self._stream)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
@@ -196,7 +197,7 @@ class RunningNode:
         on(events.NewRun, self.directs.new_run, self._requests.new_run)
         on(events.NewRun, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
-        on(events.Numbered, self._receipts.numbered)
+        on(events.Numbered, self._receipts.numbered, self._requests.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
         on(events.DirectEnded, self.directs.ended)
@@ -322,17 +323,23 @@ class RunningNode:
         if whisper:
             for link in list(self.connections.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
-        elif self.writer is not None and self.writer.full:
-            name = self.writer.store.name
-            raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
-        elif self.driver.node.has_key_conflict:
-            raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
-        elif self.driver.node.is_over:
-            raise KeyInUse("another node has signed in this run: nothing is sent until a new one can begin")
-        elif (place := self.driver.send(entry)) is None:
-            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        else:
+            place = self._publish(entry)
         self._log.sending(type, packets, len(entry))
         return self._receipts.ask(place) if receipt and place is not None else None
+
+    def _publish(self, entry: bytes) -> int:
+        """Send a packed message to all; return how many were sent before it in this run of the service."""
+        if self.writer is not None and self.writer.full:
+            name = self.writer.store.name
+            raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
+        if self.driver.node.has_key_conflict:
+            raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
+        if self.driver.node.is_over:
+            raise KeyInUse("another node has signed in this run: nothing is sent until a new one can begin")
+        if (place := self.driver.send(entry)) is None:
+            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        return place
 
     def drained(self) -> Deferred[None]:
         if self.driver.node.has_key_conflict or self.driver.node.is_over:
@@ -353,8 +360,16 @@ class RunningNode:
         entry = pack_entry(type, packets)
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))
+        self._requests.check_room()
         self._log.sending(type, packets, len(entry))
         return self._requests.request(known, member.decode(), entry, seconds)
+
+    def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
+        entry = pack_entry(type, packets)
+        self._requests.check_room()
+        place = self._publish(entry)
+        self._log.sending(type, packets, len(entry))
+        return self._requests.query(place, self.members.up, seconds)
 
     def _origin_of(self, member: bytes) -> bytes | None:
         """The origin of a member or neighbour by its id; None if it is not known here."""

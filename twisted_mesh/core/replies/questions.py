@@ -6,7 +6,6 @@ a node that was asked, and is the first of that node.  Every other one is a mess
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twisted_mesh.core.events import Deliver
@@ -22,7 +21,7 @@ class Question:
     """
 
     pending: set[bytes]
-    is_open: bool
+    is_open: bool = False
     answered: set[bytes] = field(default_factory=set)
 
 
@@ -35,10 +34,9 @@ class Questions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, id: MessageId, nodes: Iterable[bytes], is_open: bool = False) -> Question:
-        """Note that the message *id* asks *nodes*; if *is_open*, others may answer, too."""
-        question = self._open[id] = Question(set(nodes), is_open)
-        return question
+    def ask(self, id: MessageId, question: Question) -> None:
+        """Await answers to the message *id*."""
+        self._open[id] = question
 
     def close(self, id: MessageId) -> None:
         """Await no more answers to the message *id*."""

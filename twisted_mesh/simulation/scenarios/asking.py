@@ -19,7 +19,7 @@ from typing import Final
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.replies.questions import Questions
+from twisted_mesh.core.replies.questions import Question, Questions
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
@@ -127,7 +127,7 @@ class Asker(Member):
     def request(self, reader: Member) -> None:
         """Send a request: the reader answers once, twice or never."""
         token = self.write(reader)
-        self.questions.ask((*self.run, -token), [reader.origin])
+        self.questions.ask((*self.run, -token), Question({reader.origin}))
         self.book.requests.add(token)
 
     def _answer(self, token: int, core: Node | None) -> None:

@@ -1,0 +1,52 @@
+"""The answers to a question that went to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted_mesh.core.replies.questions import Question
+from twisted_mesh.delivery.queue import MessageQueue
+from twisted_mesh.identity import id_of
+from twisted_mesh.message import Message
+
+
+class Query:
+    """The answers as they come: ``async for answer in service.query("who is there?")``.
+
+    The iteration ends when all members that were up have answered, or when the time is over.  Each node's
+    first answer is here, and goes to no handler, listener or ``messages()``; members that were not up, and
+    guests, may answer, too.
+    """
+
+    def __init__(self, question: Question, answers: MessageQueue, close: Callable[[Query], None]) -> None:
+        """:param answers: the answers that have come; :param close: is called to await no more of them."""
+        self._question = question
+        self._answers = answers
+        self._close = close
+
+    @property
+    def pending(self) -> frozenset[bytes]:
+        """The ids of the members that were up and have not answered."""
+        return _ids(self._question.pending)
+
+    @property
+    def answered(self) -> frozenset[bytes]:
+        """The ids of the nodes that have answered."""
+        return _ids(self._question.answered)
+
+    def close(self) -> None:
+        """Await no more answers; the iteration ends after those that have come."""
+        self._close(self)
+
+    def __aiter__(self) -> Query:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self._answers.__anext__()
+
+    def __repr__(self) -> str:
+        return f"<query: {len(self._question.answered)} answered, {len(self._question.pending)} pending>"
+
+
+def _ids(origins: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(map(id_of, origins))
