@@ -56,6 +56,7 @@ async def talk(mesh: Mesh) -> None:
             assert_type(message, Message)
             assert_type(await message.reply("x"), None)
             assert_type(await mesh.send_to(message.sender, "x"), None)
+            assert_type(await mesh.request(message.sender, "x", timeout=5), Message)
         assert_type(mesh.members, dict[bytes, Member])
 
         @mesh.on("message")

@@ -30,10 +30,10 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Member, Packet
+from twisted_mesh.message import Member, Message, Packet
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.threads.hosted_node import HostedNode
-from twisted_mesh.threads.proxies import Link
+from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
 from twisted_mesh.trust.policy import Trust
@@ -320,6 +320,27 @@ class Mesh(LoopListeners):
         :raises NotRunning: the mesh is not open.
         """
         await self._call(self._opened().send_to, member, *packets, type=type)
+
+    async def request(
+        self, member: bytes, *packets: Packet, timeout: float | None = 10.0, type: int = flags.whisper
+    ) -> Message:
+        """Send a message to one member alone, and wait for its answer.
+
+        If the wait is cancelled, nothing is awaited any more.
+
+        :param member: and *packets* and *type*: as for :meth:`send_to`.
+        :param timeout: seconds until the answer must have come; None to wait without a limit.
+        :return: the member's first ``message.reply()`` to this message; :meth:`messages` does not give it.
+        :raises Unreachable: the member has not acknowledged the message in time; NoReply: it has, and has
+            not answered in time.
+        :raises Congested: too many requests wait for their answers.
+        :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the mesh is not open.
+        """
+        node, calls = self._opened(), self._loop_calls
+        asked = self._call(node.request, member, *packets, timeout=timeout, type=type)
+        assert calls is not None
+        return with_replies(calls, await asked)
 
     async def drained(self) -> None:
         """Wait until messages can be sent again, after Congested, StoreFull or KeyInUse."""

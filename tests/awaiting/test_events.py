@@ -16,6 +16,7 @@ from twisted_mesh.aio import Link, Mesh, Receipt
 from twisted_mesh.errors import (
     Congested,
     ConnectFailed,
+    NoReply,
     NotDelivered,
     NotRunning,
     ReceiptTimeout,
@@ -60,6 +61,33 @@ class ReceiptTests(AioCase):
                 ends.create_task(self.raises((NotRunning, NotDelivered), result(waiting)))
                 ends.create_task(a.__aexit__())
         del got
+
+
+class RequestTests(AioCase):
+    async def test_it_gives_the_answer_which_can_be_answered(self) -> None:
+        async with self.pair() as (a, b):
+            others, heard = a.messages(), b.messages()
+            asking = asyncio.ensure_future(a.request(b.id, "ready?", timeout=DEADLINE))
+            question = await asyncio.wait_for(anext(heard), DEADLINE)
+            await question.reply("yes", question.packets[1])
+            answer = await asyncio.wait_for(asking, DEADLINE)
+            self.assertEqual((answer.packets, answer.sender), ([2, "yes", "ready?"], b.id))
+            self.assertEqual(answer.in_reply_to, question.id)
+            await answer.reply("thanks")
+            self.assertEqual(await self.packets(heard, 1), ["thanks"])
+            await b.send_to(a.id, "another")
+            self.assertEqual(await self.packets(others, 1), ["another"])
+
+    async def test_without_an_answer_it_raises_and_a_cancelled_one_waits_no_more(self) -> None:
+        async with self.pair() as (a, b):
+            heard = b.messages()
+            await self.raises(NoReply, a.request(b.id, "?", timeout=0.3))
+            await self.raises(Unreachable, a.request(b"nobody", "?"))
+            asking = asyncio.ensure_future(a.request(b.id, "again", timeout=None))
+            self.assertEqual(await self.packets(heard, 2), ["?", "again"])
+            asking.cancel()
+            await self.raises(asyncio.CancelledError, result(asking))
+            await self.soon(lambda: not self.footprint(a)["requests"])
 
 
 class LinkTests(AioCase):

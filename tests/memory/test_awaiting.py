@@ -33,6 +33,7 @@ class AwaitingTests(TestCase):
             "joined": self.alone.joined,
             "connect": lambda: self.alone.connect(*self.mesh.address(0)),
             "send_to": lambda: self.a.send_to(self.b.id, "x"),
+            "request": lambda: self.a.request(self.b.id, "x"),
             "reply": lambda: message.reply("x"),
             "complete": receipt.complete,
             "messages": lambda: anext(messages),

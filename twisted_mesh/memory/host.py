@@ -38,7 +38,8 @@ EVENTS: Final[tuple[Event, ...]] = (
 )
 #: Methods of a service whose Deferreds only MemoryMesh.run() can fire.
 WAITING: Final = (
-    "ready", "joined", "key_in_use", "connect", "send_to", "drained", "handed_over", "stopService",
+    "ready", "joined", "key_in_use", "connect", "send_to", "request", "drained", "handed_over",
+    "stopService",
 )  # fmt: skip
 
 _verify = lru_cache(maxsize=4096)(verify)  # saves a twelfth of the time of tests (measured)
