@@ -169,8 +169,8 @@ class Mesh(LoopListeners):
         self._loop_calls = self._heard = None
 
     def _loop_closed(self) -> None:
-        if self._node is not None and not self._node.closed:
-            self._node.stopService()
+        if self._loop_calls is not None and self._node is not None and not self._node.closed:
+            self._loop_calls.thread.stop(self._node)
 
     def _opened(self) -> _Node:
         if self._node is None:

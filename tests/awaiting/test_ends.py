@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.support.aiocase import DEADLINE, AioCase, result
+from twisted_mesh.threads.reactor_thread import reactor_thread
 
 
 class EndTests(AioCase):
@@ -114,11 +115,7 @@ class EndTests(AioCase):
 
         async def after() -> None:
             await self.in_reactor(lambda: mesh._tell("member", None))
-            await self.soon(lambda: not reactor_services())
-
-        def reactor_services() -> bool:
-            assert mesh._node is not None
-            return bool(mesh._node.running)
+            await self.soon(lambda: not reactor_thread()._services)
 
         def run() -> None:
             loop = asyncio.new_event_loop()
