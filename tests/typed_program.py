@@ -57,6 +57,8 @@ async def talk(mesh: Mesh) -> None:
             assert_type(await message.reply("x"), None)
             assert_type(await mesh.send_to(message.sender, "x"), None)
             assert_type(await mesh.request(message.sender, "x", timeout=5), Message)
+        async for answer in mesh.query("x"):
+            assert_type(answer, Message)
         assert_type(mesh.members, dict[bytes, Member])
 
         @mesh.on("message")

@@ -23,6 +23,7 @@ from twisted_mesh.addressing.endpoints import Dial
 from twisted_mesh.awaiting.loop_calls import LoopCalls, wait_to_the_end
 from twisted_mesh.awaiting.loop_listeners import LoopListeners
 from twisted_mesh.awaiting.messages import Messages
+from twisted_mesh.awaiting.query import Query
 from twisted_mesh.awaiting.receipt import Receipt
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.listeners import Event
@@ -38,7 +39,7 @@ from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
 from twisted_mesh.trust.policy import Trust
 
-__all__ = ["Link", "Mesh", "Messages", "Receipt"]
+__all__ = ["Link", "Mesh", "Messages", "Query", "Receipt"]
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -341,6 +342,22 @@ class Mesh(LoopListeners):
         asked = self._call(node.request, member, *packets, timeout=timeout, type=type)
         assert calls is not None
         return with_replies(calls, await asked)
+
+    def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
+        """Send a message to everyone, and await the answers: ``async for answer in mesh.query("?")``.
+
+        :param packets: and *type*: as for :meth:`send`.
+        :param timeout: seconds until the iteration ends; None to wait until all have answered.
+        :return: the answers: the first ``message.reply()`` of each node to this message.  The iteration
+            ends sooner when all members that are up now have answered; it raises the errors of sending.
+        :raises NotRunning: the mesh is not open.
+        """
+        node, calls = self._opened(), self._loop_calls
+        if calls is None:
+            raise NotRunning("the mesh is closed")
+        query = Query(calls)
+        query.begin(partial(node.if_open, node.query, *packets, timeout=timeout, type=type))
+        return query
 
     async def drained(self) -> None:
         """Wait until messages can be sent again, after Congested, StoreFull or KeyInUse."""

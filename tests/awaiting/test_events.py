@@ -90,6 +90,47 @@ class RequestTests(AioCase):
             await self.soon(lambda: not self.footprint(a)["requests"])
 
 
+class QueryTests(AioCase):
+    async def test_it_gives_each_answer_and_ends_when_all_have_answered(self) -> None:
+        async with self.pair() as (a, b), self.mesh() as c:
+            await c.connect(*a.addresses[0])
+            await self.soon(lambda: len(a.members) == 2)
+            for each, name in ((b, "b"), (c, "c")):
+                each.on("message", lambda message, name=name: message.reply(name, message.packets[1]))
+            query = a.query("who?", timeout=DEADLINE)
+            answers = {}
+            async for answer in query:
+                answers[answer.sender] = answer.packets[1:]
+            self.assertEqual(answers, {b.id: ["b", "who?"], c.id: ["c", "who?"]})
+            self.assertEqual((query.answered, query.pending), ({b.id, c.id}, set()))
+            self.assertEqual(repr(query), "<query: 2 answered, 0 pending>")
+            self.assertEqual([answer async for answer in query], [])
+
+    async def test_a_cancelled_wait_loses_no_answer_and_the_time_ends_it(self) -> None:
+        async with self.pair() as (a, b):
+            asked = b.messages()
+            query = a.query("who?", timeout=DEADLINE)
+            with self.assertRaises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await anext(query)
+            await (await anext(asked)).reply("b")
+            self.assertEqual((await asyncio.wait_for(anext(query), DEADLINE)).packets, [2, "b"])
+            late = a.query("again?", timeout=0.05)
+            self.assertEqual([answer async for answer in late], [])
+            self.assertEqual(late.pending, {b.id})
+
+    async def test_one_that_is_closed_ends_and_errors_are_raised_by_the_iteration(self) -> None:
+        async with self.pair() as (a, b):
+            query = a.query("who?", timeout=None)
+            query.close()
+            self.assertEqual([answer async for answer in query], [])
+            self.assertEqual(query.pending, {b.id})
+            wrong = a.query(object())
+            await self.raises(TypeError, anext(wrong))
+            self.assertEqual([answer async for answer in wrong], [])
+        self.assertRaises(NotRunning, a.query, "who?")
+
+
 class LinkTests(AioCase):
     async def test_a_link_and_what_can_be_done_with_it(self) -> None:
         async with self.mesh() as a, self.mesh() as b:
