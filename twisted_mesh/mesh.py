@@ -310,7 +310,7 @@ class MeshSocket(Listeners):
 
         return self._thread.call(self._node.if_open, ask)
 
-    def query(self, *packets: object, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
+    def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.
 
         :param packets: and *type*: as for :meth:`send`.

@@ -478,7 +478,7 @@ class MeshService(Service, Listeners):
         flags.check_user_type(type)
         return run.request(member, type, packets, seconds_of(timeout))
 
-    def query(self, *packets: object, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
+    def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``async for answer in service.query("?")``.
 
         :param packets: and *type*: as for :meth:`send`.

@@ -39,6 +39,7 @@ _REST: Final = 150.0  # seconds until all receipts are there: repeats come after
 _WHISPER: Final = 2  # the type of a direct message
 _FULL: Final = 0.05  # of the messages let an application have no room for direct messages
 _FULL_FOR: Final = (0.1, 5.0)  # seconds
+_QUERIES: Final = 0.1  # of the messages to all ask for answers
 _THINKS: Final = 5.0  # seconds that a member takes at most to answer a request
 _PART: Final = 1e-9  # seconds by which sums of floats may be wrong
 
@@ -49,15 +50,16 @@ class Letter:
     :ivar sender: the run that sent it; :ivar sent: the time.
     :ivar ended: why the sender gave it up; "" if it was acknowledged; None if neither.
     :ivar reader: the origin of the member it is for; :ivar since: when that member's run had begun.
-    :ivar about: the token of the request that it answers, or 0.
+    :ivar about: the token of the request that it answers, or 0; :ivar query: the id of the query, or None.
     :ivar credited: of a request: whether an answer was given to it.
     """
 
-    __slots__ = ("about", "credited", "ended", "reader", "sender", "sent", "since")
+    __slots__ = ("about", "credited", "ended", "query", "reader", "sender", "sent", "since")
 
     def __init__(self, sender: StreamId, reader: Member, sent: float, about: int = 0) -> None:
         self.about = about
         self.credited = False
+        self.query: MessageId | None = None
         self.sender = sender
         self.sent = sent
         self.reader = reader.origin
@@ -72,6 +74,7 @@ class Book:
     :ivar letters: all direct messages; :ivar got: how often each came to each run.
     :ivar arrived: the tokens of the letters that came; a token is a letter's number, from 1.
     :ivar requests: the tokens of those that are requests; :ivar members: all members.
+    :ivar queries: by id, the messages to all that ask for answers.
     :ivar adversaries: the origins of members whose receipts are not checked.
     :ivar hops: the most hops of a receipt or direct message; :ivar way: of a batch or record.
     :ivar sent: when receipts for an author were sent last, by link, sender and author.
@@ -81,6 +84,7 @@ class Book:
         self.taken: dict[tuple[StreamId, int], set[bytes]] = {}
         self.letters: list[Letter] = []
         self.requests: set[int] = set()
+        self.queries: dict[MessageId, Question] = {}
         self.members: list[Member] = []
         self.got: Counter[tuple[int, StreamId]] = Counter()
         self.arrived: set[int] = set()
@@ -130,6 +134,21 @@ class Asker(Member):
         self.questions.ask((*self.run, -token), Question({reader.origin}))
         self.book.requests.add(token)
 
+    def query(self) -> None:
+        """Send a query to everybody: some answer."""
+        if self.publish("?"):
+            there = {author.presence.origin for author in self.node.roster if author.is_there}
+            id = (*self.run, self.node.outbox.head)
+            question = self.book.queries[id] = Question(there, is_open=True)
+            self.questions.ask(id, question)
+
+    def _answer_query(self, id: MessageId, core: Node | None) -> None:
+        """Answer a query, if this is still the run that got it, and the asker is known."""
+        if core is not None and self.core is core and self.node.roster.get(id[0]) is not None:
+            [asker] = [member for member in self.book.members if member.origin == id[0]]
+            token = self.write(asker, 0, id)
+            self.book.letters[token - 1].query = id
+
     def _answer(self, token: int, core: Node | None) -> None:
         """Answer a request, if this is still the run that got it."""
         if core is not None and self.core is core:
@@ -139,7 +158,7 @@ class Asker(Member):
 
     def _credit(self, deliver: events.Deliver) -> None:
         """Give an answer to the request that it names, and check that it was asked of its sender."""
-        if (id := self.questions.credit(deliver)) is None:
+        if (id := self.questions.credit(deliver)) is None or id in self.book.queries:
             return
         asked = self.book.letters[-id[2] - 1]
         asked.credited = True
@@ -175,6 +194,9 @@ class Asker(Member):
         run = (deliver.origin, deliver.epoch)
         for sequence in range(deliver.first, deliver.first + len(deliver.entries) if deliver.first else 0):
             self.book.taken.setdefault((run, sequence), set()).add(self.origin)
+            if (id := (*run, sequence)) in self.book.queries and self.world.random.random() < 0.5:
+                later = self.world.now + self.world.random.uniform(0, _THINKS)
+                self.world.at(later, partial(self._answer_query, id, self.core))
         if deliver.number:
             self._credit(deliver)
         if not deliver.first and not self._is_letter(deliver):
@@ -273,7 +295,9 @@ class Asking(Play):
         asker, reader = random.choice(askers), random.choice(self.world.members)
         if random.random() < _FULL:
             self._fill(random.choice(askers))
-        if random.random() < 0.5:
+        if random.random() < _QUERIES:
+            asker.query()
+        elif random.random() < 0.5:
             asker.ask("x" * random.randrange(300))
         else:
             super()._publish()
@@ -332,11 +356,18 @@ class Asking(Play):
                 continue  # it, or its acknowledgement, waited behind the backlog of a line
             elif letter.ended and was_there and not reader.lies:
                 world.violated(sender, "directs", f"{token}: {letter.ended}")
-            elif letter.about and not letter.ended:
+            elif not letter.ended:
                 self._check_answer(token, letter, reader)
 
     def _check_answer(self, token: int, letter: Letter, asker: Member) -> None:
-        """Check that an answer which its reader has acknowledged was given to the request."""
+        """Check that an answer which its reader has acknowledged was given to the request or query."""
+        if letter.query is not None:
+            is_missing = letter.sender[0] not in self.book.queries[letter.query].answered
+            if is_missing and asker.core is not None and asker.run == letter.query[:2] and not asker.lies:
+                self.world.violated(asker, "directs", f"the answer {token} to a query is missing")
+            return
+        if not letter.about:
+            return
         asked = self.book.letters[letter.about - 1]
         if asker.core is not None and asker.run == asked.sender and not asker.lies and not asked.credited:
             self.world.violated(asker, "directs", f"{letter.about} was not given the answer {token}")
