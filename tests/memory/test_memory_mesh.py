@@ -22,6 +22,8 @@ import twisted_mesh
 from tests.support.length import at_length, only_at_length
 from twisted_mesh import MeshConfig, MeshService, flags
 from twisted_mesh.testing import MemoryMesh
+from twisted_mesh.trust.policy import Trust
+from twisted_mesh.trust.shared_secret import create
 
 QUICK = MeshConfig(redial_longest=2.0)
 
@@ -113,6 +115,16 @@ class TestTopology(MeshTests):
     def test_nodes_that_do_not_link_are_told_with_the_reason(self) -> None:
         error = self.assertRaises(RuntimeError, MemoryMesh, 3, config=MeshConfig(links_limit=1))
         self.assertIn("are not linked: ['full: ", str(error))
+
+    def test_trust_says_who_is_linked(self) -> None:
+        path = self.mktemp()
+        create(path)
+        mesh = self.mesh(3, trust=Trust.secret(path))
+        mesh.services[0].send("for those inside")
+        outside = mesh.add(0)
+        mesh.run(30)
+        self.assertEqual([len(mesh.received(node)) for node in range(4)], [0, 1, 1, 0])
+        self.assertEqual(dict(outside.routing_table), {})
 
     def test_options_are_those_of_every_service(self) -> None:
         mesh = self.mesh(2, subnet="mine", config=QUICK)

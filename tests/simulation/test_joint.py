@@ -7,8 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.length import at_length
 from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
 from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.adversaries.outsiders import Outsider
 from twisted_mesh.simulation.member import Member
-from twisted_mesh.simulation.scenarios.joint import ENDLESS, KINDS, Joint, draw
+from twisted_mesh.simulation.scenarios.joint import ENDLESS, KINDS, OUTSIDE, Joint, draw
 
 
 class TestJoint(SynchronousTestCase):
@@ -31,7 +32,7 @@ class TestJoint(SynchronousTestCase):
         drawn = [draw(seed) for seed in range(200)]
         for name in ("cuts", "crashes", "partition", "slow", "vanish", "late", "stored"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
-        for name in ("leaves", "stalls", "guests", "hidden"):
+        for name in ("leaves", "stalls", "guests", "hidden", "secret"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
 
     def test_an_adversary_of_any_kind_may_be_drawn(self) -> None:
@@ -44,8 +45,10 @@ class TestJoint(SynchronousTestCase):
         drawn: set[type[Member]] = set()
         for seed in range(40):
             joint = Joint(seed, 30)
-            kinds = {type(member) for member in joint.world.members if member.lies}
-            self.assertEqual(sum(member.lies for member in joint.world.members), 3)
+            kinds = {type(member) for member in joint.world.members if member.lies} - set(OUTSIDE)
+            outside = [member for member in joint.world.members if isinstance(member, Outsider)]
+            self.assertEqual(len(outside), 3 if joint.schedule.secret else 0)
+            self.assertEqual(sum(member.lies for member in joint.world.members), 3 + len(outside))
             if joint.schedule.slow:
                 self.assertEqual(kinds & set(ENDLESS), set())
             drawn |= kinds

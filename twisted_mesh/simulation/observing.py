@@ -27,6 +27,7 @@ BROKEN = (
     "limits",
     "receipts",
     "directs",
+    "outsiders",
 )
 COUNTED = ("deliveries", "gaps", *BROKEN)
 

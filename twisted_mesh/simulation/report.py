@@ -11,7 +11,7 @@ from twisted_mesh.simulation.world import World
 COLUMNS = (
     "schedule", "seed", "nodes", "delivered", "redundancy", "HAVE", "WANT",
     "p50 s", "p99 s", "max s", "hops", "gaps", "false", "twice", "order", "missed", "stalls",
-    "islands", "rosters", "downs", "limits", "receipts", "directs", "frames/s",
+    "islands", "rosters", "downs", "limits", "receipts", "directs", "outsiders", "frames/s",
 )  # fmt: skip
 
 

@@ -142,7 +142,7 @@ class ContentPolicy(Policy):
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         used = self.content.secrets.used
         if used and all(secret != known.id for known in used):
-            return "the secret that was proved is not in use any more: give that node the new one"
+            return "the secret of this link is not in use any more: nodes with a newer one link again"
         node_id = id_of(origin)
         if node_id in self.content.denied:
             return f"a list of denied nodes has {node_id.decode()}"

@@ -239,7 +239,10 @@ class Minter(Adversary):
         sequence = 0 if self.is_silent else 1
         interval = self.interval
         role, key = Role.MEMBER, stand_in_key(origin, 1)
-        return Presence(origin, 1, 1, sequence, address, role, MINTED, {}, 0, interval, 0, b"", 0, key)
+        credential = self.policy.credential(origin)  # a member has the secret
+        return Presence(
+            origin, 1, 1, sequence, address, role, MINTED, {}, 0, interval, 0, credential, 0, key
+        )
 
     def act(self) -> None:
         """Mint some authors, each with a message."""

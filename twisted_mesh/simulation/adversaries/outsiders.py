@@ -9,7 +9,7 @@ from twisted_mesh.simulation.member import Member, Surroundings
 
 
 class Outsider(Member):
-    """Knows another secret, or none; its policy says so.
+    """Knows another secret; its policy says so.
 
     :ivar heard: all bytes that it ever got.
     """
@@ -24,6 +24,10 @@ class Outsider(Member):
     def hear(self, data: bytes) -> None:
         """Keep the bytes that a member has sent."""
         self.heard += data
+
+
+class WithoutSecret(Outsider):
+    """Knows no secret."""
 
 
 class Repeater(Outsider):

@@ -15,11 +15,13 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
+from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater, WithoutSecret
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import MembershipChecks, check_membership, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
+from twisted_mesh.simulation.scenarios.outsiders import policy_of
 from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.scenarios.stage import FORMED, later
 from twisted_mesh.simulation.storage import SimStore
@@ -65,6 +67,8 @@ ENDLESS: Final = (
 #: messages are sent: if it went on as before, a run would take minutes.
 _MINTED: Final = 500
 _PACE: Final = 1.0
+#: Nodes without the secret, if the mesh has one.
+OUTSIDE: Final = (Outsider, WithoutSecret, Repeater)
 #: The intervals are a third to a quarter of the defaults.  ``direct_timeout`` is longer than the default,
 #: since a direct message can wait that long on a slow line.
 CONFIG: Final = MeshConfig(
@@ -90,12 +94,14 @@ class Drawn(Schedule):
     :ivar leaves: members a second that stop in good order, and start again within six seconds.
     :ivar stalls: members a second that handle no event for a while.
     :ivar guests: the share of members that are guests; :ivar hidden: that cannot be dialled.
+    :ivar secret: whether the mesh has a secret; then there are outsiders, too.
     """
 
     leaves: float = 0.0
     stalls: float = 0.0
     guests: float = 0.0
     hidden: float = 0.0
+    secret: bool = False
 
 
 def draw(seed: int) -> Drawn:
@@ -117,6 +123,7 @@ def draw(seed: int) -> Drawn:
         stalls=random.choice((0.0, 0.1)),
         guests=random.choice((0.0, 0.15)),
         hidden=random.choice((0.0, 0.2)),
+        secret=random.random() < 0.5,
     )
 
 
@@ -136,7 +143,10 @@ class Joint(Asking):
         random = Random(-self.seed)
         dishonest = int(count * self.schedule.adversaries)
         kinds = [kind for kind in KINDS if kind not in ENDLESS] if self.schedule.slow else KINDS
-        return [*(random.choice(kinds) for _ in range(dishonest)), *[Asker] * (count - dishonest)]
+        chosen = [random.choice(kinds) for _ in range(dishonest)]
+        if self.schedule.secret:
+            chosen += random.sample(OUTSIDE, dishonest)
+        return [*chosen, *[Asker] * (count - len(chosen))]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
         latency = self.schedule.latency
@@ -146,6 +156,10 @@ class Joint(Asking):
         world, schedule, random = self.world, self.schedule, self.world.random
         first, second, *others = [member for member in world.members if not member.lies]
         bootstrap(world, world.members, first, second)
+        if schedule.secret:
+            for member in world.members:
+                member.policy = policy_of(member)
+            later(world, FORMED, self._record)
         self._prepare([member for member in world.members if member.lies], others)
 
         def some(share: float) -> list[Member]:
@@ -192,6 +206,12 @@ class Joint(Asking):
     def _do_less(adversary: identities.Adversary) -> None:
         adversary.pace = max(adversary.pace, _PACE)
 
+    def _record(self) -> None:
+        """Let those that repeat a handshake have one."""
+        for member in self.world.members:
+            if isinstance(member, Repeater):
+                member.recorded = self.world.last_handshake
+
     def _draw(self, start: float) -> None:
         super()._draw(start)
         end = start + self.schedule.seconds
@@ -233,3 +253,6 @@ class Joint(Asking):
         world.run_until(world.now + CONFIG.compare_interval)
         super()._check()
         check_membership(world)
+        for member in world.members:
+            if isinstance(member, Outsider) and (member.heard or member.links):
+                world.violated(member, "outsiders", f"it has {len(member.heard)} bytes of members")

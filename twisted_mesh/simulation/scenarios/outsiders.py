@@ -11,7 +11,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.network import EVERYBODY, Policy
-from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater
+from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater, WithoutSecret
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
@@ -35,10 +35,9 @@ STEPS: Final = (content([OLD, NEW]), content([NEW, OLD]), content([NEW], [OLD]))
 
 def policy_of(member: Member) -> Policy:
     """The policy with which *member* begins."""
-    if isinstance(member, Repeater):
+    if isinstance(member, Repeater | WithoutSecret):
         return EVERYBODY
-    secret = (OTHER if member.number % 2 else None) if isinstance(member, Outsider) else OLD
-    return EVERYBODY if secret is None else ContentPolicy(content([secret]))
+    return ContentPolicy(content([OTHER if isinstance(member, Outsider) else OLD]))
 
 
 def _replaced(stage: Stage) -> None:
@@ -90,6 +89,6 @@ OUTSIDERS: Final = {
         _replaced,
         12,
         MeshConfig(presence_interval=10.0),
-        kinds=(Outsider, Outsider, Repeater),
+        kinds=(Outsider, WithoutSecret, Repeater),
     )
 }
