@@ -94,7 +94,7 @@ class TestSending(RepliesTestCase):
         self.up(4, "fred")
         self.send(3, "fred")
         [ended] = of(self.wait(45), DirectEnded)
-        self.assertEqual(ended.why, "no record of it came in 45 s, so the message could not be sealed")
+        self.assertEqual(ended.why, "no record with a key of its run came in 45 s: nothing could be sealed")
 
     def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
         self.assertEqual(

@@ -430,7 +430,7 @@ class Directs:
             return _ENDED
         seconds = self._config.direct_timeout
         if self._outgoing[destination].wants_record:
-            return f"no record of it came in {seconds:g} s, so the message could not be sealed"
+            return f"no record with a key of its run came in {seconds:g} s: nothing could be sealed"
         if not any(link.up for link in self._routes.links.fed):
             return f"this node has no link; nobody acknowledged it in {seconds:g} s"
         author = self._roster.get(destination)
