@@ -222,8 +222,10 @@ class MessageQueue:
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now."""
-        taken = self.take_sized()
-        return None if taken is None else taken[0]
+        if (taken := self.hand_out()) is None:
+            return None
+        self.took(taken[0])
+        return taken[0]
 
     def take_sized(self) -> tuple[Message, int] | None:
         """The next message and its size in bytes, or None if there is none now."""
