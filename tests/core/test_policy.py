@@ -277,6 +277,7 @@ class TestChanges(PolicyCase):
         self.receive(1, self.proven("cleo"), batch("cleo", 1))
         self.policy.barred = {origin_of("bert"), origin_of("cleo")}
         effects = self.handle(PolicyChanged())
+        self.assertEqual(self.count("refused_authors"), 0)
         self.assertEqual(self.closed(effects), [(2, Reason.TRUST)])
         gone = {effect.origin for effect in of(effects, MemberGone)}
         self.assertEqual(gone, self.policy.barred)

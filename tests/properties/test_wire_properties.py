@@ -34,19 +34,21 @@ from twisted_mesh.wire.codec import decode, encode, pack
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
+from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
     MAX_CREDENTIAL,
     MAX_INTERVAL,
     MAX_PRESENCE,
     MAX_RECORD,
+    MAX_RECORDS,
     MAX_TAGS,
     MAX_WALK,
     Contact,
     ForwardJoin,
     KeepVote,
     Presence,
+    Records,
     Roster,
     RosterEntry,
     Shuffle,
@@ -151,6 +153,8 @@ frames = st.one_of(
     st.builds(ShuffleReply, numbers, st.lists(contacts, max_size=MAX_CONTACTS)),
     st.builds(Intro, numbers, numbers, numbers, st.booleans(), keys, keys, numbers, numbers),
     st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
+    st.builds(Knock, keys),
+    st.builds(Records, st.lists(st.binary(max_size=300), max_size=MAX_RECORDS)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
     st.builds(Have, st.lists(have_entries(), max_size=5), st.booleans()),

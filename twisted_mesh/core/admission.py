@@ -147,9 +147,13 @@ class Admission:
         """Names the two sets of lists if the author of a record has others than this node; else empty."""
         return self._policy.differs(presence.credential)
 
-    def may_speak(self, presence: Presence) -> bool:
+    def is_proven(self, presence: Presence) -> bool:
         """Whether the author of a record, which need not be verified yet, may speak."""
-        if self._policy.may_speak(presence.origin, presence.credential):
+        return self._policy.may_speak(presence.origin, presence.credential)
+
+    def may_speak(self, presence: Presence) -> bool:
+        """As :meth:`is_proven`, for a record that has come; count it if it is refused."""
+        if self.is_proven(presence):
             return True
         self.refused += 1
         return False

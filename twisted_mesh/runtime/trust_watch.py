@@ -1,6 +1,6 @@
 """Reads again the files that say who belongs to the mesh, and tells the core.
 
-Contract: :meth:`TrustWatch.reload` is for a signal or an application.  A list that was written again is
+Contract: :meth:`TrustWatch.reload` is for a signal or an application.  A file that was written again is
 noticed within twice ``trust_interval``: it is read once it has not changed for that interval, since a
 program may be in the middle of writing it.
 """

@@ -163,8 +163,8 @@ class Membership:
 
     def expel(self) -> list[Author]:
         """Forget the authors that may not speak any more; return the members among them."""
-        expelled = [author for author in self.roster if not self._admission.may_speak(author.presence)]
-        self._admission.proven.expel(self._admission.may_speak)
+        expelled = [author for author in self.roster if not self._admission.is_proven(author.presence)]
+        self._admission.proven.expel(self._admission.is_proven)
         for author in expelled:
             self.roster.remove(author)
             if author.is_member:
