@@ -27,6 +27,7 @@ for interface in vars(interfaces).values():
 python_maximum_signature_line_length = 100
 nitpick_ignore_regex = [
     ("py:.*", r"(?!twisted_mesh\.)\w+\..+"),  # what others describe
+    ("py:class", r"Packet|Deferred"),  # overloads are shown as the source spells them
     ("py:class", r"twisted_mesh\.core\..+"),  # the types of attributes, which are no public names
 ]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from twisted_mesh.links.factory import MeshFactory
     from twisted_mesh.links.protocol import MeshProtocol
     from twisted_mesh.mesh import MeshSocket
-    from twisted_mesh.message import Gap, Member, Message, Refusal
+    from twisted_mesh.message import Gap, Member, Message, Packet, Refusal
     from twisted_mesh.network import Protocol
     from twisted_mesh.service import MeshService
     from twisted_mesh.trust.policy import Trust
@@ -38,6 +38,7 @@ __all__ = [
     "MeshSocket",
     "Message",
     "MessageQueue",
+    "Packet",
     "Protocol",
     "Query",
     "Receipt",

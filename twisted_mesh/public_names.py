@@ -25,6 +25,7 @@ _HOMES: Final = {
     "MeshSocket": "mesh",
     "Message": "message",
     "MessageQueue": "delivery.queue",
+    "Packet": "message",
     "Protocol": "network",
     "Query": "delivery.query",
     "Receipt": "delivery.receipts",
