@@ -367,6 +367,8 @@ class TestSecrets(MachineCase):
         self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
         error = self.anna.expired(0, 0, self.anna.deadline)
         self.assertIn("does a node of this mesh listen there?", str(error))
+        error = self.bert.expired(0, 0, self.bert.deadline)
+        self.assertIn("no knock came: the peer has no secret, or is a stranger", str(error))
 
     def test_a_dialler_that_hears_no_greeting_knows_in_two_seconds_why_that_may_be(self) -> None:
         self.guarded(EVERYBODY, Guarded())

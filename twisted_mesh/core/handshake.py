@@ -226,6 +226,11 @@ class Handshake:
         return self.side is Side.DIALLER and self.stage is Stage.GREETING
 
     @property
+    def awaits_knock(self) -> bool:
+        """Whether the peer, which has dialled, must send its KNOCK."""
+        return self.side is Side.ACCEPTOR and self.stage is Stage.KNOCK
+
+    @property
     def has_knocked(self) -> bool:
         """Whether this node, which has dialled, has sent its KNOCK."""
         return self.side is Side.DIALLER and self._secret is not None

@@ -302,6 +302,8 @@ class LinkMachine:
         """Why the handshake may not be over."""
         if self.has_heard:
             return ""
+        if self._handshake.awaits_knock:
+            return "; no knock came: the peer has no secret, or is a stranger"
         if self._handshake.has_knocked:
             return "; nothing came: does a node of this mesh listen there?"
         if self.is_unanswered:
