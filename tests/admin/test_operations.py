@@ -14,7 +14,7 @@ from twisted_mesh.admin.metrics import Metrics
 from twisted_mesh.errors import Reason
 
 ROOT = Path(__file__).parent.parent.parent
-MONITORING = ROOT / "docs" / "monitoring"
+OPERATIONS = ROOT / "docs" / "operations"
 PAGE = (ROOT / "docs" / "operations.rst").read_text()
 _METRIC = re.compile(r"\bmesh_\w+")
 
@@ -25,8 +25,8 @@ class OperationsTests(MeshCase):
         text = Metrics(a.status).text().decode()
         there = set(re.findall(r"^(mesh_\w+)", text, flags=re.M))
         there |= set(re.findall(r"^# TYPE (mesh_\w+)", text, flags=re.M))
-        rules = re.findall(r"expr: (.*)", (MONITORING / "rules.yml").read_text())
-        panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
+        rules = re.findall(r"expr: (.*)", (OPERATIONS / "rules.yml").read_text())
+        panels = json.loads((OPERATIONS / "grafana.json").read_text())["panels"]
         asked = [*rules, *(target["expr"] for panel in panels for target in panel["targets"])]
         self.assertEqual(len(rules), 6)
         self.assertEqual({name for each in asked for name in _METRIC.findall(each)} - there, set())
@@ -41,14 +41,14 @@ class OperationsTests(MeshCase):
         if (promtool := shutil.which("promtool")) is None:
             self.skipTest("no promtool here")
         done = subprocess.run(
-            [promtool, "check", "rules", MONITORING / "rules.yml"], capture_output=True, text=True
+            [promtool, "check", "rules", OPERATIONS / "rules.yml"], capture_output=True, text=True
         )
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_systemd_takes_the_unit(self) -> None:
         if shutil.which("systemd-analyze") is None:
             self.skipTest("no systemd-analyze here")
-        text = (ROOT / "examples" / "mesh.service").read_text()
+        text = (OPERATIONS / "mesh.service").read_text()
         unit = Path(self.mktemp()).absolute()
         unit.mkdir()
         unit /= "mesh.service"
