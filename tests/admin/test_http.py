@@ -97,7 +97,8 @@ class TestSending(HttpCase):
 
     def test_a_message_goes_to_everybody(self) -> None:
         self.assertEqual(
-            self.send(packets=["fire", 1, None, {"$b": "AP8="}], type=48), (200, {"sent": True})
+            self.send(packets=["fire", 1, None, {"$b": "AP8="}], type=48),
+            (200, {"sent": True, "neighbours": 1}),
         )
         self.network.pump()
         (message,) = self.received(self.b)
@@ -141,11 +142,20 @@ class TestSending(HttpCase):
             self.assertEqual(client.answer(), (200, {"acknowledged": True, "member": self.b.id.decode()}))
         self.assertEqual(self.got(self.b), [0, 1, 2])
 
+    def test_a_wait_for_one_member_that_is_over_says_that_it_may_still_come(self) -> None:
+        self.network.between(self.host(self.a), self.host(self.b))[1].reads = False
+        client = self.client()
+        client.ask("POST", "/send", json.dumps({"packets": [1], "to": "db", "wait_seconds": 2}))
+        self.network.advance(2)
+        told = {"error": "the member has not acknowledged it after 2 s; it may still get it"}
+        self.assertEqual(client.answer(), (504, told))
+
     def test_a_name_that_fits_nobody_or_several(self) -> None:
         self.linked(self.b, self.node(label="db"), after=1)
         code, told = self.send(packets=[1], to="web")
         self.assertEqual(
-            (code, told["error"]), (404, "no member is named 'web': give an id or a label of /members")
+            (code, told["error"]),
+            (404, "no member is named 'web': give a label, an id, or at least 4 characters of one"),
         )
         code, told = self.send(packets=[1], to="db")
         self.assertEqual(code, 404)

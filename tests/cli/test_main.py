@@ -21,7 +21,7 @@ PAGE = (ROOT / "docs" / "mesh.rst").read_text()
 class ShownTests(SynchronousTestCase):
     def test_names_have_the_label_first(self) -> None:
         self.assertEqual(name_of("8zyRhwxMabc", "web1"), "web1 (8zyRhwxM)")
-        self.assertEqual(name_of("8zyRhwxMabc", None), "8zyRhwxMabc")
+        self.assertEqual(name_of("8zyRhwxMabc", None), "8zyRhwxM")
         self.assertEqual(name_of("8zyRhwxMabc", "a\nb\x1b"), r"a\nb\x1b (8zyRhwxM)")
 
     def test_durations_are_rounded_down(self) -> None:
@@ -78,13 +78,18 @@ class OptionsTests(SynchronousTestCase):
         self.patch(sys.modules["twisted_mesh.cli.main"].os, "environ", {})
         status, _, error = self.run_it("status")
         self.assertEqual(status, 2)
-        self.assertIn("no node runs here: there is no control socket in /nonexistent/twisted_mesh", error)
+        self.assertIn("no node runs here: no control socket answers in /nonexistent/twisted_mesh", error)
 
     def test_a_socket_that_is_not_there(self) -> None:
         status, _, error = self.run_it("members", "--node", "/nonexistent/x.sock")
         self.assertEqual(status, 2)
         told = "mesh: no node answers at /nonexistent/x.sock: No such file or directory\n"
         self.assertEqual(error, told)
+
+    def test_the_socket_may_be_named_before_or_behind_the_verb(self) -> None:
+        for words in (["--node", "x", "status"], ["status", "--node", "x"]):
+            self.assertEqual(parser().parse_args(words).node, "x")
+        self.assertIsNone(parser().parse_args(["status"]).node)
 
     def test_it_starts_without_twisted(self) -> None:
         check = "import sys, twisted_mesh.cli.main as _; print('twisted' in sys.modules)"

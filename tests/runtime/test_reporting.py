@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+from twisted.internet.protocol import Factory
 
-from tests.support.meshcase import MeshCase, batch, take
+from tests.support.meshcase import MeshCase, Raw, batch, take
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.runtime.reporting import CONGESTED
@@ -113,6 +114,14 @@ class TestWarnings(MeshCase):
         self.network.advance(40)
         (warning,) = a.status().warnings
         self.assertRegex(warning, rf"^no neighbour for 40 s: {self.address(other)}: .*subnet")
+
+    def test_peers_that_have_not_answered_yet_are_no_reason_to_give_more(self) -> None:
+        self.successResultOf(self.network.listen("10.9.9.9", 1).listen(Factory.forProtocol(Raw)))
+        a = self.node(peers=["10.9.9.9:1"], limits={"handshake_timeout": 100.0})
+        self.network.advance(10)
+        self.assertEqual(
+            a.status().warnings, ["no neighbour for 10 s: the peers are dialled, and none has refused yet"]
+        )
 
     def test_a_peer_that_fails_beside_a_neighbour(self) -> None:
         b = self.node()

@@ -71,7 +71,7 @@ class TestPackEntry(SynchronousTestCase):
 
     def test_the_refusal_names_the_type(self) -> None:
         error = self.assertRaises(TypeError, pack_entry, 0, [[{1}]])
-        self.assertIn("a packet holds a set; only str, bytes,", str(error))
+        self.assertIn("a packet holds 'set'; only str, bytes,", str(error))
 
     def test_integers_of_64_bits_are_taken_and_no_others(self) -> None:
         limits = [-(2**63), 2**64 - 1]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.policies import ThrottlingFactory
@@ -111,7 +112,7 @@ class Paths:
         type_ = broadcast if send.type is None else send.type
         if not send.wait_seconds:
             self._node.send(*packets, type=type_)
-            return {"sent": True}
+            return {"sent": True, "neighbours": len(self._node.routing_table)}
         receipt = self._node.send(*packets, type=type_, receipt=True)
         waiting = receipt.complete(send.wait_seconds)
         return waiting.addBoth(lambda result: self._receipt(receipt, result))
@@ -126,6 +127,7 @@ class Paths:
         )
         if send.wait_seconds:
             acknowledged.addTimeout(send.wait_seconds, self._clock)
+            acknowledged.addErrback(_too_late, send.wait_seconds)
         return acknowledged.addCallback(lambda _: {"acknowledged": True, "member": member.id.decode()})
 
     def _receipt(self, receipt: Receipt, result: Any) -> Any:
@@ -251,6 +253,13 @@ def tell(request: Request, refused: Refused) -> bytes:
     request.setResponseCode(refused.status)
     request.setHeader(b"content-type", JSON.encode())
     return msgspec.json.encode({"error": str(refused)}) + b"\n"
+
+
+def _too_late(failure: Failure, seconds: float) -> None:
+    """Say of a message to one member that the wait is over, though the member may still get it."""
+    failure.trap(TimeoutError, DeferredTimeout)
+    told = f"the member has not acknowledged it after {seconds:g} s; it may still get it"
+    raise Refused(http.GATEWAY_TIMEOUT, told)
 
 
 def _failed(request: Request, failure: Failure) -> bytes:

@@ -32,4 +32,6 @@ def member_named(name: str, members: Iterable[Member]) -> Member:
         if fitting:
             ids = ", ".join(sorted(member.id.decode() for member in fitting)[:5])
             raise UnknownName(f"{len(fitting)} members are named {name!r}; give one of the ids: {ids}")
-    raise UnknownName(f"no member is named {name!r}: give an id or a label of /members")
+    raise UnknownName(
+        f"no member is named {name!r}: give a label, an id, or at least {LEAST} characters of one"
+    )

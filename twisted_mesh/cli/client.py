@@ -105,7 +105,7 @@ def the_node(named: str | None, environ: Mapping[str, str]) -> Client:
     if not sockets:
         where = " or ".join(map(str, places.folders(environ)))
         raise Failed(
-            f"no node runs here: there is no control socket in {where}; start a node, for example by "
+            f"no node runs here: no control socket answers in {where}; start a node, for example by "
             "twistd mesh --port 4444, or name its socket by --node PATH"
         )
     if len(sockets) > 1:

@@ -25,7 +25,7 @@ def arguments_of(path: str, options: Collection[str], flags: Collection[str]) ->
     except OSError as error:
         raise LocalError(f"--config {path}: {error.strerror}") from None
     except ValueError as error:  # of the TOML, or of its UTF-8
-        raise LocalError(f"--config {path}: {error}") from None
+        raise LocalError(f"--config {path} is no TOML: {error}") from None
     words: list[str] = []
     for name, value in table.items():
         if name not in options and name not in flags:

@@ -25,6 +25,7 @@ RUN: Final = "run"  # its options are those of twistd mesh
 def parser() -> argparse.ArgumentParser:
     """The options of ``mesh``."""
     mesh = argparse.ArgumentParser(prog="mesh", description="Look at a node, and send by it.")
+    _add_node(mesh, default=None)
     mesh.add_argument("--version", action="version", version=f"twisted_mesh {__version__}")
     subparsers = mesh.add_subparsers(metavar="VERB", required=True)
     for name, verb in (
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     send = _add(subparsers, "send", verbs.send)
     send.add_argument("text", nargs="+", metavar="TEXT", help="each is one packet of the message")
     send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
-    send.add_argument("--type", type=int, help="the application's own type: 48 or more")
+    send.add_argument("--type", type=int, help="the application's own type: 48 (0x30) or more")
     send.add_argument(
         "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="tell which members have it by then"
     )
@@ -67,12 +68,15 @@ def _add(
 ) -> argparse.ArgumentParser:
     told = (verb.__doc__ or "").strip()
     parser = subparsers.add_parser(name, help=told[0].lower() + told[1:].rstrip("."), description=told)
-    parser.add_argument(
-        "--node", metavar="PATH", help="the node's control socket, if more than one runs here"
-    )
+    _add_node(parser, default=argparse.SUPPRESS)  # else it would undo a --node before the verb
     parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
     parser.set_defaults(verb=verb)
     return parser
+
+
+def _add_node(parser: argparse.ArgumentParser, default: str | None) -> None:
+    told = "the node's control socket, if more than one runs here"
+    parser.add_argument("--node", metavar="PATH", default=default, help=told)
 
 
 def _seconds(text: str) -> float:

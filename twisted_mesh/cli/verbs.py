@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from twisted_mesh.cli.client import Client, Failed
+from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
 
+_LONGEST: Final = 600.0  # seconds that the node may wait by itself for a member's acknowledgement (guess)
 Verb = Callable[[Client, Namespace], int]
 YES: Final = 0
 NO: Final = 1
@@ -59,7 +61,7 @@ def health(client: Client, options: Namespace) -> int:
 def send(client: Client, options: Namespace) -> int:
     """Send a message to everybody, or to one member."""
     body = {"packets": options.text, "type": options.type, "to": options.to, "wait_seconds": options.wait}
-    answer = client.post("/send", body, options.wait + _SLACK if options.wait else 30.0)
+    answer = client.post("/send", body, options.wait + _SLACK if options.wait else _LONGEST)
     if options.json:
         print(json.dumps(answer))
         return YES if answer.get("complete", True) else NO
@@ -67,6 +69,7 @@ def send(client: Client, options: Namespace) -> int:
         print(f"{options.to} has it")
         return YES
     if not options.wait:
+        print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
         return YES
     return _told_who_has_it(answer, client.get("/members"))
 
@@ -109,9 +112,12 @@ def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], It
         return YES
     from rich.console import Console, Group
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else _PIPE_WIDTH, highlight=False, markup=False)
     if not options.watch:
-        console.print(*table(read()), sep="\n")
+        with console.capture() as printed:
+            console.print(*table(read()), sep="\n")
+        print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n")
         return YES
     from rich.live import Live
 
@@ -140,7 +146,8 @@ def _status(status: Any) -> Iterator[Any]:
     table = _table("", "")
     table.show_header = False
     for what, told in (
-        ("node", name_of(node["id"], node["label"])),
+        ("node", for_terminal(node["label"] or "without a label")),
+        ("id", node["id"]),
         ("subnet", f"{node['subnet']} ({node['encryption']})"),
         ("trusts", node["trust"]),
         ("up for", duration(node["uptime_seconds"])),

@@ -31,8 +31,8 @@ class LinkLog:
         """:param network: of this node, and *mode* of its trust: logged if a peer has others."""
         self._debug = debug_level
         self._network = (
-            f"this node is of subnet {network.subnet!r} with {network.encryption}, and trusts "
-            f"{mode or 'everybody'}"
+            f"this node is of subnet {network.subnet!r} with {network.encryption}, "
+            f"{f'trust {mode!r}' if mode else 'open to everybody'}"
         )
         self._peers = PeerLog(_log, clock.seconds, config)
 

@@ -120,7 +120,7 @@ class Rejoin:
     def _try_next(self) -> None:
         self._next = None
         if len(self.book) and not self._untried and not self._failures:
-            text = "no link is left: {count} nodes that were linked with are dialled"
+            text = "no link is left: nodes of earlier links are dialled, of which {count} are known"
             _log.info(text, count=len(self.book))
         if self.has_overlay:
             self._tell_core()

@@ -211,6 +211,8 @@ class Reporting:
             yield from (f"a peer cannot be reached: {reason}" for reason in reasons)
         elif reasons:
             yield f"no neighbour for {alone:.0f} s: {'; '.join(reasons)}"
+        elif len(self._peers):
+            yield f"no neighbour for {alone:.0f} s: the peers are dialled, and none has refused yet"
         else:
             yield f"no neighbour for {alone:.0f} s: give this node a peer, or let another node dial it"
 

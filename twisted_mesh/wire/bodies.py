@@ -216,7 +216,7 @@ class _Walk:
     def _container(self, kind: type, value: Any, depth: int) -> None:
         if kind is not list and kind is not dict and kind is not tuple:
             raise TypeError(
-                f"a packet holds a {kind.__qualname__}; only str, bytes, int, float, bool, "
+                f"a packet holds {kind.__qualname__!r}; only str, bytes, int, float, bool, "
                 "None, list and dict can be sent"
             )
         if id(value) in self._around:
