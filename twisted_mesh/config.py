@@ -338,7 +338,7 @@ class MeshConfig:
     #: Clients at a time; the next is closed at once (guess).
     control_clients: int = 32
     #: Bytes of the body of a request; a longer one is refused (guess).
-    control_body_bytes: int = 4 * MIB
+    control_body_bytes: int = 2 * MIB
     #: The newest events that are kept while somebody reads them, and their bytes as JSON (guess).
     control_events: int = 1024
     control_bytes: int = 4 * MIB

@@ -100,19 +100,21 @@ class Options(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the options, those in the file of ``--config`` first."""
         words = list(sys.argv[1:] if options is None else options)
+        files = []
         for at, word in enumerate(words):
             option, equals, path = word.partition("=")
-            if option == "--config" and (equals or words[at + 1 :]):
-                words = [*self._of_file(path if equals else words[at + 1]), *words]
-                break
-        super().parseOptions(words)
+            is_config = len(option) > len("--con") and "--config".startswith(option)  # getopt cuts so, too
+            if is_config and (equals or words[at + 1 :]):
+                files.append(path if equals else words[at + 1])
+        if len(files) > 1:
+            raise usage.UsageError("--config is given twice")
+        super().parseOptions([*(self._of_file(files[0]) if files else ()), *words])
 
     def _of_file(self, path: str) -> list[str]:
         names = {str(name) for name, *_ in self.optParameters} - {"config"}
         try:
-            return arguments_of(
-                path, names | {"listen", "peer", "tag"}, {str(name) for name, *_ in self.optFlags}
-            )
+            flags = {str(name) for name, *_ in self.optFlags}
+            return arguments_of(path, names, flags, {"listen", "peer", "tag"})
         except LocalError as error:
             raise usage.UsageError(str(error)) from None
 

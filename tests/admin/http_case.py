@@ -51,8 +51,10 @@ class Client:
         return found
 
     def lose(self) -> None:
-        """End the connection."""
-        self.protocol.connectionLost(Failure(connectionDone.value))
+        """End the connection, if the node has not."""
+        if self.transport.connected:
+            self.transport.connected = False
+            self.protocol.connectionLost(Failure(connectionDone.value))
 
 
 class HttpCase(MeshCase):
@@ -70,7 +72,7 @@ class HttpCase(MeshCase):
     def client(self) -> Client:
         """A new connection, which ends with the test."""
         client = Client(self.factory.buildProtocol(None))
-        self.addCleanup(lambda: client.transport.connected and client.lose())
+        self.addCleanup(client.lose)
         return client
 
     def ask(self, method: str, path: str, body: bytes | str = b"") -> tuple[int, Any]:
@@ -79,5 +81,4 @@ class HttpCase(MeshCase):
         client.ask(method, path, body)
         answer = client.answer()
         client.lose()
-        client.transport.connected = False
         return answer

@@ -47,6 +47,14 @@ def get(path: Path, what: str) -> Any:
         connection.close()
 
 
+def _recv(client: socket.socket) -> bytes:
+    """What comes next; nothing at the end of the connection."""
+    try:
+        return client.recv(4096)
+    except ConnectionResetError:
+        return b""
+
+
 class ControlTests(TestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())  # its path is short, as that of a socket has to be
@@ -79,6 +87,17 @@ class ControlTests(TestCase):
         self.assertFalse(self.path.exists())
         self.assertEqual(self.warnings, [])
 
+    async def test_its_clients_end_with_it(self) -> None:
+        control = self.control(self.path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(os.fspath(self.path))
+            client.sendall(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n")
+            self.assertIn(b"200 OK", await deferToThread(client.recv, 4096))
+            await control.stopService()
+            while await deferToThread(_recv, client):
+                pass
+
     async def test_it_is_named_by_the_process_where_no_path_is_given(self) -> None:
         (self.folder / "run").mkdir(mode=0o700)
         control = self.control(None, XDG_RUNTIME_DIR=str(self.folder / "run"))
@@ -101,15 +120,25 @@ class ControlTests(TestCase):
 
     async def test_a_forked_worker_keeps_nothing_of_it(self) -> None:
         control = self.control(self.path)
-        descriptor = control._port.fileno()  # type: ignore[union-attr]
-        child = os.fork()
-        if child == 0:  # nothing but system calls: the reactor is the parent's
-            try:
-                os.fstat(descriptor)
-            except OSError:
-                os._exit(0)
-            os._exit(1)
-        _, status = os.waitpid(child, 0)
-        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.fspath(self.path))
+            await deferToThread(get, self.path, "/healthz")  # the client is accepted by now
+            (connected,) = control._connections()
+            descriptors = [control._port.fileno(), connected.transport.fileno()]  # type: ignore[union-attr]
+            self.assert_closed_in_fork(descriptors)
         self.assertEqual(await deferToThread(get, self.path, "/healthz"), {"status": "ok"})
         self.assertIn(control._close_in_fork, [reference() for reference in forks._open])
+
+    def assert_closed_in_fork(self, descriptors: list[int]) -> None:
+        """Assert that a forked child has none of *descriptors*."""
+        child = os.fork()
+        if child == 0:  # nothing but system calls: the reactor is the parent's
+            for descriptor in descriptors:
+                try:
+                    os.fstat(descriptor)
+                except OSError:
+                    continue
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)

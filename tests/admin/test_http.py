@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from tests.admin.http_case import HttpCase
-from twisted_mesh.admin.http import IDLE_SECONDS, Paths
+from twisted_mesh.admin.http import IDLE_SECONDS, REQUEST_SECONDS, Paths
 from twisted_mesh.admin.recent import KEPT_AFTER
+from twisted_mesh.admin.streams import BEAT, PATIENCE
 from twisted_mesh.service import MeshService
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -130,7 +131,6 @@ class TestSending(HttpCase):
         client = self.client()
         client.ask("POST", "/send", json.dumps({"packets": ["fire"], "wait_seconds": 1000}))
         client.lose()
-        client.transport.connected = False
         ends = [call.getTime() for call in self.network.clock.getDelayedCalls()]
         self.assertLess(max(ends), self.network.clock.seconds() + 900)
 
@@ -139,7 +139,8 @@ class TestSending(HttpCase):
             client = self.client()
             client.ask("POST", "/send", json.dumps({"packets": [number], "to": name}))
             self.network.advance(1)
-            self.assertEqual(client.answer(), (200, {"acknowledged": True, "member": self.b.id.decode()}))
+            told = {"acknowledged": True, "member": self.b.id.decode(), "label": "db"}
+            self.assertEqual(client.answer(), (200, told))
         self.assertEqual(self.got(self.b), [0, 1, 2])
 
     def test_a_wait_for_one_member_that_is_over_says_that_it_may_still_come(self) -> None:
@@ -160,6 +161,22 @@ class TestSending(HttpCase):
         code, told = self.send(packets=[1], to="db")
         self.assertEqual(code, 404)
         self.assertIn("2 members are named 'db'; give one of the ids: ", told["error"])
+
+    def test_the_beginning_of_an_id_is_not_taken_by_a_label(self) -> None:
+        beginning = self.b.id.decode()[:8]
+        self.linked(self.b, self.node(label=beginning), after=1)
+        code, told = self.send(packets=["secret"], to=beginning)
+        self.assertEqual(code, 404)
+        self.assertIn(f"2 members are named {beginning!r}", told["error"])
+
+    def test_a_member_that_left_is_not_meant_by_its_label(self) -> None:
+        again = self.node(label="db")
+        self.stop(self.b, after=1)
+        self.linked(self.a, again, after=1)
+        client = self.client()
+        client.ask("POST", "/send", json.dumps({"packets": [1], "to": "db"}))
+        self.network.advance(1)
+        self.assertEqual(client.answer()[1]["member"], again.id.decode())
 
     def test_bodies_that_cannot_be_sent(self) -> None:
         for body in (
@@ -204,7 +221,6 @@ class TestBounds(HttpCase):
         first, _ = self.client(), self.client()
         self.assertIsNone(self.factory.buildProtocol(None))
         first.lose()
-        first.transport.connected = False
         self.client()
 
     def test_a_body_that_is_too_long_is_refused(self) -> None:
@@ -218,6 +234,43 @@ class TestBounds(HttpCase):
         client.protocol.dataReceived(b"GET /sta")
         self.network.advance(IDLE_SECONDS + 1)
         self.assertTrue(client.transport.disconnecting or not client.transport.connected)
+
+    def test_a_connection_has_one_request(self) -> None:
+        self.served()
+        client = self.client()
+        client.protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n" * 5)
+        self.assertEqual(client.received.count("HTTP/1.1 200"), 1)
+        self.assertFalse(client.transport.connected)
+
+    def test_a_body_that_does_not_end_is_refused_as_soon_as_it_is_too_long(self) -> None:
+        self.served(control_body_bytes=100)
+        for head in (b"Transfer-Encoding: chunked\r\n\r\n65\r\n", b"Content-Length: 999999\r\n\r\n"):
+            client = self.client()
+            client.protocol.dataReceived(b"POST /send HTTP/1.1\r\nHost: node\r\n" + head + b"x" * 101)
+            self.assertEqual(client.answer(), (413, {"error": "the body is too long"}))
+            self.assertFalse(client.transport.connected)
+
+    def test_a_request_that_comes_byte_by_byte_is_cut(self) -> None:
+        self.served()
+        client = self.client()
+        client.protocol.dataReceived(b"POST /send HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(int(REQUEST_SECONDS / 20)):
+            client.protocol.dataReceived(b"x")
+            self.network.advance(20)
+        self.assertFalse(client.transport.connected)
+
+    def test_json_that_is_deep_or_has_too_many_lists_is_refused(self) -> None:
+        self.served()
+        for packets in ("[" * 900 + "]" * 900, "[" + "[]," * 20_000 + "[]]", "[" * 70 + "]" * 70):
+            code, told = self.ask("POST", "/send", f'{{"packets": {packets}}}')
+            self.assertEqual(code, 400, told)
+
+    def test_three_quarters_of_the_clients_may_follow_events(self) -> None:
+        self.served(control_clients=4)
+        for _ in range(3):
+            self.client().ask("GET", "/events")
+        self.assertEqual(self.ask("GET", "/messages")[0], 503)
+        self.assertEqual(self.ask("GET", "/healthz")[0], 200)
 
 
 class TestStreams(HttpCase):
@@ -256,11 +309,24 @@ class TestStreams(HttpCase):
         self.send(self.b, 1, 2)
         last, _, _ = reader.events()[0]
         reader.lose()
-        reader.transport.connected = False
         self.send(self.b, 3, after=KEPT_AFTER - 1)
         again = self.reader(last_event_id=last)
         self.assertEqual(self.heard(again), [2, 3])
-        self.assertEqual(self.heard(self.reader(last_event_id="other.1")), [])
+        for other in ("other.1", "run.x", "run." + "9" * 5000, "run.²"):
+            self.assertEqual(self.heard(self.reader(last_event_id=other)), [], other)
+
+    def test_one_that_takes_nothing_is_cut_and_the_end_of_one_is_noticed(self) -> None:
+        slow, quick = self.reader(), self.reader()
+        slow.transport.producer.pauseProducing()
+        self.network.advance(PATIENCE + BEAT)
+        self.assertEqual((slow.transport.connected, quick.transport.connected), (False, True))
+        self.assertIn("\n:\n\n", quick.received)
+        self.assertEqual(self.recent.footprint()["control_readers"], 1)
+
+    def test_an_event_that_is_larger_than_all_that_is_kept_comes_all_the_same(self) -> None:
+        reader = self.reader()
+        self.send(self.b, "x" * 5000)
+        self.assertEqual([len(text) for text in self.heard(reader)], [5000])
 
     def test_one_that_comes_back_too_late_is_told_how_many_it_missed(self) -> None:
         reader = self.reader()
@@ -294,7 +360,6 @@ class TestStreams(HttpCase):
         reader = self.reader()
         self.send(self.b, 2)
         reader.lose()
-        reader.transport.connected = False
         self.network.advance(KEPT_AFTER)
         self.assertEqual(set(self.recent.footprint().values()), {0})
 

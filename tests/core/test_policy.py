@@ -22,7 +22,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.admission import ProvenAuthors
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
-from twisted_mesh.core.events import Close, ListsDiffer, MemberGone, PolicyChanged
+from twisted_mesh.core.events import Close, LinkClosed, ListsDiffer, MemberGone, PolicyChanged
 from twisted_mesh.errors import Reason
 from twisted_mesh.network import EVERYBODY, Policy
 from twisted_mesh.wire import codec
@@ -149,6 +149,15 @@ class TestCredentials(PolicyCase):
         self.handle(closing(3))
         self.assertEqual(self.unproven(), 0)
         self.assertEqual(before["unproven_bytes"], 0)
+
+    def test_nor_do_those_that_come_while_it_ends(self) -> None:
+        self.open(3, "dora")
+        self.receive(3, ALL)
+        self.handle(closing(3, Reason.DUPLICATE))
+        self.receive(3, batch("cleo", 1))
+        self.handle(LinkClosed(3))
+        self.assertEqual(self.unproven(), 0)
+        self.assertEqual(self.delivered(self.receive(1, self.proven("cleo"))), [])
 
     def test_an_own_batch_needs_no_record(self) -> None:
         self.receive(1, batch("me", 1, epoch=0))

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.protocols.policies import ThrottlingFactory
 
 from twisted_mesh.admin.http import Paths, factory
 from twisted_mesh.admin.recent import Recent
@@ -54,37 +55,49 @@ class Control(Service):
         self._environ = environ
         self._recent = Recent(reactor, node, node.config, f"{time.time_ns() // 1_000_000:x}")
         self._port: IListeningPort | None = None
+        self._clients: ThrottlingFactory | None = None
         self.path: Path | None = None
 
     def startService(self) -> None:
         """Open the socket, or log a warning that says why it cannot be opened."""
         super().startService()
         try:
-            path = self._wanted or places.choose(self._environ, self._beside)
-            if self._wanted is None:
-                places.remove_dead(path.parent)
-            places.claim(path)
-            root = Paths(self._reactor, self._node, self._recent).root()
-            clients = factory(root, self._reactor, self._node.config)
-            self._port = self._reactor.listenUNIX(os.fspath(path), clients, mode=MODE)
-        except (OSError, places.Unusable, CannotListenError) as error:
+            self.path = self._open()
+        except (OSError, ValueError, places.Unusable, CannotListenError) as error:
             why = getattr(error, "strerror", None) or getattr(error, "socketError", None) or error
             where = "" if self._wanted is None else f" {self._wanted}"
             _log.warn("no control socket{where}: {why}; the node runs without", where=where, why=why)
             return
-        self.path = path
         close_in_forks(self._close_in_fork)
-        _log.info("the control socket is {path}", path=str(path))
+        _log.info("the control socket is {path}", path=str(self.path))
 
     def stopService(self) -> Deferred[None]:
         """Close the socket and every client."""
         super().stopService()
         self._recent.stop()
         closed(self._close_in_fork)
+        for client in self._connections():
+            client.transport.abortConnection()
         port, self._port, self.path = self._port, None, None
         return succeed(None) if port is None else port.stopListening() or succeed(None)
 
+    def _open(self) -> Path:
+        wanted = self._wanted or places.choose(self._environ, self._beside)
+        with places.locked(wanted.parent):
+            if self._wanted is None:
+                places.remove_dead(wanted.parent)
+            path = places.claim(wanted)
+            root = Paths(self._reactor, self._node, self._recent).root()
+            self._clients = factory(root, self._reactor, self._node.config)
+            self._port = self._reactor.listenUNIX(os.fspath(path), self._clients, mode=MODE)
+        return path
+
+    def _connections(self) -> list[Any]:
+        return [] if self._clients is None else list(self._clients.protocols)
+
     def _close_in_fork(self) -> None:
-        """Give up the socket, which belongs to the parent of this forked process."""
+        """Give up the socket and the clients, which belong to the parent of this forked process."""
         port, self._port, self.path = self._port, None, None
         close_socket(port)
+        for client in self._connections():
+            close_socket(client.transport)

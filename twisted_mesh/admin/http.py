@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ThrottlingFactory
 from twisted.python.failure import Failure
@@ -34,6 +35,7 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.status import Status
 
 IDLE_SECONDS: Final = 60.0  # a client that sends nothing for so long is cut (guess)
+REQUEST_SECONDS: Final = 120.0  # until a request must have come whole (guess)
 JSON: Final = "application/json"
 _log = Logger()
 
@@ -44,6 +46,9 @@ class Refused(Exception):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+_TOO_LONG: Final = Refused(http.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
 
 
 class Send(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,8 +89,9 @@ class Paths:
             root.putChild(path, Answer({b"GET": answer}))
         root.putChild(b"send", Answer({b"POST": self._send}))
         root.putChild(b"metrics", Answer({b"GET": lambda _: self._metrics.text()}, CONTENT_TYPE))
-        root.putChild(b"events", Stream(self._recent, None))
-        root.putChild(b"messages", Stream(self._recent, "message"))
+        most = max(1, node.config.control_clients * 3 // 4)  # the rest is for other requests
+        root.putChild(b"events", Stream(self._recent, None, most))
+        root.putChild(b"messages", Stream(self._recent, "message", most))
         return root
 
     def _status(self, _: bytes) -> Status:
@@ -103,7 +109,7 @@ class Paths:
         try:
             send = msgspec.json.decode(body, type=Send)
             packets = from_json(send.packets)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused(http.BAD_REQUEST, f'the body is {{"packets": […]}}: {error}') from None
         if not 0 <= send.wait_seconds <= 3600:
             raise Refused(http.BAD_REQUEST, "wait_seconds is 0 to 3600")
@@ -128,7 +134,8 @@ class Paths:
         if send.wait_seconds:
             acknowledged.addTimeout(send.wait_seconds, self._clock)
             acknowledged.addErrback(_too_late, send.wait_seconds)
-        return acknowledged.addCallback(lambda _: {"acknowledged": True, "member": member.id.decode()})
+        answer = {"acknowledged": True, "member": member.id.decode(), "label": member.label}
+        return acknowledged.addCallback(lambda _: answer)
 
     def _receipt(self, receipt: Receipt, result: Any) -> Any:
         if isinstance(result, Failure) and result.check(CancelledError, NotRunning):
@@ -200,8 +207,6 @@ class Answer(Resource):
             allowed = b", ".join(self._methods)
             request.setHeader(b"allow", allowed)
             return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {allowed.decode()} alone"))
-        if getattr(request, "is_too_long", False):
-            return tell(request, Refused(http.REQUEST_ENTITY_TOO_LARGE, "the body is too long"))
         try:
             content: Any = request.content
             result = method(content.read())
@@ -233,17 +238,21 @@ class Stream(Resource):
 
     isLeaf = True
 
-    def __init__(self, recent: Recent, only: str | None) -> None:
-        """:param only: the name of the events to send; None for all."""
+    def __init__(self, recent: Recent, only: str | None, most: int) -> None:
+        """:param only: the name of the events to send; None for all; *most*: readers at a time."""
         super().__init__()
         self._recent = recent
         self._only = only
+        self._most = most
 
     def render(self, request: Request) -> Any:
         """Begin a stream."""
         if request.method != b"GET":
             request.setHeader(b"allow", b"GET")
             return tell(request, Refused(http.NOT_ALLOWED, "this path takes GET alone"))
+        if len(self._recent) >= self._most:
+            told = f"{self._most} readers follow events already"
+            return tell(request, Refused(http.SERVICE_UNAVAILABLE, told))
         EventStream(request, self._recent, self._only).begin()
         return NOT_DONE_YET
 
@@ -281,30 +290,79 @@ def _failed(request: Request, failure: Failure) -> bytes:
 
 
 class Bounded(Request):
-    """A request whose body is bounded.
+    """A request whose body is bounded; one that is longer is refused as soon as that is seen."""
 
-    :ivar is_too_long: whether the body was longer, so that only its beginning is kept.
-    """
-
-    is_too_long = False
+    _is_too_long = False
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a part of the body, if there is room for it."""
         content: Any = self.content
         channel: Any = self.channel
-        self.is_too_long |= content.tell() + len(data) > channel.site.most_body
-        if not self.is_too_long:
+        if self._is_too_long:
+            return
+        if content.tell() + len(data) > channel.site.most_body:
+            self._is_too_long = True
+            channel.refuse(_TOO_LONG)
+        else:
             super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer the request, unless it is refused already."""
+        if not self._is_too_long:
+            self.requestHeaders.removeHeader(b"content-type")  # of a form, which Twisted would parse
+            super().requestReceived(command, path, version)
+
+
+class OneRequest(http.HTTPChannel):
+    """A connection with one request.  More requests at once would all be answered in one turn.
+
+    The request must have come whole within :data:`REQUEST_SECONDS`.
+    """
+
+    site: Any  # set by the factory
+    _deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._deadline = self.site.clock.callLater(REQUEST_SECONDS, self.forceAbortClient)
+
+    def allContentReceived(self) -> None:
+        """The request has come whole."""
+        self._met_deadline()
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._met_deadline()
+        super().connectionLost(reason)
+
+    def checkPersistence(self, request: http.Request, version: bytes) -> bool:
+        """Never: the connection ends with the answer."""
+        request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        return False
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer in the middle of a request, and end the connection."""
+        body = msgspec.json.encode({"error": str(refused)}) + b"\n"
+        head = f"HTTP/1.1 {refused.status} Refused\r\nContent-Type: {JSON}\r\nConnection: close\r\n"
+        transport: Any = self.transport
+        transport.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.loseConnection()
+
+    def _met_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
 
 
 class _Unlogged(Site):
     """Answers with the paths of *root*, and writes no access log: health checks would fill it."""
 
+    protocol = OneRequest  # type: ignore[assignment]  # in place of a choice between versions of HTTP
     requestFactory = Bounded
     noisy = False
 
     def __init__(self, root: IResource, reactor: Any, most_body: int) -> None:
         super().__init__(root, reactor=reactor, timeout=IDLE_SECONDS)
+        self.clock = reactor
         self.most_body = most_body
 
     def log(self, request: http.Request) -> None:

@@ -1,6 +1,7 @@
 """Members by the names that people use: an id, the beginning of an id, or a label.
 
-Contract: a name that fits several members, or none, is an error that says so.
+Contract: a name that fits several members, or none, is an error that says so.  Labels prove nothing: a
+member can take another's label, or the beginning of its id.  So neither goes before the other.
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ class UnknownName(ValueError):
 
 
 def member_named(name: str, members: Iterable[Member]) -> Member:
-    """The member with that id or label, or else whose id begins so.
+    """The member with that id; or else with that label, or an id that begins so, and that has not left.
 
     :raises UnknownName: there is none, or more than one.
     """
-    everyone = list(members)
-    for fitting in (
-        [member for member in everyone if member.id.decode() == name],
-        [member for member in everyone if member.label == name],
-        [member for member in everyone if len(name) >= LEAST and member.id.decode().startswith(name)],
-    ):
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            ids = ", ".join(sorted(member.id.decode() for member in fitting)[:5])
-            raise UnknownName(f"{len(fitting)} members are named {name!r}; give one of the ids: {ids}")
+    everyone = {member.id.decode(): member for member in members}
+    if name in everyone:
+        return everyone[name]
+    fitting = {
+        node_id: member
+        for node_id, member in everyone.items()
+        if member.state != "left"
+        and (member.label == name or (len(name) >= LEAST and node_id.startswith(name)))
+    }
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if fitting:
+        ids = ", ".join(sorted(fitting)[:5])
+        raise UnknownName(f"{len(fitting)} members are named {name!r}; give one of the ids: {ids}")
     raise UnknownName(
         f"no member is named {name!r}: give a label, an id, or at least {LEAST} characters of one"
     )

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
@@ -20,23 +21,27 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.listeners import Event as Told
 from twisted_mesh.service import MeshService
 
+_log = Logger()
 KEPT_AFTER: Final = 60.0  # seconds in which a reader can come back and go on (guess)
 
 
 class Event(NamedTuple):
-    """An event as it is told: its *number*, and *data*, which is JSON."""
+    """An event as it is told: its *number*, and *data*, which is JSON in UTF-8."""
 
     number: int
     name: str
-    data: str
+    data: bytes
 
 
 class Recent:
-    """The newest events of one service; :ivar run: tells its numbers from those of another process."""
+    """The newest events of one service.
+
+    :ivar clock: for timers; :ivar run: tells the numbers here from those of another process.
+    """
 
     def __init__(self, clock: IReactorTime, node: MeshService, config: MeshConfig, run: str) -> None:
         self.run = run
-        self._clock = clock
+        self.clock = clock
         self._node = node
         self._config = config
         self._events: deque[Event] = deque()
@@ -45,6 +50,10 @@ class Recent:
         self._readers: dict[Callable[[], None], None] = {}
         self._forgetting: IDelayedCall | None = None
         self._listeners: list[tuple[str, Callable[[Any], None]]] = []
+
+    def __len__(self) -> int:
+        """How many readers there are."""
+        return len(self._readers)
 
     @property
     def last(self) -> int:
@@ -70,8 +79,8 @@ class Recent:
         if changed not in self._readers:
             return
         del self._readers[changed]
-        if not self._readers:
-            self._forgetting = self._clock.callLater(KEPT_AFTER, self.stop)
+        if not self._readers and self._listeners:
+            self._forgetting = self.clock.callLater(KEPT_AFTER, self.stop)
 
     def after(self, number: int) -> Iterator[Event]:
         """The kept events behind *number*."""
@@ -87,6 +96,7 @@ class Recent:
         for name, listener in self._listeners:
             self._node.remove_listener(name, listener)
         self._listeners = []
+        self._readers.clear()
         self._events.clear()
         self._bytes = 0
 
@@ -115,11 +125,17 @@ class Recent:
 
     def _add(self, name: str, fields: dict[str, Any]) -> None:
         self._number += 1
-        event = Event(self._number, name, for_json(fields))
+        event = Event(self._number, name, for_json(fields).encode("utf-8", "replace"))
         self._events.append(event)
         self._bytes += len(event.data)
         config = self._config
-        while len(self._events) > config.control_events or self._bytes > config.control_bytes:
+        while len(self._events) > config.control_events or (
+            self._bytes > config.control_bytes and len(self._events) > 1
+        ):
             self._bytes -= len(self._events.popleft().data)
         for changed in list(self._readers):
-            changed()
+            try:
+                changed()
+            except Exception:  # one reader's fault must not keep the event from the others
+                _log.failure("a reader of events failed")
+                self.end(changed)

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,17 @@ class Client:
         return self._ask("POST", path, json.dumps(body), timeout)
 
     def events(self, path: str, timeout: float | None) -> Iterator[tuple[str, Any]]:
-        """Name and data of each event of a stream, until it ends or *timeout* seconds bring none."""
-        connection, response = self._begin("GET", path, None, timeout)
+        """Name and data of each event of a stream, for *timeout* seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        connection, response = self._begin("GET", path, None, 10.0)
         name = ""
         try:
-            for line in iter(response.readline, b""):
+            if response.status >= 400:
+                raise _refused(self.path, response.status, response.read())
+            while until is None or time.monotonic() < until:
+                connection.sock.settimeout(None if until is None else max(0.01, until - time.monotonic()))
+                if not (line := response.readline()):
+                    raise Failed(f"the node at {self.path} has ended the stream: it stops, or is gone")
                 field, _, value = line.decode().rstrip("\n").partition(": ")
                 if field == "event":
                     name = value
@@ -66,19 +73,22 @@ class Client:
                     yield name, json.loads(value)
         except TimeoutError:
             return
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failed(f"the stream of the node at {self.path} has ended: {error}") from None
         finally:
             connection.close()
 
     def _ask(self, method: str, path: str, body: str | None, timeout: float) -> Any:
         connection, response = self._begin(method, path, body, timeout)
         try:
-            answer = json.loads(response.read())
-        except (OSError, ValueError) as error:
+            content = response.read()
+            answer = json.loads(content)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failed(f"the node at {self.path} gave no answer: {error}") from None
         finally:
             connection.close()
         if response.status >= 400:
-            raise Failed(answer["error"], response.status)
+            raise _refused(self.path, response.status, content)
         return answer
 
     def _begin(
@@ -88,10 +98,21 @@ class Client:
         try:
             connection.request(method, path, body)
             return connection, connection.getresponse()
+        except TimeoutError:
+            connection.close()
+            raise Failed(f"the node at {self.path} has not answered within {timeout:g} s") from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             why = getattr(error, "strerror", None) or error
             raise Failed(f"no node answers at {self.path}: {why}") from None
+
+
+def _refused(path: Path, status: int, body: bytes) -> Failed:
+    """The error in an answer of the node at *path*."""
+    try:
+        return Failed(str(json.loads(body)["error"]), status)
+    except (ValueError, KeyError, TypeError):
+        return Failed(f"another program than a node answers at {path}")
 
 
 def the_node(named: str | None, environ: Mapping[str, str]) -> Client:

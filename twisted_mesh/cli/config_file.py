@@ -14,24 +14,30 @@ from typing import Any
 from twisted_mesh.errors import LocalError
 
 
-def arguments_of(path: str, options: Collection[str], flags: Collection[str]) -> list[str]:
+def arguments_of(
+    path: str, options: Collection[str], flags: Collection[str], repeated: Collection[str]
+) -> list[str]:
     """The options in the file *path* as words of a command line.
 
-    :param options: the names of options with a value; :param flags: of those without.
+    :param options: the names of options with one value; :param flags: of those without a value.
+    :param repeated: of those that may be given more than once.
     :raises LocalError: the file cannot be used; the text says why.
     """
     try:
         table = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise LocalError(f"--config {path}: {error.strerror}") from None
-    except ValueError as error:  # of the TOML, or of its UTF-8
+    except (ValueError, RecursionError) as error:  # of the TOML, or of its UTF-8
         raise LocalError(f"--config {path} is no TOML: {error}") from None
     words: list[str] = []
     for name, value in table.items():
-        if name not in options and name not in flags:
-            names = ", ".join(sorted({*options, *flags}))
+        if name not in {*options, *flags, *repeated}:
+            names = ", ".join(sorted({*options, *flags, *repeated}))
             raise LocalError(f"--config {path}: there is no option {name!r}; the options are {names}")
-        words += _words(f"--config {path}: {name}", name, value, is_flag=name in flags)
+        where = f"--config {path}: {name}"
+        if name in options and isinstance(value, (list, dict)):
+            raise LocalError(f"{where} has one value, not {value!r}")
+        words += _words(where, name, value, is_flag=name in flags)
     return words
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from twisted_mesh.message import Gap, Member, Message, Refusal
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH
 
 
 def as_json(value: Any) -> Any:
@@ -39,27 +40,46 @@ def as_json(value: Any) -> Any:
 def from_json(value: Any) -> Any:
     """The value that :func:`as_json` made *value* of.
 
-    :raises ValueError: an object whose key begins with ``$`` is none of those that :func:`as_json` makes.
+    :raises ValueError: an object whose key begins with ``$`` is none of those that :func:`as_json` makes;
+        or there are more lists and objects than a message can have, or they are nested deeper.
     """
-    if isinstance(value, list):
-        return [from_json(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if not any(key.startswith("$") for key in value):
-        return {key: from_json(item) for key, item in value.items()}
-    match value:
-        case {"$b": str(text)} if len(value) == 1:
-            try:
-                return base64.b64decode(text, validate=True)
-            except binascii.Error as error:
-                raise ValueError(f'"$b" is base64: {error}') from None
-        case {"$f": "NaN" | "Infinity" | "-Infinity" as text} if len(value) == 1:
-            return float(text)
-        case {"$d": list(pairs)} if len(value) == 1 and all(map(_is_pair, pairs)):
-            items = [(from_json(key), from_json(item)) for key, item in pairs]
-            if not any(isinstance(key, (list, dict)) for key, _ in items):
-                return dict(items)
-    raise ValueError(f"an object whose key begins with $ is $b, $f or $d, not {', '.join(value)}")
+    return _Reader().read(value, 0)
+
+
+class _Reader:
+    """Reads one value, and counts its lists and objects."""
+
+    def __init__(self) -> None:
+        self._containers = 0
+
+    def read(self, value: Any, depth: int) -> Any:
+        if not isinstance(value, (list, dict)):
+            return value
+        self._containers += 1
+        if self._containers > MAX_CONTAINERS:
+            raise ValueError(f"more than {MAX_CONTAINERS} lists and objects")
+        if depth > 2 * MAX_DEPTH:  # a dict with keys that are no text takes two levels
+            raise ValueError(f"lists and objects are nested deeper than {MAX_DEPTH}")
+        if isinstance(value, list):
+            return [self.read(item, depth + 1) for item in value]
+        return self._object(value, depth + 1)
+
+    def _object(self, value: dict[str, Any], depth: int) -> Any:
+        if not any(key.startswith("$") for key in value):
+            return {key: self.read(item, depth) for key, item in value.items()}
+        match value:
+            case {"$b": str(text)} if len(value) == 1:
+                try:
+                    return base64.b64decode(text, validate=True)
+                except binascii.Error as error:
+                    raise ValueError(f'"$b" is base64: {error}') from None
+            case {"$f": "NaN" | "Infinity" | "-Infinity" as text} if len(value) == 1:
+                return float(text)
+            case {"$d": list(pairs)} if len(value) == 1 and all(map(_is_pair, pairs)):
+                items = [(self.read(key, depth), self.read(item, depth)) for key, item in pairs]
+                if not any(isinstance(key, (list, dict)) for key, _ in items):
+                    return dict(items)
+        raise ValueError(f"an object whose key begins with $ is $b, $f or $d, not {', '.join(value)}")
 
 
 def _is_pair(value: object) -> bool:

@@ -7,18 +7,20 @@ no, and 2 if the options are wrong or no node answers.
 from __future__ import annotations
 
 import argparse
+import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from twisted_mesh.cli import trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
+from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.version import __version__
 
 #: EX_USAGE would be 64; argparse ends with 2 for wrong options, and so does this for no node.
 NO_NODE: Final = 2
+INTERRUPTED: Final = 130  # as shells have it for SIGINT
 RUN: Final = "run"  # its options are those of twistd mesh
 
 
@@ -40,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     trust_files.add_verb(subparsers)
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
-    send.add_argument("text", nargs="+", metavar="TEXT", help="each is one packet of the message")
+    send.add_argument(
+        "text", nargs="+", type=_text, metavar="TEXT", help="each is one packet of the message"
+    )
     send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
     send.add_argument("--type", type=int, help="the application's own type: 48 (0x30) or more")
     send.add_argument(
@@ -49,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(
-        "--for", dest="seconds", type=_seconds, metavar="SECONDS", help="end after that time"
+        "--for", dest="seconds", type=_some_seconds, metavar="SECONDS", help="end after that time"
     )
     return mesh
 
@@ -89,6 +93,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _some_seconds(text: str) -> float:
+    if not (seconds := _seconds(text)):
+        raise argparse.ArgumentTypeError("more than 0 seconds")
+    return seconds
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"text in UTF-8, not {text!r}") from None
+    return text
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"a number of messages, not {text!r}")
@@ -101,17 +119,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == [RUN]:
         return _run(words[1:])
     options = parser().parse_args(words)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as behind `| head`
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale, and whatever others write
     if words[:1] == [trust_files.VERB]:
         return trust_files.new_secret(options)
     verb: verbs.Verb = options.verb
     try:
         return verb(the_node(options.node, os.environ), options)
     except Failed as error:
-        print(f"mesh: {error}", file=sys.stderr)
+        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
         return NO_NODE if error.status is None else verbs.NO
-    except KeyboardInterrupt:
+    except BrokenPipeError:  # as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
         return verbs.YES
+    except OSError as error:
+        print(f"mesh: cannot write: {error.strerror}", file=sys.stderr)
+        return NO_NODE
+    except KeyboardInterrupt:
+        is_endless = getattr(options, "watch", False) or (verb is verbs.listen and options.count is None)
+        return verbs.YES if is_endless else INTERRUPTED
 
 
 if __name__ == "__main__":

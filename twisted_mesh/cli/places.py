@@ -1,17 +1,18 @@
 """Where the control sockets of this machine's nodes are.
 
 Contract: a socket is only ever put into a folder that belongs to this user (or to root), and that no other
-user can write; so no other user can put a socket there in its place.  Nothing here imports Twisted.
+user can write or move; so no other user can put a socket there in its place.  Nothing here imports Twisted.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,26 +46,44 @@ def choose(environ: Mapping[str, str], beside: Path | None) -> Path:
         except (OSError, Unusable) as error:
             reasons.append(f"{folder}: {getattr(error, 'strerror', None) or error}")
         else:
-            return folder / f"node-{os.getpid()}.sock"
+            return folder.resolve() / f"node-{os.getpid()}.sock"
     raise Unusable(f"no folder for it ({'; '.join(reasons)})")
 
 
-def claim(path: Path) -> None:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let no other process choose, claim or remove sockets in *folder* meanwhile.
+
+    Between its making and its first connection a socket looks as if its process were gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def claim(path: Path) -> Path:
     """Make *path* free for a new socket: remove a socket there, if no process answers on it.
+
+    :return: the path without links of folders, to listen at.
 
     :raises Unusable: the path is too long, its folder can be written by others, something else than a
         socket is there, or a process answers.
     """
+    _check(path.parent)
+    path = path.parent.resolve() / path.name
     if len(os.fsencode(path)) > MOST_PATH:
         raise Unusable(f"its path has more than {MOST_PATH} bytes")
-    _check(path.parent)
     if not path.exists() and not path.is_symlink():
-        return
+        return path
     if not path.is_socket() or path.is_symlink():
         raise Unusable("there is something else than a socket")
     if answers(path):
         raise Unusable("another process answers there")
     path.unlink()
+    return path
 
 
 def remove_dead(folder: Path) -> None:
@@ -114,10 +133,13 @@ def _prepare(folder: Path) -> None:
 
 def _check(folder: Path) -> None:
     """
-    :raises Unusable: another user can write *folder*.
+    :raises Unusable: another user can write *folder*, or move it.
     """
-    state = folder.stat()
-    if state.st_uid not in (os.getuid(), 0):
-        raise Unusable("it belongs to another user")
-    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unusable("others can write it")
+    folder = folder.resolve(strict=True)
+    for place in (folder, *folder.parents):
+        state = place.stat()
+        others_write = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if state.st_uid not in (os.getuid(), 0):
+            raise Unusable(f"{'it' if place == folder else place} belongs to another user")
+        if others_write and (place == folder or not state.st_mode & stat.S_ISVTX):
+            raise Unusable(f"others can write {'it' if place == folder else place}")

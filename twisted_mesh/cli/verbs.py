@@ -52,9 +52,9 @@ def health(client: Client, options: Namespace) -> int:
     except Failed as error:
         if error.status is None:
             raise
-        print(f"not ready: {error}")
+        print(f"not ready: {for_terminal(str(error))}")
         return NO
-    print(*(answer["warnings"] or ["ready"]), sep="\n")
+    print(*map(for_terminal, answer["warnings"] or ["ready"]), sep="\n")
     return YES
 
 
@@ -66,7 +66,7 @@ def send(client: Client, options: Namespace) -> int:
         print(json.dumps(answer))
         return YES if answer.get("complete", True) else NO
     if options.to is not None:
-        print(f"{options.to} has it")
+        print(f"{name_of(answer['member'], answer['label'])} has it")
         return YES
     if not options.wait:
         print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
@@ -78,6 +78,8 @@ def listen(client: Client, options: Namespace) -> int:
     """Print messages as they come."""
     left = options.count
     for name, data in _within(client, options.seconds):
+        if name == "missed":
+            print(f"mesh: {many(data['events'], 'event')} came too fast, or too large", file=sys.stderr)
         if name != "message":
             continue
         print(
@@ -90,15 +92,12 @@ def listen(client: Client, options: Namespace) -> int:
 
 def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
     """The messages of the next *seconds*, each with the name of its author in ``from``."""
-    until = None if seconds is None else time.monotonic() + seconds
     labels: dict[str, str | None] = {}
     for name, data in client.events("/messages", seconds):
         if name == "message":
             if data["sender"] not in labels:
                 labels.update({member["id"]: member["label"] for member in client.get("/members")})
             data["from"] = name_of(data["sender"], labels.setdefault(data["sender"], None))
-        if until is not None and time.monotonic() >= until:
-            return
         yield name, data
 
 
@@ -108,7 +107,10 @@ def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
 def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], Iterator[Any]]) -> int:
     """Print the table of a value once, or again each second with ``--watch``."""
     if options.json:
-        print(json.dumps(read()))
+        print(json.dumps(read()), flush=True)
+        while options.watch:
+            time.sleep(1)
+            print(json.dumps(read()), flush=True)
         return YES
     from rich.console import Console, Group
 
@@ -162,7 +164,7 @@ def _status(status: Any) -> Iterator[Any]:
         table.add_row(what, told)
     yield table
     for warning in status["warnings"]:
-        yield f"! {warning}"
+        yield f"! {for_terminal(warning)}"
 
 
 def _file(history: Any) -> str:
@@ -225,5 +227,5 @@ def _told_who_has_it(receipt: Any, members: Any) -> int:
         missed = ", will not get it" if each in receipt["missed"] else ""
         print(f"  {name_of(each['id'], each['label'])}: {why}{missed}")
     if not delivered and not others:
-        print(f"  {receipt['error']}")
+        print(f"  {for_terminal(receipt['error'])}")
     return YES if receipt["complete"] else NO

@@ -409,6 +409,7 @@ class Node:
     def _forget(self, number: int, now: float) -> None:
         """Forget a link over which nothing more comes."""
         self._links.forget(number)
+        self._broadcast.inbound.waiting.link_gone(number)  # the batches that came while it ended
         if self._broadcast.joining.settled_by == number:  # it will send no more of its roster
             self._start(now)
 
@@ -444,8 +445,9 @@ class Node:
     def _admitted(self, origin: bytes, now: float) -> None:
         """Take in the batches that waited for the record of *origin*."""
         for number, signed in self._broadcast.inbound.waiting.take(origin):
-            if (link := self._links.get(number)) is not None:
-                self._on_batch(link, signed, now)
+            link = self._links.get(number)
+            assert link is not None  # _forget() drops the batches of a link with it
+            self._on_batch(link, signed, now)
 
     # ── from the application, and to the transport ──────────────────────────────────
 
