@@ -35,7 +35,7 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.stream = self.sock = socket.socket(socket.AF_UNIX)  # http.client gives up sock with the head
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))
 
@@ -63,7 +63,8 @@ class Client:
             if response.status >= 400:
                 raise _refused(self.path, response.status, response.read())
             while until is None or time.monotonic() < until:
-                connection.sock.settimeout(None if until is None else max(0.01, until - time.monotonic()))
+                left = None if until is None else max(0.01, until - time.monotonic())
+                connection.stream.settimeout(left)
                 if not (line := response.readline()):
                     raise Failed(f"the node at {self.path} has ended the stream: it stops, or is gone")
                 field, _, value = line.decode().rstrip("\n").partition(": ")
