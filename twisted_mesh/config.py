@@ -151,8 +151,8 @@ class MeshConfig:
     ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once
     #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).
     members_limit: int = 4096
-    #: Unknown authors that the links of one site may bring in a row; those of all sites, four times as many
-    #: (guess) ...
+    #: Unknown authors that the links of one site may bring in a row; those of all sites, sixteen times as
+    #: many (guess) ...
     authors_burst: int = 1024
     authors_a_minute: float = 256.0  #: ... and in a minute on average; further new authors wait
     #: From an author's first record or batch until the author is known: an attacker can make up any number
@@ -326,10 +326,11 @@ class MeshConfig:
     log_lines: int = 60
     #: Events ``refused`` in a row, and in a second on average; others are counted (guess).
     refusals_rate: float = 20.0
-    #: Events ``gap``, and ``failure`` about messages of an author, in ``log_interval`` (guess) ...
+    #: The most events ``gap``, and ``failure`` about messages, that are told of one author in a
+    #: ``log_interval`` (guess) ...
     losses_burst: int = 20
-    #: ... and about all authors in a row, and in a second on average; others are told later, those of one
-    #: run together (guess).
+    #: ... and of all authors together: so many in a row, and so many a second on average.  Further events
+    #: are told later, those of one run together (guess).
     losses_rate: float = 20.0
     #: Failures in a socket's ``status``; if there are more, the oldest is forgotten (guess).
     failures_limit: int = 100

@@ -103,11 +103,15 @@ class TestGathering(OverlayCase):
         self.assertLessEqual(self.degrees(stage)[-4], 8, seed)
         stage.run(30 - stage.world.now)
         self.assert_one(stage)
-        self.assert_degrees(stage, 3, 8)
+        # Nodes still look for neighbours of their own drawing.  In one of eight runs that brings a node
+        # more than it keeps, for some seconds (measured: up to 10).
+        self.assert_degrees(stage, 3, 12)
+        self.assertLessEqual(self.degrees(stage)[-4], 8, seed)
         dials = dialled(stage)
         self.assertLess(dials, 12 * nodes, seed)
         stage.run(60)
         self.assert_one(stage)
+        self.assert_degrees(stage, 3, 8)
         return dialled(stage) - dials
 
     def test_hundred_nodes_in_a_second_become_one_mesh(self) -> None:

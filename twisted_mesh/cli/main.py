@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: list[str]) -> int:
-    """Run a node in the foreground, as twistd does."""
+    """Run a node with twistd, in the foreground."""
     from twisted.scripts.twistd import run
 
     sys.argv = ["twistd", "-n", "--pidfile=", "mesh", *options]

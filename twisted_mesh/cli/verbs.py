@@ -91,7 +91,7 @@ def listen(client: Client, options: Namespace) -> int:
 
 
 def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
-    """The messages of the next *seconds*, each with the name of its author in ``from``."""
+    """Name and data of each event of the next *seconds*; a message has its author's name in ``from``."""
     labels: dict[str, str | None] = {}
     for name, data in client.events("/messages", seconds):
         if name == "message":

@@ -1,9 +1,9 @@
-"""Whose frames are taken: those of authors that belong to the mesh, and so many of new authors.
+"""Which frames this node accepts: those of authors that belong to the mesh, and of a few new authors.
 
 Contract: a link may always bring frames of its own peer and of authors that are known here.  The links of
 one site may bring only so many new authors a minute, so that a peer that makes up authors cannot fill this
-node's tables with them, also if it links again and again.  All sites together may bring four times as many.
-A quarter of that is for sites that have brought few lately, so that other sites cannot use it up.
+node's tables with them, even if it links again and again.  All sites together may bring sixteen times as
+many.  A sixteenth of that is for sites that have brought few lately, so that others cannot use it up.
 """
 
 from __future__ import annotations

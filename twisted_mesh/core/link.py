@@ -178,7 +178,10 @@ class FlowState:
     farewell_due: bool = False
 
     def measure(self, now: float, least: int = MEASURED) -> bool:
-        """Whether to send a PING now, as *least* bytes or more are unread."""
+        """Note the bytes sent so far; return whether a PING is due, as *least* bytes or more are unread.
+
+        If so, the caller must send the PING.
+        """
         return self.meter.sent(self.sent, now, least)
 
     @property

@@ -178,7 +178,7 @@ class Links:
         self._weight += link.weigh(known)
         while self._weight > self._config.claims_in_all:
             for other in self._all.values():
-                self._weight += other.weigh(known)  # others were weighed when fewer or more were known
+                self._weight += other.weigh(known)  # other runs and authors were known then
             largest = max(self._all.values(), key=lambda link: link.weight)
             if 2 * (len(largest.frontier.snapshot) - known) > largest.weight:
                 return largest

@@ -59,9 +59,9 @@ class Meter:
         if not self._marked:
             return  # there was no PING
         took = now - self.waiting_since
-        # If the line was idle before, the first bytes and the PONG each took half a round trip, which is
-        # not the peer's reading time.  Together that is taken to be the
-        # shortest round trip so far, but at most half of this one.
+        # If the line was idle before, the first bytes and the PONG each took half a round trip, in which
+        # the peer was not reading.  That round trip is estimated as the shortest so far, but at most half
+        # of the time from PING to PONG.
         rested = self._began > self._read_at
         seconds = max(now - self._began - self.rtt, took / 2) if rested else now - self._read_at
         size = self._marked - self.read

@@ -26,11 +26,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.links.protocol import MeshProtocol
 
-SLICE: Final = (
-    0.005  # seconds (guess: a turn in which all four quarters are used keeps no message waiting long)
-)
+SLICE: Final = 0.005  # seconds for one link in a turn (guess: a turn of four such slices keeps no message waiting long)
 _TURN: Final = 4 * SLICE  # seconds for all links in one turn
-_SHARES: Final = 4096  # sites, and links of one site, whose shares are kept (guess: four times the links)
+_SHARES: Final = 4096  # the most sites, and links of each, with shares (guess: four times links_limit)
 
 _Key = TypeVar("_Key")
 

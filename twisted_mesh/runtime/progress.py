@@ -77,7 +77,7 @@ class Progress:
         if self._is_stored:
             self._behind.setdefault(run, _Behind(0, -1))
             self._moved[run] = None
-            if self._turn is None:  # one Taken a turn costs a third of one Taken a message
+            if self._turn is None:  # one Taken for a turn costs a third of one for each message
                 self._turn = self._clock.callLater(0, self._end_of_turn)
         elif run in self._behind:
             self._moved[run] = None

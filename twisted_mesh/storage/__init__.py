@@ -1,1 +1,1 @@
-"""Storing the history: the writer drives any store.  SQLite is one; another would be a module here."""
+"""Stores the history.  The writer works with any store; the only one now is a SQLite file."""

@@ -26,7 +26,7 @@ from twisted_mesh.wire.fields import (  # fmt: skip
 )
 from twisted_mesh.wire.signed import MAX_HOPS
 
-MAX_HEADER: Final = 64 + 32 + 255  # bytes of a header in another frame: signature, digest, array
+MAX_HEADER: Final = 64 + 32 + 255  # bytes in a frame other than BATCH: signature, digest, array
 MAX_HEADERS: Final = 16  # headers in one HEADERS frame (guess)
 PackedHeader = Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER)]
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)

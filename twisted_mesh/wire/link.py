@@ -17,8 +17,8 @@ class Intro(FrameBase, array_like=True, frozen=True):
 
     ``role`` is a :class:`~twisted_mesh.wire.membership.Role`.  ``purpose`` is a
     :class:`~twisted_mesh.wire.membership.Purpose`; only the dialler's counts.  Unknown numbers count as 0.
-    ``replay`` counts if the node is not ``settled``: it wants to deliver messages of the past, too, from
-    ``replay`` seconds on; 0 for none, :data:`MAX_NUMBER` for all that are held.
+    If the node is not ``settled``, it also wants to deliver the messages of the last ``replay`` seconds: 0
+    for none, :data:`MAX_NUMBER` for all that are held.  If it is settled, ``replay`` does not count.
     """
 
     kind: ClassVar = Kind.INTRO

@@ -6,7 +6,8 @@ reason:
 
 * a link that left :data:`TRIES` WANTs for a range unanswered is not asked for that range again: otherwise
   a link with a false claim would be asked for ever;
-* links that failed lately are asked last, since a false claim can always be the highest;
+* of links whose missing range begins at the same message, those that failed lately are asked last:
+  otherwise the highest claim would win, and a false claim can always be the highest;
 * a link that was asked is not asked again while its answer may still come: a link loses nothing, so all
   messages would come twice;
 * messages that already come over a link in an unfinished frame are not asked for, unless that takes too

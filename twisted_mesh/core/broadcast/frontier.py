@@ -135,7 +135,7 @@ class Frontier:
                 self._history.accepted_of_earlier(run, high)
 
     def _is_over(self, run: StreamId, high: int) -> bool:
-        """Whether messages of *run* up to *high* are neither held here nor missing."""
+        """Whether *run* is closed or void here, and none of its messages up to *high* is missing."""
         history = self._history
         return history.get(run) is None and high > 0 and history.next_missing(run, 1, high) is None
 

@@ -85,7 +85,8 @@ class Changes:
     def closed(self, run: StreamId, head: int, most: int) -> None:
         """Note that of *run* only the *head* is kept.
 
-        Of more than *most* closed and forgotten runs that are not stored, the oldest is passed over.
+        If more than *most* closed and forgotten runs are not stored yet, the one that was noted first is
+        dropped, and not stored.
         """
         self._changed.pop(run, None)
         self._closed[run] = head
@@ -98,7 +99,10 @@ class Changes:
         self._limit_closed(most)
 
     def author(self, marks: AuthorMarks, most: int) -> None:
-        """Note which runs of an author are over; of more than *most* authors the oldest is passed over."""
+        """Note which runs of an author are over.
+
+        If more than *most* authors are noted, the one noted longest ago is dropped, and not stored.
+        """
         self._authors[marks.origin] = marks
         self._authors.move_to_end(marks.origin)
         while len(self._authors) > most:

@@ -1,4 +1,4 @@
-"""The senders of direct messages, and how far each has come: none is delivered twice or out of order.
+"""The senders of direct messages, each with its last delivered message: none comes twice or out of order.
 
 Contract: the newest run of each sender is kept, for ``direct_senders`` senders.  An attacker that makes
 up authors can fill the table, and then replay the messages of a forgotten sender.  So no sender is

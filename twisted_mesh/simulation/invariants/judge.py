@@ -6,6 +6,7 @@ every moment (once, in order, no false gap) are checked while the world runs.
 
 from __future__ import annotations
 
+from twisted_mesh.core.history.stream import BEYOND_ALL
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import World
@@ -27,7 +28,11 @@ def check_at_rest(world: World) -> None:
                 world.violated(member, "stalls", f"a hole in {show(stream.run)}")
             if max(member.delivered.get(stream.run, 0), stream.base) < stream.head:
                 world.violated(member, "missed", f"{show(stream.run)} is held but not delivered")
-            if member.replay == MAX_NUMBER and stream.low <= min(stream.base, stream.head):
+            # A run that had ended before the member joined, and that its first neighbour did not have, is
+            # held for others alone.
+            is_over = stream.base == BEYOND_ALL and member.node.history.past.had_ended(stream.run)
+            replays = member.replay == MAX_NUMBER and not is_over
+            if replays and stream.low <= min(stream.base, stream.head):
                 world.violated(member, "missed", f"the replay of {show(stream.run)}")
 
 
