@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.links.protocol import MeshProtocol
 
-SLICE: Final = 0.005  # seconds for one link in a turn (guess: a turn of four such slices keeps no message waiting long)
+SLICE: Final = 0.005  # seconds for one link in a turn (guess: four of them keep no message waiting long)
 _TURN: Final = 4 * SLICE  # seconds for all links in one turn
 _SHARES: Final = 4096  # the most sites, and links of each, with shares (guess: four times links_limit)
 
