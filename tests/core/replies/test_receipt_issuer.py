@@ -505,7 +505,7 @@ class TestHandingOn(RepliesTestCase):
         for number in range(500):
             name = f"member {number}"
             record = signed_record(structs.replace(presence(name).record, interval=3_000_000))
-            self.node.roster.keep(record, record.record, None, self.now, self.now, "")  # type: ignore[arg-type]
+            self.node.roster.keep(record, record.record, None, self.now, self.now)  # type: ignore[arg-type]
             self.bring(2, receipt(name, "dora", 1, 2))
         sends = [send for send in of(self.wait(0.1), Send) if isinstance(send.frame, Receipts)]
         self.assertEqual(sum(len(send.frame.entries) for send in sends), 500)  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Author, Roster, State
-from twisted_mesh.core.reachability import believed_contact, site_of
+from twisted_mesh.core.reachability import believed_contact
 from twisted_mesh.core.shares import Kind
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
@@ -168,8 +168,7 @@ class Presences:
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
-        contact, site = _contact(link, presence), site_of(link.host)
-        changed = self._roster.keep(signed, presence, contact, heard, now, site)
+        changed = self._roster.keep(signed, presence, _contact(link, presence), heard, now)
         if changed is None:
             self._admission.waiting += 1
             return None

@@ -6,10 +6,8 @@ author, by (epoch, counter), and the time when that came.  An author is *down* a
 decides only which state the application sees, which authors are drawn for an exchange, and when an author
 is forgotten.  Guests are authors, but no members.
 
-The roster has at most ``members_limit`` authors.  If it is full, an author makes room for a new one: an
-author that is gone, or that spoke once and then not for long, or that the site with most authors brought.
-An author that was up for ``established_after`` makes room for none.  If none makes room, the new author is
-not kept, and can come again with its next PRESENCE.
+The roster has at most ``members_limit`` authors.  If it is full, the author that is gone longest makes room
+for a new one; if all are up, the new one is not kept, and can come again with its next PRESENCE.
 """
 
 from __future__ import annotations
@@ -55,7 +53,6 @@ class Author:
     heard: float  # when that record came
     since: float  # when the author entered its state
     met: float  # when its first record came here
-    site: str  # the site at the far end of the link that brought its first record
     state: State = State.UP
     sought: int = 0
     accused: float = -inf  # when it last accused another author
@@ -63,8 +60,6 @@ class Author:
     spoke_again: bool = False  # whether another record came SPOKE_AGAIN after *met*
     lists: bytes = b""  # names its lists and this node's, if they differ and that was reported
     told: float = -inf  # when another node's roster last named the record, since the author is gone
-    there_since: float = inf  # when it was last gone, or met
-    is_established: bool = False  # whether its records have shown that it was up for established_after
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -131,9 +126,6 @@ class Roster:
     _authors: dict[bytes, Author] = field(default_factory=dict)
     _displaced: list[Author] = field(default_factory=list)  # forgotten since the last tick
     _suspects: dict[bytes, Author] = field(default_factory=dict)  # the suspected ones: they are few
-    _gone: dict[bytes, Author] = field(default_factory=dict)  # those that are not there
-    _spoke_once: dict[bytes, Author] = field(default_factory=dict)  # in the order in which they were met
-    _new: dict[str, dict[bytes, Author]] = field(default_factory=dict)  # by site, those not established
 
     def __iter__(self) -> Iterator[Author]:
         return iter(self._authors.values())
@@ -164,18 +156,11 @@ class Roster:
         return sum(author.is_there for author in self._authors.values())
 
     def keep(
-        self,
-        signed: SignedRecord,
-        presence: Presence,
-        contact: Contact | None,
-        heard: float,
-        now: float,
-        site: str,
+        self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> bool | None:
         """Keep a verified record that is newer than the known one.
 
         :param heard: when the record came to the node that sent it here; the later of known times is kept.
-        :param site: the site at the far end of the link that brought the record.
         :return: whether the record shows anything new; None if there is no room for its author.
         """
         author = self._authors.get(presence.origin)
@@ -183,12 +168,12 @@ class Roster:
         over = min(now, heard + self._patience(presence))  # since when the author is gone, if it is
         heard = heard if author is None else max(heard, author.heard)
         if author is None:
-            if len(self._authors) >= self._config.members_limit and not self._make_room(site, now):
+            if len(self._authors) >= self._config.members_limit and not self._make_room():
                 return None
-            author = self._add(Author(signed, presence, contact, heard, now, now, site, there_since=now))
+            author = self._authors[presence.origin] = Author(signed, presence, contact, heard, now, now)
         else:
             author.renew(signed, presence, contact, heard)
-            self._spoke(author, now)
+            author.spoke_again |= now >= author.met + SPOKE_AGAIN
         state = State.UP
         if presence.flags & PresenceFlags.LEAVING:
             state = State.LEFT
@@ -233,7 +218,7 @@ class Roster:
                     self._enter(author, State.DOWN, over)
                     changed.append(author)
             elif self._kept_until(author) <= now:
-                self._remove(author)
+                del self._authors[author.presence.origin]
                 gone.append(author)
         return changed, gone
 
@@ -279,56 +264,18 @@ class Roster:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {
-            "roster": len(self._authors),
-            "gone_authors": len(self._gone),
-            "authors_heard_once": len(self._spoke_once),
-            "authors_not_established": sum(map(len, self._new.values())),
-        }
+        return {"roster": len(self._authors)}
 
     def _enter(self, author: Author, state: State, now: float) -> bool:
         """Set the state; return whether it has changed."""
         if author.state is state:
             return False
-        was_there = author.is_there
         author.state, author.since = state, now
-        origin = author.presence.origin
         if state is State.SUSPECT:
-            self._suspects[origin] = author
+            self._suspects[author.presence.origin] = author
         else:
-            self._suspects.pop(origin, None)
-        if not author.is_there:
-            self._gone[origin] = author
-        elif not was_there:
-            self._gone.pop(origin, None)
-            author.there_since = now
+            self._suspects.pop(author.presence.origin, None)
         return True
-
-    def _add(self, author: Author) -> Author:
-        origin = author.presence.origin
-        self._authors[origin] = self._spoke_once[origin] = author
-        self._new.setdefault(author.site, {})[origin] = author
-        return author
-
-    def _remove(self, author: Author) -> None:
-        origin = author.presence.origin
-        for table in (self._authors, self._suspects, self._gone, self._spoke_once):
-            table.pop(origin, None)
-        self._no_longer_new(author)
-
-    def _no_longer_new(self, author: Author) -> None:
-        new = self._new.get(author.site, {})
-        if new.pop(author.presence.origin, None) is not None and not new:
-            del self._new[author.site]
-
-    def _spoke(self, author: Author, now: float) -> None:
-        """Take in that a newer record of *author* has come."""
-        if now >= author.met + SPOKE_AGAIN:
-            author.spoke_again = True
-            self._spoke_once.pop(author.presence.origin, None)
-        if author.is_there and author.heard >= author.there_since + self._config.established_after:
-            author.is_established = True
-            self._no_longer_new(author)
 
     def _is_shown(self, origin: bytes) -> bool:
         """Whether *origin* is a member here: a member that made room can be back as a guest."""
@@ -352,27 +299,11 @@ class Roster:
             return until
         return min(until, max(author.since + self._config.ephemeral_memory, author.told + HEARSAY))
 
-    def _make_room(self, site: str, now: float) -> bool:
-        """Forget an author, so that there is room for one that *site* brings; False if none makes room.
-
-        Anybody can make up authors, but one at a site that has brought most displaces none of another site.
-        """
-        if gone := [one for one in self._gone.values() if not one.is_established]:
-            leaves = min(
-                gone, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.since)
-            )
-        elif (first := next(iter(self._spoke_once.values()), None)) and first.met + self._longest() <= now:
-            leaves = first
-        else:
-            most = max(self._new, key=lambda other: len(self._new[other]), default=site)
-            if most == site or len(self._new[most]) <= len(self._new.get(site, {})) + 1:
-                return False
-            leaves = next(reversed(self._new[most].values()))
-        self._remove(leaves)
+    def _make_room(self) -> bool:
+        """Forget the author gone longest, preferably one soon forgotten anyway; False if all are up."""
+        if not (gone := [author for author in self._authors.values() if not author.is_there]):
+            return False
+        leaves = min(gone, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.since))
+        del self._authors[leaves.presence.origin]
         self._displaced.append(leaves)
         return True
-
-    def _longest(self) -> float:
-        """The seconds in which each author of a full mesh sends another record."""
-        config = self._config
-        return _OVERDUE * max(config.presence_interval, config.members_limit / config.presence_rate)
