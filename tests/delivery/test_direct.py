@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 
-from tests.support.meshcase import MIB, MeshCase
+from tests.support.meshcase import MIB, MeshCase, consume
 from twisted_mesh import flags
 from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import MessageQueue
-from twisted_mesh.errors import MessageTooLarge, NotRunning, Unreachable
+from twisted_mesh.errors import MessageTooLarge, NotRunning, StoreError, Unreachable
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Message
@@ -364,6 +364,28 @@ class TestFull(MeshCase):
         self.network.advance(10)
         self.assertEqual(self.come(sent), 30)
 
+    def test_those_that_come_when_one_that_waits_makes_room_are_behind_its_next_message(self) -> None:
+        a, b = self.chain(2, limits={"queue_limit": 4}, after=1)
+        queue, full = b.messages(), b.messages()
+        for number in range(8):
+            a.send(number)
+        self.network.advance(1)
+        reader, queue.reader = queue.reader, unreadable
+        got: list[Any] = []
+        waiting = Deferred.fromCoroutine(consume(queue, got))
+        for number in range(8):
+            a.send_to(b.id, f"for you {number}")
+            self.network.pump()
+        directs = [f"for you {number}" for number in range(8)]
+        self.assertEqual(got, [0, 1, 2, 3, *directs[:4]])
+        del full
+        gc.collect()
+        queue.reader = reader
+        b._delivery.read_again()
+        self.assertNoResult(waiting)
+        self.assertEqual([each for each in got if isinstance(each, int)], list(range(8)))
+        self.assertEqual([each for each in got if isinstance(each, str)], directs)
+
     def test_while_it_is_full_messages_to_all_are_not_held_up(self) -> None:
         b, _queue, _ = self.full()
         got: list[Message] = []
@@ -404,3 +426,8 @@ class TestFull(MeshCase):
         while queue.take() is not None:
             self.network.advance(1)
         self.result_of(again, after=20)
+
+
+def unreadable(*_: object) -> NoReturn:
+    """A history that cannot be read."""
+    raise StoreError("the disk does not answer")

@@ -217,8 +217,13 @@ class MessageQueue:
 
     def wake(self) -> None:
         """If the consumer waits and there is a message, give the next message to the consumer."""
-        if self._waiting is not None and (message := self.take()) is not None:
-            self._wait_no_more().callback(message)
+        if self._waiting is not None:
+            self._fetch()  # this can call listeners, which can cancel the wait
+        if self._waiting is not None and self._queue:
+            waiting = self._wait_no_more()  # before take(), which can let more messages come: later ones
+            message = self.take()
+            assert message is not None
+            waiting.callback(message)
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now."""
@@ -235,14 +240,10 @@ class MessageQueue:
 
     def hand_out(self) -> tuple[Message, int] | None:
         """As :meth:`take_sized`, but the message counts as taken only when :meth:`took` is called."""
-        if self._only_newest:
-            self._end_of_newest()
-        if not self._queue:
-            self._read_on()
-        if self._gaps:
-            self._tell_gaps()
-        if not self._queue:
-            return None
+        if not self._queue or self._gaps or self._only_newest:
+            self._fetch()
+            if not self._queue:
+                return None
         handed_out = self._queue.popleft()
         self._bytes -= handed_out[1]
         if handed_out[0].number:
@@ -365,6 +366,15 @@ class MessageQueue:
         self._behind[run] = position
         if len(self._behind) > self._most_runs or self._ranges > self._most:
             self._give_up(*self._behind.popitem(last=False))
+
+    def _fetch(self) -> None:
+        """Let the next message be in the queue, if there is one, and report the gaps before it."""
+        if self._only_newest:
+            self._end_of_newest()
+        if not self._queue:
+            self._read_on()
+        if self._gaps:
+            self._tell_gaps()
 
     def _end_of_newest(self) -> None:
         self._only_newest = False
