@@ -221,7 +221,8 @@ class TestOpening(FileCase):
 
     def test_a_history_of_another_network_is_refused(self) -> None:
         self.fill()
-        self.assert_refused("is of another network: name another file, or the subnet", network=b"other")
+        cure = "name another file, or the subnet, encryption and trust it was made with"
+        self.assert_refused(f"is of another network: {cure}", network=b"other")
         self.open(network=NETWORK)
 
     def test_a_history_of_another_node_is_refused_with_the_cure(self) -> None:

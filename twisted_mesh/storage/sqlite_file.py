@@ -276,7 +276,7 @@ def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) 
     if about[0] != owner.network:
         raise StoreError(
             f"history {path} is of another network: name another file, "
-            f"or the subnet and encryption it was made with"
+            f"or the subnet, encryption and trust it was made with"
         )
     if version < VERSION:
         _migrate(writer, version, owner)

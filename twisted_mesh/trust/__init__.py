@@ -1,1 +1,1 @@
-"""Who belongs to the mesh: whoever has its secret."""
+"""Who belongs to the mesh: the nodes with its secret, those on a list, or all but those on a list."""
