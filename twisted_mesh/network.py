@@ -126,19 +126,5 @@ class Policy:
         """Names the two sets of lists if those of the node with *credential* differ from this node's."""
         return b""
 
-    def reload(self) -> bool:
-        """Read again what the policy is made of; return whether it has changed.
-
-        :raises TrustError: a file cannot be used, and nothing has changed.
-        """
-        return False
-
-    def has_changed(self) -> bool:
-        """Whether a file was changed since it was read, and not any more since the last call of this."""
-        return False
-
-    def ignore_change(self) -> None:
-        """Let the present state of the files count as read, since it cannot be used."""
-
 
 EVERYBODY: Final = Policy()

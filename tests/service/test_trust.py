@@ -344,6 +344,18 @@ class TestLists(ReloadCase):
         self.network.advance(2 * one.config.trust_interval)
         self.assertEqual(dict(one.routing_table), {})
 
+    def test_a_node_that_starts_again_goes_by_the_list_of_now(self) -> None:
+        one, other = self.named(2)
+        for content in (self.without(other), "no id"):  # a list that cannot be used changes nothing
+            self.stop(one)
+            self.files[one].write_text(content)
+            one.startService()
+            self.assertIn("does not have", self.refused(other, one, NotAMember))
+        self.network.advance(4 * one.config.trust_interval)
+        self.assertEqual(
+            len(self.log("'no id' is not the id of a node; what was read before stays in force")), 1
+        )
+
     def test_what_was_held_before_is_still_served(self) -> None:
         _, middle, other = self.named(3)
         self.send(other, "held", after=6)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.errors import LocalError, TrustError
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.files import MAX_BYTES
-from twisted_mesh.trust.policy import Trust
+from twisted_mesh.trust.policy import FilePolicy, Trust
 from twisted_mesh.trust.shared_secret import Secret, create, read_secrets
 
 SECRET, OTHER = bytes(range(32)), bytes(range(32, 64))
@@ -160,7 +160,9 @@ class TestReloading(SecretCase):
     def setUp(self) -> None:
         self.now = 1_000_000.0
         self.path = self.file(SECRET.hex())
-        self.policy = Trust.secret(self.path).load(MESH, lambda: self.now, 100.0)
+        policy = Trust.secret(self.path).load(MESH, lambda: self.now, 100.0)
+        assert isinstance(policy, FilePolicy)
+        self.policy = policy
         self.credential = self.policy.credential(ANNA)
 
     def write(self, *lines: str) -> None:
@@ -196,12 +198,11 @@ class TestReloading(SecretCase):
         self.assertIsNotNone(self.policy.may_link(ANNA, old))
         self.assertTrue(self.policy.may_speak(ANNA, self.credential))
         self.now += 100.0
-        self.assertFalse(self.policy.has_changed())
+        self.assertFalse(self.policy.look())
         self.assertTrue(self.policy.may_speak(ANNA, self.credential))
         self.now += 0.1
-        self.assertTrue(self.policy.has_changed())
-        self.assertTrue(self.policy.reload())
-        self.assertFalse(self.policy.has_changed() or self.policy.reload())
+        self.assertTrue(self.policy.look())
+        self.assertFalse(self.policy.look() or self.policy.reload())
         self.assertFalse(self.policy.may_speak(ANNA, self.credential))
         self.assertTrue(self.policy.may_speak(ANNA, self.policy.credential(ANNA)))
 
@@ -209,21 +210,27 @@ class TestReloading(SecretCase):
         self.refused(self.file(f"retired {SECRET.hex()}"), "retired secrets only")
         self.refused(self.file("retired  ", SECRET.hex()), "64 hexadecimal digits")
 
-    def test_a_change_is_told_once_it_is_over(self) -> None:
-        self.assertFalse(self.policy.has_changed())
+    def test_a_retired_secret_ends_though_its_file_cannot_be_read_any_more(self) -> None:
+        self.write(OTHER.hex(), f"retired {SECRET.hex()}")
+        self.policy.reload()
+        self.path.unlink()
+        self.now += 100.1
+        self.assertRaises(TrustError, self.policy.reload)
+        self.assertTrue(self.policy.look())
+        self.assertRaises(TrustError, self.policy.look)
+        self.assertFalse(self.policy.look())
+        self.assertFalse(self.policy.may_speak(ANNA, self.credential))
+
+    def test_a_change_is_read_once_it_is_over(self) -> None:
+        self.assertFalse(self.policy.look())
         self.now += 5
         self.write(OTHER.hex())
-        self.assertEqual([self.policy.has_changed() for _ in range(3)], [False, True, True])
-        self.policy.reload()
-        self.assertFalse(self.policy.has_changed())
+        self.assertEqual([self.policy.look() for _ in range(3)], [False, True, False])
+        self.assertEqual(self.policy.secrets[0].id, Secret(OTHER, NETWORK).id)
         self.path.unlink()
-        self.assertEqual([self.policy.has_changed() for _ in range(2)], [False, True])
-        self.policy.ignore_change()
-        self.assertFalse(self.policy.has_changed())
-
-    def test_the_policy_of_everybody_never_changes(self) -> None:
-        self.assertEqual((EVERYBODY.reload(), EVERYBODY.has_changed()), (False, False))
-        EVERYBODY.ignore_change()
+        self.assertFalse(self.policy.look())
+        self.assertRaises(TrustError, self.policy.look)
+        self.assertFalse(self.policy.look())
 
 
 class TestTrust(SecretCase):

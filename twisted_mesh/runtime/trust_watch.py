@@ -1,8 +1,8 @@
 """Reads again the files that say who belongs to the mesh, and tells the core.
 
 Contract: :meth:`TrustWatch.reload` is for a signal or an application.  A file that was written again is
-noticed within twice ``trust_interval``: it is read once it has not changed for that interval, since a
-program may be in the middle of writing it.
+noticed when a run begins, and otherwise within twice ``trust_interval``: it is read once it has not changed
+for that interval, since a program may be in the middle of writing it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_mesh.errors import TrustError
-from twisted_mesh.network import EVERYBODY, Policy
+from twisted_mesh.network import Policy
+from twisted_mesh.trust.policy import FilePolicy
 
 _log = Logger()
 
@@ -30,23 +31,22 @@ class TrustWatch:
         """
         self._clock = clock
         self._interval = interval
-        self._policy = policy
+        self._policy = policy if isinstance(policy, FilePolicy) else None
         self._changed = changed
         self._next: IDelayedCall | None = None
 
     def begin(self) -> None:
-        """Look at the files from now on, if there are any."""
-        if self._policy is not EVERYBODY:
-            self._later()
+        """Look at the files now, if there are any, and from now on."""
+        if self._policy is not None:
+            self._look(self._policy, at_once=True)
 
     def reload(self) -> None:
         """Read the files again.
 
         :raises TrustError: a file cannot be used; what was read before stays in force.
         """
-        if self._policy.reload():
-            _log.info("who belongs to the mesh was read again, and has changed")
-            self._changed()
+        if self._policy is not None:
+            self._tell(self._policy.reload())
 
     def stop(self) -> None:
         """Look at the files no more."""
@@ -54,14 +54,14 @@ class TrustWatch:
             self._next.cancel()
             self._next = None
 
-    def _later(self) -> None:
-        self._next = self._clock.callLater(self._interval, self._look)
+    def _look(self, policy: FilePolicy, *, at_once: bool = False) -> None:
+        self._next = self._clock.callLater(self._interval, self._look, policy)
+        try:
+            self._tell(policy.look(at_once=at_once))
+        except TrustError as error:
+            _log.warn("{error}; what was read before stays in force", error=error)
 
-    def _look(self) -> None:
-        self._later()
-        if self._policy.has_changed():
-            try:
-                self.reload()
-            except TrustError as error:
-                self._policy.ignore_change()
-                _log.warn("{error}; what was read before stays in force", error=error)
+    def _tell(self, has_changed: bool) -> None:
+        if has_changed:
+            _log.info("who belongs to the mesh was read again, and has changed")
+            self._changed()

@@ -198,29 +198,40 @@ class FilePolicy(ContentPolicy):
         self._key = network.key_with(mode)
         self._wall_clock = wall_clock
         self._kept_for = kept_for
-        self._seen = self._marks()
-        self._read = self._seen
-        super().__init__(self._load(), mode)
+        self._seen = self._read = self._marks()
+        super().__init__(self._in_time(self._load()), mode)
 
     def reload(self) -> bool:
+        """Read the files again; return whether the policy has changed.
+
+        :raises TrustError: a file cannot be used, and nothing has changed.
+        """
         marks = self._marks()
-        content = self._load()
+        has_changed = self._go_by(self._load())
         self._seen = self._read = marks
-        before, self.content = self.content, content
-        return before != content
+        return has_changed
 
-    def has_changed(self) -> bool:
+    def look(self, *, at_once: bool = False) -> bool:
+        """Read the files again if they were changed; end retired secrets whose time is over.
+
+        :param at_once: whether files are read that may have changed since the last look.
+        :return: and errors as of :meth:`reload`; a file that cannot be used is an error once.
+        """
         before, self._seen = self._seen, self._marks()
-        if self.content.secrets.retired and self._oldest() > self.content.secrets.since:
-            return True
-        return self._seen != self._read and self._seen == before
-
-    def _oldest(self) -> float:
-        """When the oldest messages came that may still be held, in seconds since 1970."""
-        return self._wall_clock() - self._kept_for
-
-    def ignore_change(self) -> None:
+        if self._seen == self._read or not (at_once or self._seen == before):
+            return self._go_by(self.content)
         self._read = self._seen
+        return self._go_by(self._load())
+
+    def _go_by(self, content: Content) -> bool:
+        before, self.content = self.content, self._in_time(content)
+        return before != self.content
+
+    def _in_time(self, content: Content) -> Content:
+        """*content*, without retired secrets if no message of the time when they were used is held."""
+        if self._wall_clock() - self._kept_for <= content.secrets.since:
+            return content
+        return content._replace(secrets=content.secrets._replace(retired=[]))
 
     def _marks(self) -> tuple[object, ...]:
         """Tells a file that was written again from what it was."""
@@ -231,8 +242,6 @@ class FilePolicy(ContentPolicy):
         secrets, only, denied = Secrets([], [], 0.0), None, frozenset[bytes]()
         if (path := files.get("secret")) is not None:
             secrets = read_secrets(path, self._key)
-            if self._oldest() > secrets.since:
-                secrets = secrets._replace(retired=[])
         if (path := files.get("only")) is not None:
             only = read_ids(path, "the list of members", may_be_empty=False)
         if (path := files.get("deny")) is not None:
