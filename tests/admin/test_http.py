@@ -13,7 +13,9 @@ from tests.admin.http_case import HttpCase
 from twisted_mesh.admin.http import IDLE_SECONDS, REQUEST_SECONDS, Paths
 from twisted_mesh.admin.recent import KEPT_AFTER
 from twisted_mesh.admin.streams import BEAT, PATIENCE
+from twisted_mesh.cli.json_values import MAX_VALUES
 from twisted_mesh.service import MeshService
+from twisted_mesh.wire.unpack_guard import MAX_NUMBER_KEYS
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -264,6 +266,21 @@ class TestBounds(HttpCase):
         for packets in ("[" * 900 + "]" * 900, "[" + "[]," * 20_000 + "[]]", "[" * 70 + "]" * 70):
             code, told = self.ask("POST", "/send", f'{{"packets": {packets}}}')
             self.assertEqual(code, 400, told)
+
+    def test_bodies_that_would_take_seconds_to_read_are_refused(self) -> None:
+        self.served()
+        pairs = [[number * (2**61 - 1), 1] for number in range(MAX_NUMBER_KEYS + 1)]  # all have one hash
+        for packets in (
+            "[" + "1," * MAX_VALUES + "1]",
+            "[[" + "1," * (MAX_VALUES // 2) + "1],[" + "1," * (MAX_VALUES // 2) + "1]]",
+            json.dumps([{"$d": pairs}]),
+            json.dumps([{"$d": [[f"{number}", 1] for number in range(MAX_VALUES // 2)]}]),
+            "[1e999]",
+        ):
+            code, told = self.ask("POST", "/send", f'{{"packets": {packets}}}')
+            self.assertEqual(code, 400, packets[:99])
+            self.assertRegex(told["error"], r"more than \d+ (values|numbers as keys)$|1e999 is too large")
+        self.assertEqual(self.ask("POST", "/send", '{"packets": [%s0.5]}' % ("1e-300," * 99_999))[0], 200)
 
     def test_three_quarters_of_the_clients_may_follow_events(self) -> None:
         self.served(control_clients=4)

@@ -10,12 +10,16 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from twisted_mesh.message import Gap, Member, Message, Refusal
-from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH, MAX_NUMBER_KEYS
+
+#: Values that are read from one JSON text (measured: to read and send them takes 0.1 s).  A message that is
+#: full of floats has fewer.
+MAX_VALUES: Final = 131_072
 
 
 def as_json(value: Any) -> Any:
@@ -41,21 +45,24 @@ def from_json(value: Any) -> Any:
     """The value that :func:`as_json` made *value* of.
 
     :raises ValueError: an object whose key begins with ``$`` is none of those that :func:`as_json` makes;
-        or there are more lists and objects than a message can have, or they are nested deeper.
+        or there are more values than :data:`MAX_VALUES`; or there are more lists, objects or numbers as
+        keys than a message can have, or they are nested deeper.
     """
     return _Reader().read(value, 0)
 
 
 class _Reader:
-    """Reads one value, and counts its lists and objects."""
+    """Reads one value, and counts the values in it, and its lists and objects."""
 
     def __init__(self) -> None:
         self._containers = 0
+        self._values = 0
 
     def read(self, value: Any, depth: int) -> Any:
         if not isinstance(value, (list, dict)):
             return value
         self._containers += 1
+        self._count(len(value))
         if self._containers > MAX_CONTAINERS:
             raise ValueError(f"more than {MAX_CONTAINERS} lists and objects")
         if depth > 2 * MAX_DEPTH:  # a dict with keys that are no text takes two levels
@@ -63,6 +70,11 @@ class _Reader:
         if isinstance(value, list):
             return [self.read(item, depth + 1) for item in value]
         return self._object(value, depth + 1)
+
+    def _count(self, values: int) -> None:
+        self._values += values
+        if self._values > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
 
     def _object(self, value: dict[str, Any], depth: int) -> Any:
         if not any(key.startswith("$") for key in value):
@@ -76,7 +88,10 @@ class _Reader:
             case {"$f": "NaN" | "Infinity" | "-Infinity" as text} if len(value) == 1:
                 return float(text)
             case {"$d": list(pairs)} if len(value) == 1 and all(map(_is_pair, pairs)):
+                self._count(2 * len(pairs))
                 items = [(self.read(key, depth), self.read(item, depth)) for key, item in pairs]
+                if sum(isinstance(key, int | float) for key, _ in items) > MAX_NUMBER_KEYS:
+                    raise ValueError(f"more than {MAX_NUMBER_KEYS} numbers as keys")
                 if not any(isinstance(key, (list, dict)) for key, _ in items):
                     return dict(items)
         raise ValueError(f"an object whose key begins with $ is $b, $f or $d, not {', '.join(value)}")
