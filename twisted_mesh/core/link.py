@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
-from twisted_mesh.core.meter import MEASURED, Meter
+from twisted_mesh.core.meter import Meter
 from twisted_mesh.core.rate import LinkRates
 from twisted_mesh.core.status import LinkReport
 from twisted_mesh.wire.broadcast import SnapshotEntry, Want
@@ -176,13 +176,6 @@ class FlowState:
     own_marks: deque[tuple[int, int]] = field(default_factory=deque)
     peer_leaves: bool = False
     farewell_due: bool = False
-
-    def measure(self, now: float, least: int = MEASURED) -> bool:
-        """Note the bytes sent so far; return whether a PING is due, as *least* bytes or more are unread.
-
-        If so, the caller must send the PING.
-        """
-        return self.meter.sent(self.sent, now, least)
 
     @property
     def queued(self) -> int:

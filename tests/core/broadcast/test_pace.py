@@ -167,7 +167,7 @@ class TestWaiting(PaceTestCase):
     def leave_unread(self, link: Link, size: int) -> None:
         """From now on, the peer does not say that it has read *size* bytes."""
         link.flow.sent += size
-        self.assertTrue(link.flow.measure(self.now, 1))
+        self.assertTrue(link.flow.meter.sent(link.flow.sent, self.now, 1))
 
     def test_a_peer_that_has_not_read_in_time_has_a_slow_line(self) -> None:
         self.leave_unread(self.anna, FLOOR + 1)

@@ -85,7 +85,7 @@ class Broadcast:
 
     def begun(self, link: Link, now: float) -> None:
         """Have the peer of a new link say (PONG) when it has read the first frames."""
-        link.flow.measure(now, least=0)
+        link.flow.meter.sent(link.flow.sent, now, 0)
         self._effects.send((link,), Ping(READ_SNAPSHOT))
         self._age_later(now)
 
