@@ -144,7 +144,7 @@ class Shares:
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
         self._last = self._before = own  # the last two authors that were within their shares
         self._last_at = self._before_at = -inf
-        self._late_until = 0.0
+        self._late_until = -inf
         self.refused = 0
 
     def may_bring(self, link: Link, origin: bytes, kind: Kind, now: float) -> bool:
