@@ -208,11 +208,11 @@ class Jumbled(Asker):
     kept: events.Deliver | None = None
 
     def _take(self, deliver: events.Deliver) -> None:
-        if deliver.number and self.kept is None:
+        if deliver.direct_number and self.kept is None:
             self.kept = deliver
             return
         super()._take(deliver)
-        if deliver.number and self.kept is not None:
+        if deliver.direct_number and self.kept is not None:
             super()._take(self.kept)
             self.kept = None
 

@@ -100,8 +100,8 @@ class Admission:
 
     :ivar shares: decides how much of each author a link may bring.
     :ivar proven: the records of authors that are gone.
-    :ivar waiting: how many frames of new authors were refused.
-    :ivar refused: how many frames of authors that may not speak were refused.
+    :ivar refused_new: how many frames of new authors were refused for lack of room.
+    :ivar not_admitted: how many frames of authors that may not speak were refused.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class Admission:
         self._in_all = self._times(_IN_ALL)
         self._for_few = self._times(1)
         self.proven = ProvenAuthors(config)
-        self.waiting = self.refused = 0
+        self.refused_new = self.not_admitted = 0
 
     def hears(self, origin: bytes) -> Hearing:
         """Whether messages of *origin* are taken."""
         if self._policy is EVERYBODY:
             return Hearing.TAKEN
         if self._policy.bars(origin):
-            self.refused += 1
+            self.not_admitted += 1
             return Hearing.REFUSED
         if origin in self._known or origin == self._own or not self._policy.needs_credentials:
             return Hearing.TAKEN
@@ -155,7 +155,7 @@ class Admission:
         """As :meth:`is_proven`, for a record that has come; count it if it is refused."""
         if self.is_proven(presence):
             return True
-        self.refused += 1
+        self.not_admitted += 1
         return False
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
@@ -163,7 +163,7 @@ class Admission:
         known = origin == link.peer.origin or origin in self._known
         if known or self._take(site_of(link.host), now):
             return True
-        self.waiting += 1
+        self.refused_new += 1
         return False
 
     def met(self, link: Link, origin: bytes, now: float) -> None:

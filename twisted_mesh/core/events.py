@@ -252,7 +252,7 @@ class Deliver(msgspec.Struct, frozen=True):
     size: int  # their bytes (wire.bodies.unpack_weighed)
     entries: Sequence[Entry]
     verified: bool = True
-    number: int = 0  # counts the direct messages of its sender's run; 0 for others
+    direct_number: int = 0  # counts the direct messages of its sender's run; 0 for broadcasts, whispers
     answers: MessageId | None = None  # the message that a direct message answers
 
     @property

@@ -84,7 +84,7 @@ def backoff(first: float, tries: int, longest: float) -> float:
 
 
 @dataclass(eq=False, slots=True)
-class _Peer:
+class _Sent:
     """The bytes that one peer was sent since the time *since*."""
 
     since: float
@@ -106,7 +106,7 @@ class AnswerLimit:
     def __init__(self, most: int) -> None:
         """:param most: bytes that may be sent again at once to a peer that was sent little before."""
         self._most = most
-        self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
+        self._peers: OrderedDict[bytes, _Sent] = OrderedDict()
         self._runs = 0
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ class AnswerLimit:
         peer = self._peers.get(origin)
         if peer is None or now >= peer.since + REMEMBERED_SECONDS:
             self._forget(origin)
-            peer = self._peers[origin] = _Peer(now)
+            peer = self._peers[origin] = _Sent(now)
         highest = peer.runs.get(run)
         if highest is None:
             self._runs += 1

@@ -201,14 +201,14 @@ class Delivery:
         """Hand on the messages of one batch."""
         backlog = self._backlog if deliver.first else None
         entries, first = deliver.entries, deliver.first
-        facts = (deliver.size, source, deliver.number, deliver.answers)
+        facts = (deliver.size, source, deliver.direct_number, deliver.answers)
         for message, size in messages_of(entries, first, *facts):
             if backlog is None:
                 self._hand_over(message, size, link)
             else:
                 backlog.put(message, size)
         self._wake()
-        if deliver.number:
+        if deliver.direct_number:
             self.look_for_full()
 
     def answers(self) -> MessageQueue:

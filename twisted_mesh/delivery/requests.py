@@ -128,7 +128,7 @@ class Requests:
 
     def answered(self, deliver: Deliver, source: Source) -> bool:
         """Whether a direct message is an answer that is awaited, and was given to the application."""
-        facts = (deliver.size, source, deliver.number, deliver.answers)
+        facts = (deliver.size, source, deliver.direct_number, deliver.answers)
         messages = list(messages_of(deliver.entries, 0, *facts))
         if len(messages) != 1 or (id := self._questions.credit(deliver)) is None:
             return False

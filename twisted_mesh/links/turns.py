@@ -28,7 +28,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 SLICE: Final = 0.005  # seconds for one link in a turn (guess: four of them keep no message waiting long)
 _TURN: Final = 4 * SLICE  # seconds for all links in one turn
-_SHARES: Final = 4096  # the most sites, and links of each, with shares (guess: four times links_limit)
+_TAKERS_MOST: Final = 4096  # sites whose time is counted, and links of each (guess: four times links_limit)
 
 _Key = TypeVar("_Key")
 
@@ -58,7 +58,7 @@ class _Shares(Generic[_Key]):
         """Note that *taker* got some *seconds* more."""
         self._least = self.of(taker)
         self._got[taker] = self._least + seconds
-        if len(self._got) > _SHARES:  # takers that got least count the same if they are forgotten
+        if len(self._got) > _TAKERS_MOST:  # takers that got least count the same if they are forgotten
             self._got = {other: got for other, got in self._got.items() if got > self._least}
 
 
@@ -114,7 +114,7 @@ class Turns:
         self._used[site] = self._used.get(site, 0.0) + took
         self._sites.add(site, took)
         self._links[site].add(link.number, took)
-        if len(self._links) > _SHARES:
+        if len(self._links) > _TAKERS_MOST:
             del self._links[next(iter(self._links))]
         if not is_over:
             self._wait(link)

@@ -235,7 +235,7 @@ class TestTaking(SealingTestCase):
         assert text is not None
         self.assertEqual(SealedText.unpack(text), SealedText(body, 7, answers))
         [got] = of(self.receive(1, direct("dora", "me", 1, answers=answers)), Deliver)
-        self.assertEqual((got.number, got.answers), (1, answers))
+        self.assertEqual((got.direct_number, got.answers), (1, answers))
 
     def test_another_text_is_dropped(self) -> None:
         for text in (b"", b"\xc1", b"\x90", b"\x91\xa1x", b"\x80", b"\x91" * 5000):

@@ -98,7 +98,7 @@ class Changes:
         self._forgotten[run] = None
         self._limit_closed(most)
 
-    def author(self, marks: AuthorMarks, most: int) -> None:
+    def author_changed(self, marks: AuthorMarks, most: int) -> None:
         """Note which runs of an author are over.
 
         If more than *most* authors are noted, the one noted longest ago is dropped, and not stored.

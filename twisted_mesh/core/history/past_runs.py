@@ -206,7 +206,7 @@ class PastRuns:
     def _tell_author(self, origin: bytes) -> None:
         if self._changes is not None:
             marks = AuthorMarks(origin, self._floors.get(origin, 0), self._ended.get(origin, 0))
-            self._changes.author(marks, self._config.floors_limit + self._config.ended_limit)
+            self._changes.author_changed(marks, self._config.floors_limit + self._config.ended_limit)
 
     def _tell_forgotten(self, run: StreamId) -> None:
         if self._changes is not None:

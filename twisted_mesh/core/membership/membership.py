@@ -70,8 +70,8 @@ class Membership:
         """How much was ignored so far, by name."""
         return {
             "old_records": self._presences.old,
-            "authors_waiting": self._admission.waiting,
-            "refused_authors": self._admission.refused,
+            "authors_waiting": self._admission.refused_new,
+            "refused_authors": self._admission.not_admitted,
             "idle_suspicions": self._suspicion.idle,
         }
 

@@ -66,7 +66,6 @@ class Presences:
         known = self._roster.rank(origin)
         if rank <= known:
             link.presence.note_from_peer(origin, rank)
-        if rank <= known:
             self.old += rank < known
             if presence.epoch == known[0]:  # if the record is older, the link is a slow one
                 self._push.duplicate(link, run, -known[1], False)
@@ -170,7 +169,7 @@ class Presences:
         was_gone = known is not None and not known.is_there
         changed = self._roster.keep(signed, presence, _contact(link, presence), heard, now)
         if changed is None:
-            self._admission.waiting += 1
+            self._admission.refused_new += 1
             return None
         self._admission.proven.drop(origin)
         # Only now: anybody can name any author in a record that is not verified, or not kept.

@@ -57,7 +57,7 @@ class DialLimit:
     # The dials that have not ended, by id: the place, the purpose, and until when the dial counts.
     _under_way: dict[bytes, tuple[Place, Purpose, float]] = field(default_factory=dict)
     # The time before which a place is not dialled again.
-    _failed: OrderedDict[Place, float] = field(default_factory=OrderedDict)
+    _barred_until: OrderedDict[Place, float] = field(default_factory=OrderedDict)
     _sites: OrderedDict[str, _Failures] = field(
         default_factory=OrderedDict
     )  # the site that failed last is at the end
@@ -85,7 +85,7 @@ class DialLimit:
         return (
             contact.id in self._under_way
             or place == self.own
-            or place in self._failed
+            or place in self._barred_until
             or (site in self._sites and now < self._sites[site].last + self._sites[site].wait)
             or any(place == other for other, _, _ in self._under_way.values())
             or (not is_met and self._under_way_at(site) >= UNMET_AT_ONCE)
@@ -121,10 +121,10 @@ class DialLimit:
         else:
             if met:
                 self.met(place[0])
-            self._failed[place] = now + self._config.dial_again
-            self._failed.move_to_end(place)
-            if len(self._failed) > self._config.failed_dials:
-                self._failed.popitem(last=False)
+            self._barred_until[place] = now + self._config.dial_again
+            self._barred_until.move_to_end(place)
+            if len(self._barred_until) > self._config.failed_dials:
+                self._barred_until.popitem(last=False)
             self._failed_at(site_of(place[0]), now)
         return purpose
 
@@ -135,14 +135,14 @@ class DialLimit:
         """
         if now >= self._forgiven + self._config.dial_again:
             self._forgiven = now
-            self._failed.clear()
+            self._barred_until.clear()
             self._sites.clear()
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
             "dials_under_way": len(self._under_way),
-            "failed_dials": len(self._failed),
+            "failed_dials": len(self._barred_until),
             "failed_sites": len(self._sites),
             "sites_met": len(self._met),
         }
@@ -172,5 +172,5 @@ class DialLimit:
     def _expire(self, now: float) -> None:
         for id in [id for id, (_, _, until) in self._under_way.items() if until <= now]:
             del self._under_way[id]
-        while self._failed and next(iter(self._failed.values())) <= now:
-            self._failed.popitem(last=False)
+        while self._barred_until and next(iter(self._barred_until.values())) <= now:
+            self._barred_until.popitem(last=False)

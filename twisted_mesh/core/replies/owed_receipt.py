@@ -17,7 +17,7 @@ class OwedReceipt:
 
     :ivar closed: the ranges below *low* that the application has taken, each before a gap.
     :ivar gaps: the gaps above *taken*, the first and the last message of each.
-    :ivar signed: the range of the last receipt that this node has signed.
+    :ivar last_signed: the range of the last receipt that this node has signed.
     """
 
     base: int  # the base of the stream when this began
@@ -28,10 +28,10 @@ class OwedReceipt:
     gaps: list[tuple[int, int]] = field(default_factory=list)
     route: int = 0  # the number of the link over which the last receipt went, 0 for none
     tries: int = 0  # how often it was sent
-    again: float | None = None  # when it is sent again, unless more is taken
+    repeat_at: float | None = None  # when it is sent again, unless more is taken
 
     def __post_init__(self) -> None:
-        self.signed = (self.low, self.low - 1)
+        self.last_signed = (self.low, self.low - 1)
 
     @property
     def range(self) -> tuple[int, int]:

@@ -88,7 +88,7 @@ class ReceiptIssuer:
         if (owed := self.owed.get(run)) is None:
             return
         begins_above = owed.low > 1 and not owed.tries  # the author may wait for lower messages
-        has_ended = owed.tries and owed.again is None and self._history.get(run) is None
+        has_ended = owed.tries and owed.repeat_at is None and self._history.get(run) is None
         if begins_above or has_ended:  # repeats ended with the stream: perhaps no receipt arrived
             self._sign(run, owed, now)
 
@@ -109,7 +109,7 @@ class ReceiptIssuer:
         known = self.owed.get(run)
         owed = self._owed(stream, gap.last)
         if owed is not known:
-            owed.signed = (0, 0)
+            owed.last_signed = (0, 0)
         else:
             owed.lacks(gap.first, gap.last)
         self._look(run, owed, now)
@@ -175,7 +175,7 @@ class ReceiptIssuer:
         owed.goes_on()
         if owed.taken >= owed.asks_up_to:
             self.waiting.pop(run, None)
-        if owed.range != owed.signed:
+        if owed.range != owed.last_signed:
             self._sign_anew(run, owed, now)
 
     def _sign_anew(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
@@ -183,8 +183,8 @@ class ReceiptIssuer:
         self._sign(run, owed, now)
 
     def _sign(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
-        owed.signed = owed.range
-        owed.again = None
+        owed.last_signed = owed.range
+        owed.repeat_at = None
         self._relay.owe(run, now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
@@ -192,15 +192,15 @@ class ReceiptIssuer:
     def repeat(self, now: float) -> None:
         """Repeat the receipts that are due."""
         for run, owed in list(self.owed.items()):
-            if owed.again is not None and owed.again <= now:
+            if owed.repeat_at is not None and owed.repeat_at <= now:
                 if self._history.get(run) is not None or self._is_waited_for(run):
                     self._sign(run, owed, now)
                 else:
-                    owed.again = None  # the next repeat is when the author asks again
+                    owed.repeat_at = None  # the next repeat is when the author asks again
 
     def schedule(self) -> None:
         """Set :attr:`wake`, after receipts were sent."""
-        times = [owed.again for owed in self.owed.values() if owed.again is not None]
+        times = [owed.repeat_at for owed in self.owed.values() if owed.repeat_at is not None]
         self.wake = min(times, default=inf)
 
     def _is_waited_for(self, run: StreamId) -> bool:
@@ -225,9 +225,9 @@ class ReceiptIssuer:
             return
         owed.route = ways[0].number if ways else 0
         config = self._config
-        owed.again = now + backoff(config.receipt_repeat, owed.tries, config.receipt_repeat_longest)
+        owed.repeat_at = now + backoff(config.receipt_repeat, owed.tries, config.receipt_repeat_longest)
         tries, owed.tries = min(owed.tries, MAX_TRIES), owed.tries + 1
-        for low, high in (*owed.closed, owed.signed) if ways else ():
+        for low, high in (*owed.closed, owed.last_signed) if ways else ():
             receipt = Receipt(*run, low, high, self._local_node.origin, self._local_node.epoch)
             signed = self._signer.receipt(receipt)
             yield ways[0].number, signed

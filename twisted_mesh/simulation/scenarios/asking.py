@@ -197,7 +197,7 @@ class Asker(Member):
             if (id := (*run, sequence)) in self.book.queries and self.world.random.random() < 0.5:
                 later = self.world.now + self.world.random.uniform(0, _THINKS)
                 self.world.at(later, partial(self._answer_query, id, self.core))
-        if deliver.number:
+        if deliver.direct_number:
             self._credit(deliver)
         if not deliver.first and not self._is_letter(deliver):
             return
