@@ -141,6 +141,14 @@ class TestTurns(MeshCase):
             self.turn()
         self.assertGreater([packet for packet, _ in self.handled].count("busy"), 200)
 
+    def test_nor_do_some_whose_bytes_are_always_fewer(self) -> None:
+        hub = self.hub()
+        *crowd, busy = self.linked_from(hub, CROWD, 5)
+        self.flood([busy] * 4, "busy")
+        few = [whisper("few")] * (FLOOD // 4)
+        self.turns(1.0, *(partial(peer.send, *few) for peer in crowd))
+        self.assertGreater([packet for packet, _ in self.handled].count("busy"), 400)
+
     def test_hosts_that_wait_share_the_time_however_many_links_each_has(self) -> None:
         hub = self.hub()
         crowd, few = self.linked_from(hub, CROWD, 12), self.linked_from(hub, "10.8.0.1")

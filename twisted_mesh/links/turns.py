@@ -9,18 +9,17 @@ bytes of other links.
 Of the sites that wait, the one that got least time comes first.  So a site gets at most an equal share of
 the time while others wait, however many links it has.  Of the links of one site, for half of the time the
 one comes first that has fewest bytes to handle: links that flood have most.  For the other half it is the
-one that got least time, so that none waits for ever.
+one that has waited longest, so that none waits for ever.
 
 A site is that of :func:`~twisted_mesh.core.reachability.site_of`.  This node's own host is a site, too: if
 all nodes are there, their links share the time.  A site that got no time lately has no claim to more than
-others get from now on, and neither has a link.
+others get from now on.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -28,38 +27,54 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 SLICE: Final = 0.005  # seconds for one link in a turn (guess: four of them keep no message waiting long)
 _TURN: Final = 4 * SLICE  # seconds for all links in one turn
-_TAKERS_MOST: Final = 4096  # sites whose time is counted, and links of each (guess: four times links_limit)
-
-_Key = TypeVar("_Key")
+_SITES_MOST: Final = 4096  # sites whose time is counted (guess: four times links_limit)
 
 
-class _Shares(Generic[_Key]):
-    """How much time each of several takers got.
+class _Shares:
+    """How much time each of several sites got.
 
     These are the start tags of start-time fair queueing (Goyal, Vin and Cheng, 1996).
     """
 
     def __init__(self) -> None:
-        self._got: dict[_Key, float] = {}
-        self._least = 0.0  # what the last taker had got before
+        self._got: dict[str, float] = {}
+        self._least = 0.0  # what the last site had got before
 
     def __len__(self) -> int:
         return len(self._got)
 
-    def of(self, taker: _Key) -> float:
-        """The seconds that *taker* got; after a pause, not less than others had got meanwhile."""
-        return max(self._got.get(taker, 0.0), self._least)
+    def of(self, site: str) -> float:
+        """The seconds that *site* got; after a pause, not less than others had got meanwhile."""
+        return max(self._got.get(site, 0.0), self._least)
 
-    def first(self, takers: Iterable[_Key]) -> _Key:
-        """The one of *takers* that got least."""
-        return min(takers, key=self.of)
+    def first(self, sites: Iterable[str]) -> str:
+        """The one of *sites* that got least."""
+        return min(sites, key=self.of)
 
-    def add(self, taker: _Key, seconds: float) -> None:
-        """Note that *taker* got some *seconds* more."""
-        self._least = self.of(taker)
-        self._got[taker] = self._least + seconds
-        if len(self._got) > _TAKERS_MOST:  # takers that got least count the same if they are forgotten
+    def add(self, site: str, seconds: float) -> None:
+        """Note that *site* got some *seconds* more."""
+        self._least = self.of(site)
+        self._got[site] = self._least + seconds
+        if len(self._got) > _SITES_MOST:  # sites that got least count the same if they are forgotten
             self._got = {other: got for other, got in self._got.items() if got > self._least}
+
+
+class _Waiting:
+    """The links of one site that wait.
+
+    :ivar links: by number, those first that have waited longest.
+    :ivar favour: seconds that links with fewest bytes got beyond those that had waited longest.
+    """
+
+    __slots__ = ("favour", "links")
+
+    def __init__(self) -> None:
+        self.links: dict[int, MeshProtocol] = {}
+        self.favour = 0.0
+
+    def fewest_bytes(self) -> MeshProtocol:
+        """The link that has fewest bytes to handle."""
+        return min(self.links.values(), key=lambda link: link.unread_bytes)
 
 
 class Turns:
@@ -67,9 +82,8 @@ class Turns:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._sites = _Shares[str]()
-        self._links = defaultdict[str, _Shares[int]](_Shares)  # by site, the shares of its links
-        self._waiting: dict[str, dict[int, MeshProtocol]] = {}  # by site
+        self._shares = _Shares()
+        self._waiting: dict[str, _Waiting] = {}  # by site
         self._left = _TURN  # seconds that are left of this turn
         self._used: dict[str, float] = {}  # seconds that each site got in this turn
         self._next_turn: IDelayedCall | None = None
@@ -77,7 +91,7 @@ class Turns:
     def read(self, link: MeshProtocol) -> None:
         """Let *link* handle the bytes that have come, now or later."""
         if self._is_due(link):
-            self._let(link)
+            self._let(link, SLICE)
         else:
             self._wait(link)
 
@@ -89,41 +103,42 @@ class Turns:
             self._next_turn = None
 
     def footprint(self) -> dict[str, int]:
-        return {"waiting_links": sum(map(len, self._waiting.values()))}
+        return {"waiting_links": sum(len(waiting.links) for waiting in self._waiting.values())}
 
     def _is_due(self, link: MeshProtocol) -> bool:
         """Whether *link* may have time now: this turn has some, and no link that waits got less."""
         site = link.site
-        most = SLICE if len(self._sites) > 1 else _TURN
+        most = SLICE if len(self._shares) > 1 else _TURN
         if self._left <= 0 or self._used.get(site, 0.0) >= most:
             return False
         if not self._waiting:
             return True
-        first = self._sites.first(self._waiting)
+        first = self._shares.first(self._waiting)
         if first != site:
-            return self._sites.of(site) <= self._sites.of(first)
-        return link.unread_bytes <= min(other.unread_bytes for other in self._waiting[site].values())
+            return self._shares.of(site) <= self._shares.of(first)
+        return link.unread_bytes <= self._waiting[site].fewest_bytes().unread_bytes
 
-    def _let(self, link: MeshProtocol) -> None:
-        """Let *link* handle bytes; if it cannot handle all, it waits for its next turn."""
+    def _let(self, link: MeshProtocol, most: float) -> float:
+        """Let *link* handle bytes for *most* seconds; if some are left, it waits for its next turn.
+
+        :return: the seconds that it took.
+        """
         site, seconds = link.site, self._clock.seconds
         began = seconds()
-        is_over = link.handle_unread(began + SLICE)
+        is_over = link.handle_unread(began + most)
         took = seconds() - began
         self._left -= took
         self._used[site] = self._used.get(site, 0.0) + took
-        self._sites.add(site, took)
-        self._links[site].add(link.number, took)
-        if len(self._links) > _TAKERS_MOST:
-            del self._links[next(iter(self._links))]
+        self._shares.add(site, took)
         if not is_over:
             self._wait(link)
         elif self._left <= _TURN - SLICE:
             self._schedule()
+        return took
 
     def _wait(self, link: MeshProtocol) -> None:
         link.hold()
-        self._waiting.setdefault(link.site, {})[link.number] = link
+        self._waiting.setdefault(link.site, _Waiting()).links[link.number] = link
         self._schedule()
 
     def _schedule(self) -> None:
@@ -137,28 +152,25 @@ class Turns:
         self._used.clear()
         try:
             while self._waiting and self._left > _TURN - SLICE:
-                link = self._take_first()
-                try:
-                    self._let(link)
-                except BaseException:
-                    link.cut()  # as Twisted does if the bytes were handled when they came
-                    raise
+                self._let_first()
         finally:
             if self._waiting:
                 self._schedule()
             else:
-                self._sites = _Shares()
-                self._links.clear()
+                self._shares = _Shares()
 
-    def _take_first(self) -> MeshProtocol:
-        """The link that waits and comes first; it waits no more."""
-        site = self._sites.first(self._waiting)
+    def _let_first(self) -> None:
+        """Let the link that comes first among those that wait have half of a slice."""
+        site = self._shares.first(self._waiting)
         waiting = self._waiting[site]
-        if self._left > _TURN - SLICE / 2:
-            number = min(waiting, key=lambda number: waiting[number].unread_bytes)
-        else:
-            number = self._links[site].first(waiting)
-        link = waiting.pop(number)
-        if not waiting:
+        by_bytes = waiting.favour <= 0
+        link = waiting.fewest_bytes() if by_bytes else next(iter(waiting.links.values()))
+        del waiting.links[link.number]
+        if not waiting.links:
             del self._waiting[site]
-        return link
+        try:
+            took = self._let(link, SLICE / 2)
+        except BaseException:
+            link.cut()  # as Twisted does if the bytes were handled when they came
+            raise
+        waiting.favour += took if by_bytes else -took
