@@ -119,8 +119,7 @@ class Mesh(LoopListeners):
         self._loop_calls, self._node = calls, None
         try:
             self._hear()
-            early, self._early = self._early, []
-            await wait_to_the_end(calls.call(self._open, calls, early))
+            await wait_to_the_end(calls.call(self._open, calls))
             await calls.call(self._opened().ready)
         except BaseException:
             await self._close(calls)
@@ -130,7 +129,7 @@ class Mesh(LoopListeners):
             calls.later(self._early.pop().attach, self._node, calls)
         return self
 
-    def _open(self, calls: LoopCalls, early: list[Messages]) -> None:
+    def _open(self, calls: LoopCalls) -> None:
         node = _Node(calls.thread.reactor, **self._options)
         event: Event
         for event in ("connect", "disconnect"):
@@ -140,9 +139,9 @@ class Mesh(LoopListeners):
         node.on("receipt", partial(self._receipt_changed, calls))
         node.on("failure", lambda failure: self._tell("failure", failure.value))
         node.stopped = lambda: None
-        for messages in early:
-            messages.attach(node, calls)
         calls.thread.start(node, node.class_name)
+        while self._early:  # in the turn of the start, so that each gets all messages
+            self._early.pop().attach(node, calls)
         self._node = node
 
     async def __aexit__(self, *_: object) -> None:

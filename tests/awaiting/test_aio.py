@@ -255,3 +255,14 @@ class MessageTests(AioCase):
             again = keeps.messages()
             async with keeps:
                 self.assertEqual(await self.packets(again, 2), [1, 2])
+
+    async def test_one_made_before_an_opening_that_fails_gets_the_messages_from_the_next_on(self) -> None:
+        async with self.mesh() as taken:
+            mesh = Mesh([f"tcp:{taken.addresses[0][1]}:interface=127.0.0.1"])
+            got = mesh.messages()
+            await self.raises(ListenFailed, mesh.__aenter__())
+        async with mesh, self.mesh() as other:
+            await other.connect(*mesh.addresses[0])
+            await self.soon(lambda: mesh.routing_table)
+            await other.send("x")
+            self.assertEqual(await self.packets(got, 1), ["x"])
