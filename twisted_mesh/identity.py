@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from secrets import randbelow
@@ -62,6 +62,11 @@ SMALL_ORDER: Final = frozenset(
 def id_of(origin: bytes) -> bytes:
     """The id of the node with the public key *origin*: 64 to 66 base58 characters, rarely fewer."""
     return base58.b58encode_int(int.from_bytes(hashlib.sha384(origin).digest(), "big"))
+
+
+def ids_of(origins: Iterable[bytes]) -> frozenset[bytes]:
+    """The ids of the nodes with these public keys."""
+    return frozenset(map(id_of, origins))
 
 
 def verify(origin: bytes, signature: bytes, data: bytes) -> bool:

@@ -5,10 +5,9 @@ Contract: the sets are read without a wait.  They are as they were at the node's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Self
 
-from twisted_mesh.identity import id_of
+from twisted_mesh.core.events import Holders
 from twisted_mesh.threads.proxies import ReceiptProxy
 
 
@@ -17,20 +16,8 @@ class Receipt(ReceiptProxy):
 
     __slots__ = ()
 
-    @property
-    def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken the message: each has signed for that."""
-        return _ids(self.inner.last_seen.delivered)
-
-    @property
-    def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have the message and have not confirmed it yet."""
-        return _ids(self.inner.last_seen.pending)
-
-    @property
-    def missed(self) -> frozenset[bytes]:
-        """The ids of members that will not get the message: they began later, lost it or are gone."""
-        return _ids(self.inner.last_seen.missed)
+    def _holders(self) -> Holders:
+        return self.inner.last_seen
 
     async def complete(self, timeout: float | None = None) -> Self:
         """Wait until every member that should have the message has taken it.
@@ -44,11 +31,3 @@ class Receipt(ReceiptProxy):
         """
         await self._caller.call(self._completion, timeout)
         return self
-
-    def __repr__(self) -> str:
-        has, pending, missed = self.inner.last_seen
-        return f"<receipt: {len(has)} delivered, {len(pending)} pending, {len(missed)} missed>"
-
-
-def _ids(origins: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset(map(id_of, origins))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from twisted.internet.defer import Deferred
-
 from twisted_mesh.delivery.query import Query as ServiceQuery
 from twisted_mesh.message import Message
-from twisted_mesh.threads.proxies import Proxy, with_replies
+from twisted_mesh.threads.proxies import Proxy, next_answer, with_replies
 from twisted_mesh.threads.reactor_thread import ReactorThread
 
 
@@ -26,14 +24,12 @@ class Query(Proxy[ServiceQuery]):
     @property
     def pending(self) -> frozenset[bytes]:
         """The ids of the members that were up and have not answered, as they are now."""
-        ids: frozenset[bytes] = self._caller.call(lambda: self.inner.pending)
-        return ids
+        return self.inner.pending
 
     @property
     def answered(self) -> frozenset[bytes]:
         """The ids of the nodes that have answered, as they are now."""
-        ids: frozenset[bytes] = self._caller.call(lambda: self.inner.answered)
-        return ids
+        return self.inner.answered
 
     def close(self) -> None:
         """Await no more answers; the iteration ends after those that have come."""
@@ -43,22 +39,10 @@ class Query(Proxy[ServiceQuery]):
         return self
 
     def __next__(self) -> Message:
-        answer: Message | None = self._caller.wait(self._answer)
+        answer: Message | None = self._caller.wait(next_answer, self.inner)
         if answer is None:
             raise StopIteration
         return with_replies(self._caller, answer)
 
-    def _answer(self) -> Deferred[Message | None]:
-        """Fires with the next answer, or with None if there will be none."""
-
-        async def take() -> Message | None:
-            try:
-                return await anext(self.inner)
-            except StopAsyncIteration:
-                return None
-
-        return Deferred.fromCoroutine(take())
-
     def __repr__(self) -> str:
-        shown: str = self._caller.call(repr, self.inner)
-        return shown
+        return repr(self.inner)

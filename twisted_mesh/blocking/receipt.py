@@ -5,9 +5,9 @@ Contract: any thread may use a receipt, but ``complete()`` raises RuntimeError i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Self
 
+from twisted_mesh.core.events import Holders
 from twisted_mesh.threads.proxies import ReceiptProxy
 from twisted_mesh.threads.reactor_thread import ReactorThread
 
@@ -19,20 +19,9 @@ class Receipt(ReceiptProxy):
 
     _caller: ReactorThread
 
-    @property
-    def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken the message: each has signed for that."""
-        return self._look(lambda: self.inner.delivered)
-
-    @property
-    def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have the message and have not confirmed it yet."""
-        return self._look(lambda: self.inner.pending)
-
-    @property
-    def missed(self) -> frozenset[bytes]:
-        """The ids of members that will not get the message: they began later, lost it or are gone."""
-        return self._look(lambda: self.inner.missed)
+    def _holders(self) -> Holders:
+        holders: Holders = self._caller.call(self.inner.refresh)
+        return holders
 
     def complete(self, timeout: float | None = None) -> Self:
         """Wait until every member that should have the message has taken it.
@@ -47,11 +36,3 @@ class Receipt(ReceiptProxy):
         """
         self._caller.wait(self._completion, timeout)
         return self
-
-    def _look(self, look: Callable[[], frozenset[bytes]]) -> frozenset[bytes]:
-        seen: frozenset[bytes] = self._caller.call(look)
-        return seen
-
-    def __repr__(self) -> str:
-        shown: str = self._caller.call(repr, self.inner)
-        return shown

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from twisted_mesh.core.replies.questions import Question
 from twisted_mesh.delivery.queue import MessageQueue
-from twisted_mesh.identity import id_of
+from twisted_mesh.identity import ids_of
 from twisted_mesh.message import Message
 
 
@@ -15,7 +15,7 @@ class Query:
 
     The iteration ends when all members that were up have answered, or when the time is over.  Each node's
     first answer is here, and goes to no handler, listener or ``messages()``; members that were not up, and
-    guests, may answer, too.
+    guests, may answer, too.  Any thread may read :attr:`pending` and :attr:`answered`.
     """
 
     def __init__(self, question: Question, answers: MessageQueue, close: Callable[[Query], None]) -> None:
@@ -27,12 +27,12 @@ class Query:
     @property
     def pending(self) -> frozenset[bytes]:
         """The ids of the members that were up and have not answered."""
-        return _ids(self._question.pending)
+        return ids_of(self._question.pending.copy())  # copied in one step, for other threads
 
     @property
     def answered(self) -> frozenset[bytes]:
         """The ids of the nodes that have answered."""
-        return _ids(self._question.answered)
+        return ids_of(self._question.answered.copy())
 
     def close(self) -> None:
         """Await no more answers; the iteration ends after those that have come."""
@@ -46,7 +46,3 @@ class Query:
 
     def __repr__(self) -> str:
         return f"<query: {len(self._question.answered)} answered, {len(self._question.pending)} pending>"
-
-
-def _ids(origins: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset(map(id_of, origins))

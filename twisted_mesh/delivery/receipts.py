@@ -10,7 +10,7 @@ begins, receipts of messages that are sent again in it stay open, and the others
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Protocol as Interface
 
@@ -23,13 +23,42 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
-from twisted_mesh.identity import id_of
+from twisted_mesh.identity import ids_of
 
 _NOBODY: frozenset[bytes] = frozenset()
 _NO_MEMBERS = "no other member is known that could have the message"
 
 
-class Receipt:
+class HolderIds:
+    """The ids of the members that have one message, and of those that have not."""
+
+    __slots__ = ()
+
+    def _holders(self) -> Holders:
+        """The keys of these members."""
+        raise NotImplementedError
+
+    @property
+    def delivered(self) -> frozenset[bytes]:
+        """The ids of the members that have taken the message: each has signed for that."""
+        return ids_of(self._holders().delivered)
+
+    @property
+    def pending(self) -> frozenset[bytes]:
+        """The ids of the members that should have the message and have not confirmed it yet."""
+        return ids_of(self._holders().pending)
+
+    @property
+    def missed(self) -> frozenset[bytes]:
+        """The ids of members that will not get the message: they began later, lost it or are gone."""
+        return ids_of(self._holders().missed)
+
+    def __repr__(self) -> str:
+        has, pending, missed = self._holders()
+        return f"<receipt: {len(has)} delivered, {len(pending)} pending, {len(missed)} missed>"
+
+
+class Receipt(HolderIds):
     """Shows which members have one message; read-only."""
 
     def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None], place: int) -> None:
@@ -63,28 +92,13 @@ class Receipt:
         return self._closed
 
     @property
-    def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken the message: each has signed for that."""
-        return _ids(self._holders().delivered)
-
-    @property
-    def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have the message and have not confirmed it yet."""
-        return _ids(self._holders().pending)
-
-    @property
-    def missed(self) -> frozenset[bytes]:
-        """The ids of members that will not get the message: they began later, lost it or are gone."""
-        return _ids(self._holders().missed)
-
-    @property
     def last_seen(self) -> Holders:
         """The keys of the members as they were at the last :meth:`refresh`; any thread may read this."""
         return self._last
 
-    def refresh(self) -> None:
-        """Look now which members have the message."""
-        self._holders()
+    def refresh(self) -> Holders:
+        """Look now which members have the message, and return their keys."""
+        return self._holders()
 
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
         """Wait until every member that should have the message has taken it.
@@ -142,13 +156,6 @@ class Receipt:
             self._waiting.happened(self)
         elif self._failure is not None:
             self._waiting.failed(self._failure)
-
-    def __repr__(self) -> str:
-        holders = self._holders()
-        return (
-            f"<receipt: {len(holders.delivered)} delivered, {len(holders.pending)} pending, "
-            f"{len(holders.missed)} missed>"
-        )
 
 
 class ReceiptCore(Interface):
@@ -266,7 +273,3 @@ class Receipts:
 
     def _look(self, receipt: Receipt) -> Holders | None:
         return None if receipt.id is None else self._core.holders(receipt.id[2])
-
-
-def _ids(origins: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset(map(id_of, origins))

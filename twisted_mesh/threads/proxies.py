@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
+from twisted_mesh.delivery.query import Query
+from twisted_mesh.delivery.receipts import HolderIds
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import NotDelivered
 from twisted_mesh.eventloop.deferreds import unreachable
@@ -65,7 +67,7 @@ class _Replier(Proxy[Replier]):
         return self._caller.call(self.inner.reply_to, message, packets)
 
 
-class ReceiptProxy(Proxy[ServiceReceipt]):
+class ReceiptProxy(Proxy[ServiceReceipt], HolderIds):
     """The part of a receipt that any thread can read as it is."""
 
     __slots__ = ()
@@ -93,6 +95,15 @@ class ReceiptProxy(Proxy[ServiceReceipt]):
         failure.trap(NotDelivered)
         assert isinstance(failure.value, NotDelivered)
         raise type(failure.value)(str(failure.value), self)
+
+
+def next_answer(query: Query) -> Deferred[Message | None]:
+    """Fires with the next answer to *query*, or with None if there will be none."""
+
+    async def take() -> Message | None:
+        return await anext(query, None)
+
+    return Deferred.fromCoroutine(take())
 
 
 class Link(Proxy[MeshProtocol | None]):
