@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from secrets import randbelow
 from types import MappingProxyType
@@ -32,10 +32,10 @@ from twisted_mesh.addressing.addresses import (
 )
 from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.delivery.delivery import Delivery, Handler
+from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.query import Query
-from twisted_mesh.delivery.queue import MessageQueue
+from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.clock import monotonic
@@ -528,6 +528,10 @@ class MeshService(Service, Listeners):
     def messages(self) -> MessageQueue:
         """The messages from now on, for ``async for message in service.messages()``."""
         return self._delivery.messages()
+
+    def _add_queue(self, make: Callable[[Bounds, Consumers], QueueT]) -> QueueT:
+        """Hand messages to the queue that *make* makes, from now on."""
+        return self._delivery.add(make)
 
     def _running(self, stopping: bool = False) -> RunningNode:
         if self._run is not None and self._stopping and not stopping:

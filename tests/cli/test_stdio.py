@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -15,6 +17,8 @@ from tests.support.meshcase import MIB, MeshCase
 from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
 from twisted_mesh.cli.stdio import Stdio
+from twisted_mesh.cli.terminal import UNWRITTEN_BYTES
+from twisted_mesh.delivery.queue import READ_BYTES
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
@@ -306,6 +310,62 @@ class StdioTests(TerminalCase):
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class TakenTests(TerminalCase):
+    """``--stdio --history``: a message counts as taken when its line is written."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.history = Path(self.mktemp())
+        self.screen = self.terminal(Stdio, limits=LIMITS, history=self.history)
+        self.other: MeshService = self.node()
+        self.link((self.other, self.own_node))
+
+    @property
+    def untaken(self) -> int:
+        """How many messages a start after a crash at this moment would print."""
+        self.network.advance(1)  # every flush comes to its end
+        with closing(sqlite3.connect(self.history)) as file:
+            ((head, taken),) = file.execute("SELECT sum(head), sum(taken) FROM stream")
+        return int(head - taken)
+
+    def test_a_message_is_not_taken_before_its_line_is_written(self) -> None:
+        self.screen.blocked = True
+        self.send(self.other, "one", "two")
+        self.assertEqual((self.screen.lines, self.untaken), (["one"], 2))
+        self.screen.read_on()
+        self.assertEqual((self.screen.lines, self.untaken), (["one", "two"], 0))
+
+    def test_nor_is_one_that_is_not_shown_and_came_after_it(self) -> None:
+        self.send(self.other, b"bytes")
+        self.assertEqual(self.untaken, 0)
+        self.screen.blocked = True
+        self.send(self.other, "one", b"bytes")
+        self.assertEqual(self.untaken, 2)
+        self.screen.read_on()
+        self.assertEqual(self.untaken, 0)
+
+    def test_bytes_of_lines_that_are_not_written_are_bounded(self) -> None:
+        self.screen.stuck = True
+        self.send(self.other, *[f"{number:0999d}" for number in range(80)])
+        self.assertEqual(len(self.screen.lines), UNWRITTEN_BYTES // 1000 + 1)
+        self.screen.read_on()
+        self.assertEqual((len(self.screen.lines), self.untaken), (80, 0))
+
+    def test_messages_that_are_not_shown_and_wait_for_lines_are_bounded(self) -> None:
+        self.screen.stuck = True
+        self.send(self.other, "line", *[b"x" * 100_000] * 15, after=1)
+        waiting = self.own_node.footprint()["queued_messages"]
+        self.assertEqual(waiting, 15 - (READ_BYTES // 100_000 + 1))
+        self.screen.read_on()
+        self.assertEqual(self.untaken, 0)
+
+    def test_lines_that_nobody_reads_any_more_are_not_taken(self) -> None:
+        self.screen.blocked = True
+        self.send(self.other, "one", "two", "three")
+        self.screen.close_output()
+        self.assertEqual(self.untaken, 3)
 
 
 class FullHistoryTests(TerminalCase):

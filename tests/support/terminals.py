@@ -21,14 +21,16 @@ from twisted_mesh.service import MeshService
 class Screen(StringTransport):
     """Standard input and output in memory.
 
-    :ivar blocked: whether nobody reads the output.
+    :ivar blocked: whether nobody reads the output, and there is room for one line only.
+    :ivar stuck: whether nobody reads the output; there is room for as many lines as may be unwritten.
     :ivar fault: the error that pauseProducing raises, if any.
     """
 
     def __init__(self, at: StandardStreams) -> None:
         super().__init__()
         self.at = at
-        self.blocked = False
+        self.blocked = self.stuck = False
+        self._unwritten = 0
         self.fault: Exception | None = None
         at.makeConnection(self)
 
@@ -45,8 +47,11 @@ class Screen(StringTransport):
     def write(self, data: bytes) -> None:
         """Print; if nobody reads, tell the writer that there is no more room."""
         super().write(data)
-        if self.blocked and self.producer is not None:
-            self.producer.pauseProducing()
+        self._unwritten += len(data)
+        if self.blocked:
+            self.at.wait()
+        elif not self.stuck:
+            self._written()
 
     def pauseProducing(self) -> None:
         """Stop reading standard input, or raise the fault."""
@@ -56,9 +61,12 @@ class Screen(StringTransport):
 
     def read_on(self) -> None:
         """Let somebody read the output again."""
-        self.blocked = False
-        if self.producer is not None:
-            self.producer.resumeProducing()
+        self.blocked = self.stuck = False
+        self._written()
+
+    def _written(self) -> None:
+        unwritten, self._unwritten = self._unwritten, 0
+        self.at.wrote(unwritten)
 
     def close_output(self) -> None:
         """Let the reader of the output go away."""

@@ -88,7 +88,7 @@ class Messages:
         def give(batch: list[Message], has_ended: bool) -> None:
             calls.in_loop(_came, come, _with_replies(calls, batch), has_ended)
 
-        self._queue = node.add_queue(lambda bounds, consumers: BatchQueue(bounds, consumers, give))
+        self._queue = node._add_queue(lambda bounds, consumers: BatchQueue(bounds, consumers, give))
         self._calls = calls
         if self._asked:  # the consumer began to wait before the node was there
             self._queue.want()

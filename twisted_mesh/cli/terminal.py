@@ -1,8 +1,9 @@
 """Standard input and output of a node's process, and how it ends.
 
 Contract: :class:`Terminal` writes messages to standard output no faster than they are read; later messages
-wait in a bounded queue.  If standard output is closed at its other end, the process ends with status 0; if
-standard output cannot be written for another reason, with status 1 (:func:`end_process`).
+wait in a bounded queue.  A message counts as taken when its line was handed to the system.  If standard
+output is closed at its other end, the process ends with status 0; if standard output cannot be written for
+another reason, with status 1 (:func:`end_process`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
@@ -18,7 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.process import ProcessReader, ProcessWriter
 from twisted.internet.protocol import Protocol, connectionDone
@@ -27,11 +29,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
+#: Bytes of lines that may wait to be written; as many as Twisted lets wait before it pauses a producer.
+UNWRITTEN_BYTES: Final = 64 * 1024
 #: The errors of a Deferred that timed out; callbacks added before addTimeout() get CancelledError.
 _TIMED_OUT: Final = (DeferredTimeout, CancelledError)
 _log = Logger()
@@ -71,7 +76,7 @@ class BlockingModes:
             os.close(descriptor)
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol)
 class StandardStreams(Protocol):
     """Standard input and output as one connection.
 
@@ -85,18 +90,37 @@ class StandardStreams(Protocol):
         """:param terminal: gets the input, and is told when input or output ends."""
         self._terminal = terminal
         self.full: Deferred[None] | None = None
+        self._unwritten = 0  # bytes of lines that are not written yet
         self.gone: Deferred[None] = Deferred()
         self.fault: OSError | None = None
 
+    @property
+    def all_written(self) -> bool:
+        """Whether the system has every line."""
+        return not self._unwritten
+
     def write(self, line: str) -> None:
         assert self.transport is not None
-        self.transport.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        self._unwritten += len(data)
+        self.transport.write(data)
+        if self._unwritten > UNWRITTEN_BYTES:
+            self.wait()
+
+    def wrote(self, count: int) -> None:
+        """Note that the system took *count* bytes."""
+        self._unwritten -= count
+        if count and self.all_written:
+            self._terminal.all_written()
+            self._go_on()
+
+    def wait(self) -> None:
+        """Let the terminal write nothing more until all lines are written."""
+        if self.full is None:
+            self.full = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         self._terminal.typed(data)
-
-    def connectionMade(self) -> None:
-        self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def readConnectionLost(self) -> None:
         self._terminal.end_of_input()
@@ -107,31 +131,22 @@ class StandardStreams(Protocol):
         self._terminal.output_closed()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.resumeProducing()
         if not self.gone.called:
             self.gone.callback(None)
+        self._go_on()
 
-    def pauseProducing(self) -> None:
-        """Twisted calls this when standard output is full."""
-        if self.full is None:
-            self.full = Deferred()
-
-    def resumeProducing(self) -> None:
-        """Twisted calls this when standard output has room again."""
+    def _go_on(self) -> None:
         full, self.full = self.full, None
         if full is not None:
             full.callback(None)
 
-    stopProducing = resumeProducing
-
     def finish(self) -> None:
         """Close when everything is written."""
-        self.transport.unregisterProducer()  # type: ignore[union-attr]
         self.transport.loseConnection()  # type: ignore[union-attr]
 
 
 class _Writer(ProcessWriter):
-    """Standard output; if a write fails, the reason is kept in ``fault`` of the streams."""
+    """Standard output; it tells the streams how much was written, or why a write failed (``fault``)."""
 
     proc: _Transport
 
@@ -139,11 +154,13 @@ class _Writer(ProcessWriter):
         written = super().writeSomeData(data)
         if written is CONNECTION_LOST:  # Twisted drops the error: write once more to see it
             try:
-                return os.write(self.fd, data)
+                written = os.write(self.fd, data)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the other end is closed
             except OSError as error:
                 self.proc.streams.fault = error
+        if isinstance(written, int):
+            self.proc.streams.wrote(written)
         return written
 
 
@@ -159,6 +176,35 @@ class _Transport(StandardIO):
         streams.makeConnection(self)
 
 
+class OutputQueue(MessageQueue):
+    """The messages for standard output; each counts as taken when its line is written."""
+
+    def __init__(self, bounds: Bounds, consumers: Consumers) -> None:
+        super().__init__(bounds, consumers)
+        self._out: deque[Message] = deque()  # handed out and not taken
+        self._out_bytes = 0
+
+    @property
+    def too_many_out(self) -> bool:
+        """Whether the messages that are handed out and not taken have READ_BYTES or more."""
+        return self._out_bytes >= READ_BYTES
+
+    def take(self) -> Message | None:
+        """The next message, or None if there is none now; it counts as taken at :meth:`written`."""
+        if (handed_out := self.hand_out()) is None:
+            return None
+        message, size = handed_out
+        self._out.append(message)
+        self._out_bytes += size
+        return message
+
+    def written(self) -> None:
+        """Note that the lines of all messages that were handed out are written."""
+        self._out_bytes = 0
+        while self._out:
+            self.took(self._out.popleft())
+
+
 class Terminal(Service):
     """Standard input and output of one node; a subclass overrides the methods that do nothing here."""
 
@@ -166,6 +212,7 @@ class Terminal(Service):
         self._reactor = reactor
         self._node = node
         self._streams = StandardStreams(self)
+        self._queue: OutputQueue | None = None  # kept: messages of a freed queue count as taken
         self._copying: Deferred[None] | None = None
         self._modes = BlockingModes(())
 
@@ -174,7 +221,8 @@ class Terminal(Service):
         descriptor = self.input_descriptor()
         self._modes = BlockingModes((descriptor, STDOUT))
         self.open(descriptor)
-        self._copying = Deferred.fromCoroutine(self._copy())
+        self._queue = self._node._add_queue(OutputQueue)
+        self._copying = Deferred.fromCoroutine(self._copy(self._queue))
         self._copying.addErrback(self._copying_failed)
 
     def stopService(self) -> Deferred[None]:
@@ -204,19 +252,30 @@ class Terminal(Service):
             _log.info("nobody reads the output any more")
             end_process(self._reactor)
 
+    def all_written(self) -> None:
+        """Note that every line is written."""
+        if self._queue is not None:
+            self._queue.written()
+
     def as_line(self, message: Message) -> str | None:
         """*message* as a line, or None if it is not shown."""
         raise NotImplementedError
 
-    async def _copy(self) -> None:
+    async def _copy(self, queue: OutputQueue) -> None:
         # When the node has stopped, the iteration ends.
-        async for message in self._node.messages():
+        async for message in queue:
             if (line := self.as_line(message)) is not None:
                 self._streams.write(line)
+            if self._streams.all_written:
+                queue.written()
+            elif queue.too_many_out:  # messages that are not shown are not bounded by their lines
+                self._streams.wait()
             if (full := self._streams.full) is not None:
                 if not self.running:
                     self._limit_wait()
                 await full
+            if self._streams.gone.called:
+                return  # messages that were not written come again with the next start
 
     def _limit_wait(self) -> None:
         """Wait no longer than ``close_timeout`` for room: the process ends."""

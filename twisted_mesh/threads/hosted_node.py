@@ -12,8 +12,6 @@ from typing import Any, ClassVar, TypeVar
 from twisted.internet.defer import Deferred
 
 from twisted_mesh.addressing.addresses import this_host
-from twisted_mesh.delivery.delivery import QueueT
-from twisted_mesh.delivery.queue import Bounds, Consumers
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.eventloop.deferreds import wait_at_most, wait_for
 from twisted_mesh.service import MeshService
@@ -63,10 +61,6 @@ class HostedNode(MeshService):
             except Congested:
                 if self._clock.seconds() >= until:
                     raise
-
-    def add_queue(self, make: Callable[[Bounds, Consumers], QueueT]) -> QueueT:
-        """Hand messages to the queue that *make* makes, from now on."""
-        return self._delivery.add(make)
 
     def shown_at(self) -> tuple[str, int] | None:
         """Where others can dial this node; else, where this host can; None if the node does not listen."""
