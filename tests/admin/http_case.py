@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh.admin.http import Paths, factory
+from twisted_mesh.admin.http import Clients, Paths
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.service import MeshService
 
@@ -65,7 +65,7 @@ class HttpCase(MeshCase):
         clock = self.network.clock
         self.recent = Recent(clock, node, node.config, "run")
         self.addCleanup(self.recent.stop)
-        self.factory = factory(Paths(clock, node, self.recent).root(), clock, node.config)
+        self.factory = Clients(Paths(clock, node, self.recent).root(), clock, node.config)
         self.factory.startFactory()
         self.addCleanup(self.factory.stopFactory)
 

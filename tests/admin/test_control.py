@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
+from twisted_mesh.admin.http import Clients, Paths
+from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.streams import BEAT
 from twisted_mesh.eventloop import forks
 from twisted_mesh.service import MeshService
 
@@ -45,6 +50,12 @@ def get(path: Path, what: str) -> Any:
         return json.loads(connection.getresponse().read())
     finally:
         connection.close()
+
+
+def post(body: Any) -> bytes:
+    """A request that sends the message *body*."""
+    data = json.dumps(body).encode()
+    return b"POST /send HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n" % len(data) + data
 
 
 def _recv(client: socket.socket) -> bytes:
@@ -97,6 +108,50 @@ class ControlTests(TestCase):
             await control.stopService()
             while await deferToThread(_recv, client):
                 pass
+
+    def client(self, request: bytes) -> socket.socket:
+        """A client that has sent *request*, and sends no more."""
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.settimeout(20)
+        client.connect(os.fspath(self.path))
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        return client
+
+    async def test_a_client_that_closes_its_sending_half_gets_its_answer(self) -> None:
+        self.control(self.path)
+        ok = b"HTTP/1.1 200"
+        for request, answer in (
+            (b"GET /status HTTP/1.1\r\nHost: node\r\n\r\n", ok),
+            (post({"packets": ["fire"], "wait_seconds": 0.01}), ok),
+            (b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n", ok),
+            (b"nonsense\r\n\r\n", b"HTTP/1.1 400"),
+            (b"GET /stat", b""),
+        ):
+            with self.client(request) as client:
+                told = await deferToThread(_recv, client)
+                self.assertEqual(told[: len(ok)], answer, request)
+
+    async def test_one_that_is_gone_waits_no_more(self) -> None:
+        clock = Clock()
+        recent = Recent(clock, self.node, self.node.config, "run")
+        clients = Clients(Paths(clock, self.node, recent).root(), clock, self.node.config)
+        port = reactor.listenUNIX(os.fspath(self.path), clients)
+        self.addCleanup(port.stopListening)
+
+        def answers(channel: Any) -> bool:
+            """Whether the client of *channel* has closed its sending half, and waits."""
+            return channel._is_whole and channel._deadline.active()
+
+        events = b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n" + b"x" * 100_000
+        for request in (post({"packets": ["fire"], "wait_seconds": 3600}), events):
+            client = self.client(request)
+            await eventually(lambda: any(map(answers, clients.channels)))
+            client.close()
+            clock.pump([BEAT])
+            await eventually(lambda: not clients.channels)
+        self.assertEqual(recent.footprint()["control_readers"], 0)
 
     async def test_it_is_named_by_the_process_where_no_path_is_given(self) -> None:
         (self.folder / "run").mkdir(mode=0o700)

@@ -56,6 +56,22 @@ class TestReading(HttpCase):
         self.assertEqual(self.ask("GET", "/send"), (405, {"error": "this path takes POST alone"}))
         self.assertEqual(self.ask("POST", "/events"), (405, {"error": "this path takes GET alone"}))
 
+    def test_head_is_get_without_the_body(self) -> None:
+        for path in ("/healthz", "/metrics", "/send", "/nothing", "/events"):
+            get, head = self.client(), self.client()
+            get.ask("GET", path)
+            head.ask("HEAD", path)
+            wanted, _, _ = get.received.partition("\r\n\r\n")
+            told, _, body = head.received.partition("\r\n\r\n")
+            parts = [
+                {line for line in each.splitlines() if not line.startswith(("Date:", "Transfer-Encoding:"))}
+                for each in (wanted, told)
+            ]
+            self.assertEqual((parts[1], body), (parts[0], ""))
+            self.assertFalse(head.transport.connected)
+        self.assertEqual(self.recent.footprint()["control_readers"], 1)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_metrics_are_in_the_format_of_prometheus(self) -> None:
         self.a.send("x")
         self.network.advance(1)

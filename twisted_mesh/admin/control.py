@@ -17,9 +17,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.protocols.policies import ThrottlingFactory
 
-from twisted_mesh.admin.http import Paths, factory
+from twisted_mesh.admin.http import Clients, Paths
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.cli import places
 from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
@@ -55,7 +54,7 @@ class Control(Service):
         self._environ = environ
         self._recent = Recent(reactor, node, node.config, f"{time.time_ns() // 1_000_000:x}")
         self._port: IListeningPort | None = None
-        self._clients: ThrottlingFactory | None = None
+        self._clients: Clients | None = None
         self.path: Path | None = None
 
     def startService(self) -> None:
@@ -88,12 +87,12 @@ class Control(Service):
                 places.remove_dead(wanted.parent)
             path = places.claim(wanted)
             root = Paths(self._reactor, self._node, self._recent).root()
-            self._clients = factory(root, self._reactor, self._node.config)
+            self._clients = Clients(root, self._reactor, self._node.config)
             self._port = self._reactor.listenUNIX(os.fspath(path), self._clients, mode=MODE)
         return path
 
     def _connections(self) -> list[Any]:
-        return [] if self._clients is None else list(self._clients.protocols)
+        return [] if self._clients is None else list(self._clients.channels)
 
     def _close_in_fork(self) -> None:
         """Give up the socket and the clients, which belong to the parent of this forked process."""

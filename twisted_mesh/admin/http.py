@@ -8,25 +8,26 @@ client that stalls costs a bounded amount and delays nobody.
 from __future__ import annotations
 
 import math
+import select
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ThrottlingFactory
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
 
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
 from twisted_mesh.admin.names import UnknownName, member_named
 from twisted_mesh.admin.recent import Recent
-from twisted_mesh.admin.streams import EventStream
+from twisted_mesh.admin.streams import BEAT, EventStream
 from twisted_mesh.cli.json_values import from_json
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.receipts import Receipt
@@ -211,13 +212,11 @@ class Answer(Resource):
         self._content_type = content_type
         self.allowedMethods = tuple(methods)
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: Bounded) -> Any:
         """Answer *request*."""
-        method = self._methods.get(request.method)
+        method = self._methods.get(_method(request))
         if method is None:
-            allowed = b", ".join(self._methods)
-            request.setHeader(b"allow", allowed)
-            return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {allowed.decode()} alone"))
+            return _not_allowed(request, *self._methods)
         try:
             content: Any = request.content
             result = method(content.read())
@@ -227,21 +226,14 @@ class Answer(Resource):
             return self._encoded(request, result)
         request.notifyFinish().addErrback(lambda _: result.cancel())
         result.addCallbacks(
-            lambda value: self._finish(request, self._encoded(request, value)),
-            lambda failure: self._finish(request, _failed(request, failure)),
+            lambda value: request.answer(self._encoded(request, value)),
+            lambda failure: request.answer(_failed(request, failure)),
         )
         return NOT_DONE_YET
 
     def _encoded(self, request: Request, value: Any) -> bytes:
         request.setHeader(b"content-type", self._content_type.encode())
         return value if isinstance(value, bytes) else msgspec.json.encode(value) + b"\n"
-
-    @staticmethod
-    def _finish(request: Request, body: bytes) -> None:
-        if not request._disconnected:
-            request.setHeader(b"content-length", str(len(body)).encode())
-            request.write(body)
-            request.finish()
 
 
 class Stream(Resource):
@@ -258,14 +250,30 @@ class Stream(Resource):
 
     def render(self, request: Request) -> Any:
         """Begin a stream."""
-        if request.method != b"GET":
-            request.setHeader(b"allow", b"GET")
-            return tell(request, Refused(http.NOT_ALLOWED, "this path takes GET alone"))
+        if _method(request) != b"GET":
+            return _not_allowed(request, b"GET")
         if len(self._recent) >= self._most:
             told = f"{self._most} readers follow events already"
             return tell(request, Refused(http.SERVICE_UNAVAILABLE, told))
-        EventStream(request, self._recent, self._only).begin()
+        stream = EventStream(request, self._recent, self._only)
+        stream.set_headers()
+        if request.method == b"HEAD":
+            request.finish()
+        else:
+            stream.begin()
         return NOT_DONE_YET
+
+
+def _method(request: Request) -> bytes:
+    """The method of *request*; HEAD is a GET of which Twisted leaves out the body of the answer."""
+    method: bytes = request.method
+    return b"GET" if method == b"HEAD" else method
+
+
+def _not_allowed(request: Request, *methods: bytes) -> bytes:
+    told = b", ".join(methods)
+    request.setHeader(b"allow", told + b", HEAD" if b"GET" in methods else told)
+    return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {told.decode()} alone"))
 
 
 def tell(request: Request, refused: Refused) -> bytes:
@@ -317,6 +325,18 @@ class Bounded(Request):
         else:
             super().handleContentChunk(data)
 
+    def render(self, resrc: IResource) -> None:
+        """Answer with *resrc*, now or when it calls :meth:`answer`."""
+        if (body := resrc.render(self)) is not NOT_DONE_YET:
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        """Write the answer, unless the client is gone."""
+        if not self._disconnected:
+            self.setHeader(b"content-length", str(len(body)).encode())
+            self.write(body)
+            self.finish()
+
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answer the request, unless it is refused already."""
         if not self._is_too_long:
@@ -324,25 +344,49 @@ class Bounded(Request):
             super().requestReceived(command, path, version)
 
 
+@implementer(IHalfCloseableProtocol)
 class OneRequest(http.HTTPChannel):
     """A connection with one request.  More requests at once would all be answered in one turn.
 
-    The request must have come whole within :data:`REQUEST_SECONDS`.
+    The request must have come whole within :data:`REQUEST_SECONDS`.  After that a client may close its
+    sending half; if it is gone, it waits for no answer.
     """
 
     site: Any  # set by the factory
+    _is_whole = False
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.site.channels.add(self)
         self._deadline = self.site.clock.callLater(REQUEST_SECONDS, self.forceAbortClient)
 
     def allContentReceived(self) -> None:
         """The request has come whole."""
+        self._is_whole = True
         self._met_deadline()
         super().allContentReceived()
 
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a part of the body, and nothing behind it: Twisted would keep that, and read no more."""
+        if not self._is_whole:
+            super().rawDataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more: answer what has come whole, for as long as it is there."""
+        transport: Any = self.transport
+        if not self._is_whole:
+            transport.loseConnection()
+        elif _is_gone(transport):
+            transport.abortConnection()
+        else:
+            self._deadline = self.site.clock.callLater(BEAT, self.readConnectionLost)
+
+    def writeConnectionLost(self) -> None:
+        """Nothing: this side closes no half."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.channels.discard(self)
         self._met_deadline()
         super().connectionLost(reason)
 
@@ -364,25 +408,35 @@ class OneRequest(http.HTTPChannel):
             self._deadline.cancel()
 
 
-class _Unlogged(Site):
-    """Answers with the paths of *root*, and writes no access log: health checks would fill it."""
+def _is_gone(transport: Any) -> bool:
+    """Whether the far end of a UNIX socket is closed, and not its sending half alone."""
+    asked = select.poll()
+    asked.register(transport.fileno(), 0)  # the end is told in any case
+    return bool(asked.poll(0))
+
+
+class Clients(Site):
+    """Answers at most ``control_clients`` clients at a time with the paths of *root*.
+
+    It writes no access log: health checks would fill it.
+
+    :ivar channels: the connections of the present clients.
+    """
 
     protocol = OneRequest  # type: ignore[assignment]  # in place of a choice between versions of HTTP
     requestFactory = Bounded
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any, most_body: int) -> None:
+    def __init__(self, root: IResource, reactor: Any, config: MeshConfig) -> None:
         super().__init__(root, reactor=reactor, timeout=IDLE_SECONDS)
         self.clock = reactor
-        self.most_body = most_body
+        self.most_body = config.control_body_bytes
+        self.channels: set[OneRequest] = set()
+        self._most = config.control_clients
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection; None, which closes it, if there are too many."""
+        return super().buildProtocol(addr) if len(self.channels) < self._most else None
 
     def log(self, request: http.Request) -> None:
         """Write nothing."""
-
-
-def factory(root: IResource, reactor: Any, config: MeshConfig) -> ThrottlingFactory:
-    """The protocols of at most ``control_clients`` clients at a time; the next is closed at once."""
-    site = _Unlogged(root, reactor, config.control_body_bytes)
-    clients = ThrottlingFactory(site, maxConnectionCount=config.control_clients)
-    clients.noisy = False
-    return clients

@@ -38,11 +38,14 @@ class EventStream:
         self._told = 0  # the number of the last event that was written, or skipped
         self._beats = LoopingCall(self._beat)
 
+    def set_headers(self) -> None:
+        """Set the headers of the answer."""
+        self._request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
+        self._request.setHeader(b"cache-control", b"no-store")
+
     def begin(self) -> None:
         """Write the head, and every event from now on, or behind the one of ``Last-Event-ID``."""
         request, recent = self._request, self._recent
-        request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
-        request.setHeader(b"cache-control", b"no-store")
         request.channel.setTimeout(None)  # a stream is silent for as long as nothing happens
         self._told = self._begin_behind(request.getHeader(b"last-event-id"))
         request.notifyFinish().addBoth(lambda _: self.stopProducing())
