@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import io
 import os
 import pickle
 import socket
@@ -26,11 +25,10 @@ from typing import Any, TypeVar
 from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
-from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import TestCase
 
 from tests.support.meshcase import NO_TIMEOUTS
 from tests.support.processes import eventually, reactor
+from tests.support.threadcase import ThreadCase
 from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh
 from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
@@ -46,8 +44,6 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import Identity
-from twisted_mesh.threads import reactor_thread as threads
-from twisted_mesh.threads import standard_error
 from twisted_mesh.threads.reactor_thread import reactor_thread
 
 T = TypeVar("T")
@@ -65,23 +61,13 @@ def blocks(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
     return run
 
 
-class SocketCase(TestCase):
+class SocketCase(ThreadCase):
     """Makes sockets and closes them; each test runs in a thread of its own, where it may block."""
-
-    timeout = 60
 
     def __init_subclass__(cls) -> None:
         for name, test in list(vars(cls).items()):
             if name.startswith("test_"):
                 setattr(cls, name, blocks(test))
-
-    def setUp(self) -> None:
-        # Trial's workers shut the reactor down after each test, which ends calls into it.
-        self.patch(threads, "_of_this_process", [])
-        self.told = io.StringIO()
-        self.patch(sys, "stderr", self.told)
-        self.patch(standard_error._observer, "verbose", False)
-        self.addCleanup(globalLogPublisher.removeObserver, standard_error._observer)
 
     def socket(self, *prot: base.Protocol, addr: str = "127.0.0.1", **options: Any) -> MeshSocket:
         """An open socket."""

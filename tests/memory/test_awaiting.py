@@ -50,30 +50,21 @@ class AwaitingTests(TestCase):
                 self.alone.send(bytes(2**20 - 100))
         return self.alone
 
-    def assert_told(self, name: str, error: BaseException | None) -> None:
-        self.assertIsInstance(error, RuntimeError, name)
-        self.assertIn("only mesh.run() lets anything happen", str(error), name)
-
-    async def test_by_a_test_of_trial(self) -> None:
+    async def assert_all_are_told(self) -> None:
         for name, wait in self.waits().items():
             error: BaseException | None = None
             try:
                 await wait()
             except RuntimeError as raised:
                 error = raised
-            self.assert_told(name, error)
+            self.assertIsInstance(error, RuntimeError, name)
+            self.assertIn("only mesh.run() lets anything happen", str(error), name)
+
+    async def test_by_a_test_of_trial(self) -> None:
+        await self.assert_all_are_told()
 
     def test_by_a_task_of_asyncio(self) -> None:
-        async def test() -> None:
-            for name, wait in self.waits().items():
-                error: BaseException | None = None
-                try:
-                    await wait()
-                except RuntimeError as raised:
-                    error = raised
-                self.assert_told(name, error)
-
-        asyncio.run(test())
+        asyncio.run(self.assert_all_are_told())
 
     async def test_by_a_coroutine_that_the_test_calls(self) -> None:
         async def receive() -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import io
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
@@ -18,13 +16,10 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
-from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import TestCase
 
 from tests.support.processes import eventually, reactor
+from tests.support.threadcase import ThreadCase
 from twisted_mesh.aio import Mesh, Messages
-from twisted_mesh.threads import reactor_thread as threads
-from twisted_mesh.threads import standard_error
 from twisted_mesh.threads.reactor_thread import reactor_thread
 
 T = TypeVar("T")
@@ -42,23 +37,13 @@ def in_a_loop(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any
     return run
 
 
-class AioCase(TestCase):
+class AioCase(ThreadCase):
     """Runs each coroutine function among the tests in a loop, in a thread of its own."""
-
-    timeout = 60
 
     def __init_subclass__(cls) -> None:
         for name, test in list(vars(cls).items()):
             if name.startswith("test_") and inspect.iscoroutinefunction(test):
                 setattr(cls, name, in_a_loop(test))
-
-    def setUp(self) -> None:
-        # Trial's workers shut the reactor down after each test, which ends calls into it.
-        self.patch(threads, "_of_this_process", [])
-        self.told = io.StringIO()
-        self.patch(sys, "stderr", self.told)
-        self.patch(standard_error._observer, "verbose", False)
-        self.addCleanup(globalLogPublisher.removeObserver, standard_error._observer)
 
     def mesh(self, **options: Any) -> Mesh:
         """A Mesh that listens on loopback."""
