@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,6 +52,25 @@ class TestRates(LossesCase):
         self.assertEqual((told, len(ranges), ranges[:2]), (cause(LIAR), 980, ((41, 41), (43, 43))))
         self.assertEqual(set(self.numbers().values()), {1})
         self.assertEqual((len(self.numbers()), len(self.losses)), (1000, 0))
+
+    def test_a_listener_can_cause_losses_while_it_is_told(self) -> None:
+        self.patch(losses, "WAITING_MOST", 2)
+        for author in (LIAR, HONEST):
+            for number in range(1, 43, 2):
+                self.losses.add(cause(author), number, number)
+            self.clock.pump([1] * 2)
+        self.assertEqual(len(self.losses), 2)
+
+        def tell(*told: Any) -> None:
+            self.told.append(told)
+            if told[0] == cause(LIAR):
+                for number in (43, 45, 47):  # as one that takes messages from a slow queue
+                    self.losses.add(cause(HONEST), number, number)
+
+        self.losses._tell = tell
+        self.clock.pump([1] * 65)
+        self.assertEqual((set(self.numbers().values()), len(self.numbers())), ({1}, 45))
+        self.assertEqual(len(self.losses), 0)
 
     def test_an_author_that_causes_few_does_not_wait_for_one_that_causes_many(self) -> None:
         for epoch in range(1000):

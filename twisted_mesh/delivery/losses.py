@@ -94,7 +94,7 @@ class Losses:
     def _tell_some(self) -> None:
         self._look = self._clock.callLater(_PAUSE, self._tell_some)
         for author in list(self._waiting):
-            if self._may(author):
+            if author in self._waiting and self._may(author):  # if not, a listener has caused more
                 self._tell_next(author)
         if not self._waiting and self._look is not None:
             self._look.cancel()
