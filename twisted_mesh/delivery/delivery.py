@@ -57,7 +57,10 @@ def messages_of(
     share = size // max(1, len(entries))
     for sequence, entry in enumerate(entries, first):
         if entry[0] in USERS:  # later versions may send entries of other kinds
-            yield Message(entry, sequence if first else None, source, number, answers), share
+            if first:
+                yield Message(entry, sequence, source), share
+            else:
+                yield Message(entry, None, source, number, answers), share
 
 
 class Delivery:
