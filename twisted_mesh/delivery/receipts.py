@@ -24,6 +24,7 @@ from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
 from twisted_mesh.identity import ids_of
+from twisted_mesh.message import MessageId
 
 _NOBODY: frozenset[bytes] = frozenset()
 _NO_MEMBERS = "no other member is known that could have the message"
@@ -72,12 +73,12 @@ class Receipt(HolderIds):
         self._last = Holders(_NOBODY, _NOBODY, _NOBODY)
         self._waiting = WaitingDeferreds["Receipt"]()
         self._failure: Failure | None = None
-        self._id: tuple[bytes, int, int] | None = None
+        self._id: MessageId | None = None
         self._is_complete = False
         self._closed: str | None = None
 
     @property
-    def id(self) -> tuple[bytes, int, int] | None:
+    def id(self) -> MessageId | None:
         """``(origin, epoch, sequence)`` of the message once it has a number; else None."""
         return self._id
 

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from twisted_mesh.core.history.storage import Flush, Flushed, Store
-from twisted_mesh.delivery.listeners import Event
+from twisted_mesh.delivery.listeners import EVENTS
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import verify
@@ -27,15 +27,6 @@ from twisted_mesh.message import Message, Packet
 from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
 
-EVENTS: Final[tuple[Event, ...]] = (
-    "connect",
-    "disconnect",
-    "member",
-    "gap",
-    "receipt",
-    "refused",
-    "failure",
-)
 #: Methods of a service whose Deferreds only MemoryMesh.run() can fire.
 WAITING: Final = (
     "ready", "joined", "key_in_use", "connect", "send_to", "request", "drained", "handed_over",
@@ -185,5 +176,6 @@ class MemoryNode:
 
         service.register_handler(note)
         for name in EVENTS:
-            service.on(name, lambda what, name=name: events.append((name, what)))
+            if name != "message":
+                service.on(name, lambda what, name=name: events.append((name, what)))
         return service

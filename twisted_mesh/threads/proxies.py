@@ -20,7 +20,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import NotDelivered
 from twisted_mesh.eventloop.deferreds import unreachable
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Message, Packet, Replier
+from twisted_mesh.message import Message, MessageId, Packet, Replier
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class ReceiptProxy(Proxy[ServiceReceipt], HolderIds):
     __slots__ = ()
 
     @property
-    def id(self) -> tuple[bytes, int, int] | None:
+    def id(self) -> MessageId | None:
         """``(origin, epoch, sequence)`` of the message once it has a number; else None."""
         return self.inner.id
 
