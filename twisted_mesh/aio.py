@@ -26,7 +26,6 @@ from twisted_mesh.awaiting.messages import Messages
 from twisted_mesh.awaiting.query import Query
 from twisted_mesh.awaiting.receipt import Receipt
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.delivery.listeners import Event
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
@@ -131,11 +130,7 @@ class Mesh(LoopListeners):
 
     def _open(self, calls: LoopCalls) -> None:
         node = _Node(calls.thread.reactor, **self._options)
-        event: Event
-        for event in ("connect", "disconnect"):
-            node.on(event, lambda _, event=event: self._tell(event, self))
-        for event in ("member", "gap", "refused"):
-            node.on(event, partial(self._tell, event))
+        node.tell(self._tell, self)
         node.on("receipt", partial(self._receipt_changed, calls))
         node.on("failure", lambda failure: self._tell("failure", failure.value))
         node.stopped = lambda: None
@@ -209,16 +204,13 @@ class Mesh(LoopListeners):
     @property
     def routing_table(self) -> dict[bytes, Link]:
         """The neighbours by id, as they are now."""
-        # Copied in one step, because the reactor's thread changes the table meanwhile.
-        table: dict[bytes, MeshProtocol] = self._opened().routing_table.copy()  # type: ignore[attr-defined]
-        calls = self._loop_calls
-        return {} if calls is None else {node_id: Link(calls, link) for node_id, link in table.items()}
+        node, calls = self._opened(), self._loop_calls
+        return {} if calls is None else node.links(calls)
 
     @property
     def members(self) -> dict[bytes, Member]:
         """The other members by id, as this node knows them now."""
-        members: dict[bytes, Member] = self._opened().members.copy()  # type: ignore[attr-defined]
-        return members
+        return self._opened().members_now()
 
     @property
     def dropped(self) -> dict[str, int]:

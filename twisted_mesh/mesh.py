@@ -24,7 +24,7 @@ from twisted_mesh.addressing.addresses import this_host
 from twisted_mesh.blocking.query import Query
 from twisted_mesh.blocking.receipt import Receipt
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
-from twisted_mesh.delivery.listeners import Event, Listeners
+from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.query import Query as ServiceQuery
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
@@ -107,11 +107,7 @@ class MeshSocket(Listeners):
         )
         self._failures = deque(maxlen=node.config.failures_limit)
         node.stopped = self._wake
-        event: Event
-        for event in ("connect", "disconnect"):
-            node.on(event, lambda _, event=event: self.emit(event, self))
-        for event in ("member", "gap", "refused"):
-            node.on(event, lambda what, event=event: self.emit(event, what))
+        node.tell(self.emit, self)
         node.on("receipt", lambda receipt: self.emit("receipt", Receipt(self._thread, receipt)))
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
@@ -144,15 +140,12 @@ class MeshSocket(Listeners):
     @property
     def routing_table(self) -> dict[bytes, Link]:
         """The neighbours by id, as they are now."""
-        # Copied in one step, because the reactor's thread changes the table meanwhile.
-        table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
-        return {node_id: Link(self._thread, link) for node_id, link in table.items()}
+        return self._node.links(self._thread)
 
     @property
     def members(self) -> dict[bytes, Member]:
         """The other members by id, as this node knows them now."""
-        members: dict[bytes, Member] = self._node.members.copy()  # type: ignore[attr-defined]
-        return members
+        return self._node.members_now()
 
     @property
     def awaiting_ids(self) -> list[Link]:

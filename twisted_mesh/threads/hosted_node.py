@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from twisted_mesh.addressing.addresses import this_host
+from twisted_mesh.delivery.listeners import Event
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.eventloop.deferreds import wait_at_most, wait_for
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.message import Member
 from twisted_mesh.service import MeshService
+from twisted_mesh.threads.proxies import Caller, Link
 
 T = TypeVar("T")
 
@@ -61,6 +66,28 @@ class HostedNode(MeshService):
             except Congested:
                 if self._clock.seconds() >= until:
                     raise
+
+    def tell(self, emit: Callable[[str, object], object], owner: object) -> None:
+        """Let *emit* emit the node's events, but ``message``, ``receipt`` and ``failure``.
+
+        :param owner: the object that the application holds; ``connect`` and ``disconnect`` tell it.
+        """
+        event: Event
+        for event in ("connect", "disconnect"):
+            self.on(event, lambda _, event=event: emit(event, owner))
+        for event in ("member", "gap", "refused"):
+            self.on(event, partial(emit, event))
+
+    def links(self, caller: Caller) -> dict[bytes, Link]:
+        """The neighbours by id, as they are now; any thread may call this."""
+        # Copied in one step, because the reactor's thread changes the table meanwhile.
+        table: dict[bytes, MeshProtocol] = self.routing_table.copy()  # type: ignore[attr-defined]
+        return {node_id: Link(caller, link) for node_id, link in table.items()}
+
+    def members_now(self) -> dict[bytes, Member]:
+        """The other members by id, as they are now; any thread may call this."""
+        members: dict[bytes, Member] = self.members.copy()  # type: ignore[attr-defined]
+        return members
 
     def shown_at(self) -> tuple[str, int] | None:
         """Where others can dial this node; else, where this host can; None if the node does not listen."""
