@@ -91,13 +91,16 @@ class Policy:
     :ivar told: who belongs to the network, for people.
     :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
         that dials.  Without any, no end knocks.
-    :ivar needs_credentials: whether an author must show a credential, in its record of presence.
     """
 
     mode: str = ""
     told: str = "everybody"
     secrets: Sequence[LinkSecret] = ()
-    needs_credentials: bool = False
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether an author must show a credential, in its record of presence."""
+        return bool(self.secrets)
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         """Why the node with the key *origin* may not link with this one; None if it may.

@@ -407,9 +407,7 @@ class Handshake:
             raise SubnetMismatch("another subnet")
         secret = b"" if self._secret is None else self._secret.id
         why = self.local_node.policy.may_link(intro.public_key, secret)
-        if (
-            why is not None and self.greeting.id != self.local_node.id
-        ):  # with this node's key it is no other
+        if why is not None and self.greeting.id != self.local_node.id:  # else it is refused for its key
             raise NotAMember(why)
         self.stage = Stage.DONE
         self.peer = Peer(

@@ -130,32 +130,27 @@ class ContentPolicy(Policy):
         self.content = content
 
     @property
-    def needs_credentials(self) -> bool:  # type: ignore[override]
-        """Whether there is a secret."""
-        return bool(self.content.secrets.used)
-
-    @property
     def secrets(self) -> list[Secret]:  # type: ignore[override]
-        """The secrets in use."""
         return self.content.secrets.used
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
-        used = self.content.secrets.used
-        if used and all(secret != known.id for known in used):
+        if self.secrets and all(secret != known.id for known in self.secrets):
             return "the secret of this link is not in use any more: nodes with a newer one link again"
-        node_id = id_of(origin)
-        if node_id in self.content.denied:
-            return f"a list of denied nodes has {node_id.decode()}"
-        if self.content.only is not None and node_id not in self.content.only:
-            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
-        return None
+        return self._why_barred(origin)
 
     def bars(self, origin: bytes) -> bool:
+        return self._why_barred(origin) is not None
+
+    def _why_barred(self, origin: bytes) -> str | None:
         content = self.content
         if content.only is None and not content.denied:
-            return False
+            return None
         node_id = id_of(origin)
-        return node_id in content.denied or (content.only is not None and node_id not in content.only)
+        if node_id in content.denied:
+            return f"a list of denied nodes has {node_id.decode()}"
+        if content.only is not None and node_id not in content.only:
+            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
+        return None
 
     def may_speak(self, origin: bytes, credential: bytes) -> bool:
         if self.bars(origin):
@@ -173,7 +168,7 @@ class ContentPolicy(Policy):
     def credential(self, origin: bytes) -> bytes:
         secret, mac = b"", b""
         if self.needs_credentials:
-            first = self.content.secrets.used[0]
+            first = self.secrets[0]
             secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
         return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists))
 
