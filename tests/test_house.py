@@ -468,6 +468,11 @@ class TestHouse(SynchronousTestCase):
         self.assertEqual([name for name in loaded if name.split(".")[0] == PACKAGE], [])
         self.assertNotIn("twisted.internet.reactor", loaded)
 
+    def test_a_node_without_a_control_socket_loads_no_web_server(self) -> None:
+        loaded = self.modules_after(f"{PACKAGE}.tap")
+        self.assertIn(f"{PACKAGE}.service", loaded)
+        self.assertEqual({"twisted.web.server", "prometheus_client"}.intersection(loaded), set())
+
 
 class TestChecker(SynchronousTestCase):
     """The checker is able to find each fault, and finds none where there is none."""

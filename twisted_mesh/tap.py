@@ -21,7 +21,6 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
-from twisted_mesh.admin.control import Control
 from twisted_mesh.cli import supervisor as supervision
 from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
@@ -242,6 +241,8 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit(f"mesh: {error}") from None
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
     if not options["no-control"]:
+        from twisted_mesh.admin.control import Control  # and with it a web server
+
         beside = None if identity is None else identity.path
         Control(reactor, node, options["control"], beside).setServiceParent(process)
     if supervisor := os.environ.get(supervision.VARIABLE):
