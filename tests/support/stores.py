@@ -154,30 +154,16 @@ TABLES_OF_VERSION_1 = (
 
 #: The tables of a history file of version 2, as programs of that version made them.
 TABLES_OF_VERSION_2 = (
-    """CREATE TABLE about (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    network BLOB NOT NULL,
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
-)""",
-    """CREATE TABLE stream (
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
-    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
-    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
-    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
-    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
-    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
-    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
-    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
-    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
-    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
-    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
-    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
-    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),
-    introducer TEXT CHECK (typeof(introducer) IN ('text', 'null')),
-    PRIMARY KEY (origin, epoch)
-) WITHOUT ROWID""",
+    TABLES_OF_VERSION_1[0].replace(
+        "    settled",
+        "    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),\n    settled",
+    ),
+    TABLES_OF_VERSION_1[1].replace(
+        "    PRIMARY KEY",
+        "    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),\n"
+        "    introducer TEXT CHECK (typeof(introducer) IN ('text', 'null')),\n"
+        "    PRIMARY KEY",
+    ),
     *TABLES_OF_VERSION_1[2:],
 )
 

@@ -267,7 +267,8 @@ def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) 
     if tables != set(SCHEMA if version == VERSION else EARLIER[version].schema):
         raise _damaged(path, "other tables")
     # The table of batches is not checked, which would take seconds: the reader notices damage there.
-    for table in ("about", "stream", "closed", *(["author"] if version == VERSION else [])):
+    others = "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'batch'"
+    for (table,) in writer.execute(others).fetchall():
         (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
         if found != ("ok",):
             raise _damaged(path, str(found[0]))
