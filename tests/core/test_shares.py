@@ -134,6 +134,12 @@ class TestRefusedMessages(SharesCase):
         effects = self.receive(2, have("dora", 1, 900))
         self.assertEqual(self.wants(effects + self.wait(1), 2), [("dora", 1, 900)])
 
+    def test_who_claims_instead_of_pushing_has_no_more(self) -> None:
+        self.contend()
+        effects = self.receive(1, have("emil", 1, 900))
+        self.assertEqual(self.wants(effects + self.wait(0.7), 1), [])
+        self.assertEqual(self.wants(self.wait(2.0), 1), [("emil", 5, 5)])
+
     def test_two_such_authors_are_asked_for_at_a_time(self) -> None:
         self.receive(2, batch("bert", 1))
         names = ("cleo", "dora", "emil", "fred")

@@ -156,6 +156,10 @@ class Shares:
             return False
         return True
 
+    def is_within(self, origin: bytes, now: float) -> bool:
+        """Whether *origin* is within its share, as to batches, whether that binds or not."""
+        return self._is_within(self._site("", origin, now), origin, Kind.BATCH, now)
+
     def askable(self, origin: bytes, now: float) -> int:
         """How many messages of *origin* may be asked for at a time; 0 for none now."""
         if not self._bind(origin, now):

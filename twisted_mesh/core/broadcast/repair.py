@@ -386,12 +386,13 @@ class Repair:
     def _askable(self, pull: Pull, now: float) -> int:
         """How many messages of *pull* to ask for at a time; 0 for none now.
 
-        If messages of the run were refused, there are so many as the share of the author allows, and two
-        such runs are asked for at a time: an answer can have thousands of tiny batches.
+        If messages of the run were refused, or its author is over its share, there are so many as the share
+        allows, and two such runs are asked for at a time: an answer can have thousands of tiny batches.
         """
-        if pull.over_share is None:
+        shares, author = self._admission.shares, pull.run[0]
+        if pull.over_share is None and shares.is_within(author, now):
             return MAX_NUMBER
-        most = self._admission.shares.askable(pull.run[0], now)
+        most = shares.askable(author, now)
         if most == MAX_NUMBER:
             pull.over_share = None
         elif not most or len(self._paced) >= PACED_MOST:
