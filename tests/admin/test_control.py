@@ -98,6 +98,19 @@ class ControlTests(TestCase):
         self.assertFalse(self.path.exists())
         self.assertEqual(self.warnings, [])
 
+    async def test_a_file_that_has_taken_its_place_stays(self) -> None:
+        control = self.control(self.path)
+        self.path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(os.fspath(self.path))
+            await control.stopService()
+            self.assertTrue(self.path.is_socket())
+        self.path.unlink()
+        again = self.control(self.path)
+        self.path.unlink()
+        await again.stopService()
+        self.assertEqual(control._connections(), [])
+
     async def test_its_clients_end_with_it(self) -> None:
         control = self.control(self.path)
         with socket.socket(socket.AF_UNIX) as client:

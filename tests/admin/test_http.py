@@ -85,6 +85,7 @@ class TestReading(HttpCase):
             'mesh_members{state="up"} 1.0',
             'mesh_members{state="down"} 0.0',
             'mesh_dropped_total{kind="no_room"} 0.0',
+            'mesh_table_entries{table="control_readers"} 0.0',
             "mesh_warnings 0.0",
         ):
             self.assertIn(line, lines)

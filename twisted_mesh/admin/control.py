@@ -1,7 +1,7 @@
 """The control socket of a node: HTTP over a UNIX socket that only the node's own user can open.
 
 Contract: a socket that cannot be opened is a warning, and the node runs without it.  A socket is replaced
-only if no process answers on it, and is removed when the service stops.
+only if no process answers on it.  It is removed when the service stops, but not if another stands there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.unix import Port
 from twisted.logger import Logger
 
 from twisted_mesh.admin.http import Clients, Paths
@@ -26,6 +26,30 @@ from twisted_mesh.service import MeshService
 
 MODE: Final = 0o600
 _log = Logger()
+
+
+class _Port(Port):
+    """A listening UNIX socket, which removes its own file alone."""
+
+    _file: tuple[int, int] | None = None
+
+    def startListening(self) -> None:
+        super().startListening()
+        self._file = self._present()
+
+    def connectionLost(self, reason: Any) -> None:
+        if self._present() == self._file is not None:
+            super().connectionLost(reason)
+        else:
+            super(Port, self).connectionLost(reason)
+
+    def _present(self) -> tuple[int, int] | None:
+        """Which file is at the path now."""
+        try:
+            state = os.lstat(self._bindPath)
+        except OSError:
+            return None
+        return state.st_dev, state.st_ino
 
 
 class Control(Service):
@@ -53,7 +77,7 @@ class Control(Service):
         self._beside = beside
         self._environ = environ
         self._recent = Recent(reactor, node, node.config, f"{time.time_ns() // 1_000_000:x}")
-        self._port: IListeningPort | None = None
+        self._port: _Port | None = None
         self._clients: Clients | None = None
         self.path: Path | None = None
 
@@ -88,7 +112,8 @@ class Control(Service):
             path = places.claim(wanted)
             root = Paths(self._reactor, self._node, self._recent).root()
             self._clients = Clients(root, self._reactor, self._node.config)
-            self._port = self._reactor.listenUNIX(os.fspath(path), self._clients, mode=MODE)
+            self._port = _Port(os.fsencode(path), self._clients, mode=MODE, reactor=self._reactor)
+            self._port.startListening()
         return path
 
     def _connections(self) -> list[Any]:

@@ -84,13 +84,13 @@ class Paths:
         self._clock = clock
         self._node = node
         self._recent = recent
-        self._metrics = Metrics(node.status)
+        self._metrics = Metrics(self.status)
 
     def root(self) -> Resource:
         """The tree of all paths."""
         root, node = Root(), self._node
         gets: dict[bytes, Callable[[bytes], Any]] = {
-            b"status": self._status,
+            b"status": lambda _: self.status(),
             b"links": lambda _: node.status().links,
             b"members": lambda _: node.status().members,
             b"authors": lambda _: node.status().authors,
@@ -106,7 +106,8 @@ class Paths:
         root.putChild(b"messages", Stream(self._recent, "message", most))
         return root
 
-    def _status(self, _: bytes) -> Status:
+    def status(self) -> Status:
+        """The node, with the tables of its control socket."""
         status = self._node.status()
         return msgspec.structs.replace(status, footprint=status.footprint | self._recent.footprint())
 
