@@ -10,7 +10,6 @@ import sys
 from typing import Final
 
 from twisted_mesh.errors import TrustError
-from twisted_mesh.trust.shared_secret import create
 
 VERB: Final = "secret"
 _TOLD: Final = "Make the secret that the nodes of a mesh share."
@@ -26,6 +25,8 @@ def add_verb(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def new_secret(options: argparse.Namespace) -> int:
     """Make a secret in a new file, and print its id; the result is the exit status."""
+    from twisted_mesh.trust.shared_secret import create  # 30 ms of imports that the other verbs do not need
+
     try:
         made = create(options.path)
     except TrustError as error:
