@@ -23,6 +23,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 ASYNCIO = (ROOT / "docs" / "asyncio.rst").read_text()
+SECURITY = (ROOT / "docs" / "security.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
 SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
@@ -136,6 +137,14 @@ class PagesTests(SynchronousTestCase):
     def test_the_picture_of_the_rooms_is_made_from_the_imports_as_they_are(self) -> None:
         drawn = (ROOT / "docs" / "rooms.svg").read_text("utf-8")
         self.assertEqual(drawn, picture(), "make it again: python -m tests.rooms > docs/rooms.svg")
+
+    def test_each_test_that_the_security_page_names_is_there(self) -> None:
+        named = re.findall(r"``(tests/[\w/]+\.py)``(?:\s\(([^)]+)\))?", SECURITY)
+        self.assertGreater(len(named), 60)
+        for path, names in named:
+            source = (ROOT / path).read_text()
+            for name in re.findall(r"``(\w+)``", names):
+                self.assertRegex(source, rf"(class|def) {name}\b", path)
 
     def test_the_architecture_page_names_every_module_and_no_other(self) -> None:
         package = Path(twisted_mesh.__file__).parent
