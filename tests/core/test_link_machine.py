@@ -389,6 +389,17 @@ class TestSecrets(MachineCase):
         self.assertFalse(self.anna.is_unanswered)
         self.assertEqual(self.anna.deadline, self.now + CONFIG.handshake_timeout)
 
+    def test_of_an_established_link_no_greeting_is_due_any_more(self) -> None:
+        self.guarded(EVERYBODY, EVERYBODY)
+        self.anna.session_made(self.now)
+        self.shake("ababa")
+        self.anna.established(self.read, self.now)
+        said = codec.encode(Whisper(b"\x90"))
+        self.take(self.anna, said[:5])
+        self.take(self.anna, said[5:])
+        self.assertIsNone(self.anna.expired(self.read, 0, self.anna.deadline))
+        self.assertEqual(self.anna.deadline, inf)
+
     def test_a_short_handshake_timeout_comes_before_that(self) -> None:
         self.guarded(EVERYBODY, Guarded())
         late = self.now + CONFIG.handshake_timeout - 1.0

@@ -206,7 +206,7 @@ class LinkMachine:
 
         But while the peer reads, the core does not end a link over which only half a frame came.
         """
-        self.deadline = inf
+        self.deadline, self._times_out = inf, None
         self._is_established = True
         if self.phase is Phase.OPEN and self.unfinished_bytes:
             self._watch_half(read, now)
@@ -242,7 +242,7 @@ class LinkMachine:
         :param in_transit: the bytes that were written and have not reached the peer's system.
         """
         late, self.deadline = now - self.deadline, inf
-        if self._times_out is not None and self.phase in _BEFORE_THE_END:
+        if self._times_out is not None and self.phase in _BEFORE_THE_END:  # the greeting was due
             self.deadline, self._times_out = self._times_out, None
             self.is_unanswered = not self.has_heard
             if self.deadline > now:
