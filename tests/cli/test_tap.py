@@ -393,7 +393,7 @@ class StartTests(SynchronousTestCase):
         self.patch(MeshService, "reload_trust", spoil)
         lines = [line for line in self.run_at("10.0.0.1", trust) if "stays in force" in line]
         self.assertEqual(len(lines), 1)
-        self.assertIn("'no id' is not the id of a node; what was read before", lines[0])
+        self.assertIn("line 1, is not the id of a node; what was read before", lines[0])
 
     def test_signals_end_it_in_order_as_soon_as_it_listens(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -65,6 +65,9 @@ class TestLists(ListCase):
         self.refused_list(Trust.only(self.file(anna, "# x", anna)), "line 3", "in line 1, too")
         for line in ("web1", anna[:20], anna + "abc", anna[:-1] + "0", f"{anna} web1", SECRET.hex()):
             self.refused_list(Trust.only(self.file(line)), "line 1", "not the id of a node")
+        # The file of a secret, which somebody may name by mistake, is not shown.
+        said = str(self.assertRaises(TrustError, self.policy, Trust.only(self.file(SECRET.hex()))))
+        self.assertNotIn(SECRET.hex()[:8], said)
         for mode in (0o620, 0o602, 0o666):
             path = self.file(anna, mode=mode)
             self.refused_list(Trust.deny(path), "changed by others", f"chmod go-w {path.absolute()}")

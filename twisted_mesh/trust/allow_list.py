@@ -24,13 +24,14 @@ def read_ids(path: Path, kind: str, *, may_be_empty: bool) -> frozenset[bytes]:
     """The ids in the file *path*.
 
     :param kind: what the list is for, for errors.
-    :raises TrustError: the file cannot be used; the text says what to do about it.
+    :raises TrustError: the file cannot be used; the text says what to do about it, and shows nothing of the
+        file, which may be that of the secret by mistake.
     """
     found: dict[str, int] = {}
     lines, _ = read_lines(path, kind, stat.S_IWGRP | stat.S_IWOTH, "go-w")
     for number, line in lines:
         if not (MIN_ID <= len(line) <= MAX_ID and _BASE58.issuperset(line)):
-            raise TrustError(f"{kind} {path}, line {number}: {line[:MAX_ID]!r} is not the id of a node")
+            raise TrustError(f"{kind} {path}, line {number}, is not the id of a node")
         if line in found:
             raise TrustError(f"{kind} {path}, line {number}: that id is in line {found[line]}, too")
         found[line] = number
