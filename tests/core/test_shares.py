@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from tests.core import network
 from tests.core.network import batch, direct, forged, have, of, origin_of, presence
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Effect, LinkOpened, Timer
+from twisted_mesh.core.shares import Kind
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.membership import Purpose, Roster
 from twisted_mesh.wire.signed import SignedRecord
@@ -331,3 +334,55 @@ class TestKinds(SharesCase):
         self.wait(2)
         self.receive(2, batch("bert", 2))
         self.assertEqual(len(self.delivered(self.receive(1, direct("emil", "me", 4)))), 1)
+
+
+class TestEachLimit(SharesCase):
+    """Of each thing so many may come in a row, and so many on average."""
+
+    def come(self, kind: Kind, size: int = 0, after: float = 0.0) -> int:
+        """How many of Emil's come while Bert waits, in a row, *after* so many seconds."""
+        self.now += after
+        counted, link, emil = self.node._shares, self.link(1), origin_of("emil")
+        counted.waits(origin_of("bert"), self.now)
+        counted.looked(shares.LATE, self.now)
+        for came in range(9):
+            if not counted.may_bring(link, emil, kind, self.now):
+                return came
+            counted.took(link, emil, kind, self.now, size)
+        return 9
+
+    def limit(self, who: str, limits: dict[str, float]) -> None:
+        """Begin with *limits* of Emil, who is known as all are, or new since Bert is known."""
+        self.make(0, **{f"{who}_{name}": most for name, most in limits.items()})
+        self.up(1, "anna")
+        if who == "new":
+            self.node.history.authors.vouched(origin_of("bert"))
+
+    def test_things(self) -> None:
+        things = (
+            (Kind.BATCH, "batches", 1),
+            (Kind.RUN, "runs", 60),
+            (Kind.RECORD, "records", 60),
+            (Kind.DIRECT, "directs", 1),
+        )
+        for who, (kind, name, seconds) in product(("known", "new"), things):
+            rate = name if seconds == 1 else f"{name}_a_minute"
+            self.limit(who, {f"{name}_burst": 2, rate: 0.2 * seconds})
+            self.assertEqual((self.come(kind), self.come(kind, after=5)), (2, 1), (who, name))
+
+    def test_bytes(self) -> None:
+        for who in ("known", "new"):
+            self.limit(who, {"bytes": 1000.0})
+            come = self.come(Kind.BATCH, 1000), self.come(Kind.BATCH, 1000, after=1)
+            self.assertEqual(come, (2, 1), who)
+
+    def test_time(self) -> None:
+        for who in ("known", "new"):
+            self.limit(who, {"processor": 0.001})
+            self.assertEqual((self.come(Kind.BATCH), self.come(Kind.BATCH, after=0.2)), (2, 1), who)
+
+    def test_answers_count_for_some_seconds_at_most(self) -> None:
+        self.limit("known", {"bytes": 1000.0})
+        self.node._shares.took(self.link(1), origin_of("emil"), Kind.BATCH, self.now, 10**6)
+        self.assertEqual(self.come(Kind.BATCH, after=shares._DEBT - 0.1), 0)
+        self.assertGreater(self.come(Kind.BATCH, after=0.2), 0)
