@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -191,6 +192,12 @@ def read_package() -> dict[str, str]:
     }
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    """The tree of a module, which many rules read."""
+    return ast.parse(source)
+
+
 def room_of(module: str) -> str | None:
     """The room of a module, None where it has none."""
     if module == PLUGIN:
@@ -237,7 +244,7 @@ def module_of(name: str, modules: Mapping[str, str]) -> str:
 def imports(modules: Mapping[str, str]) -> Iterator[tuple[str, int, str]]:
     """Yield each import: the module, the line, and the module of ours it leads to or a foreign name."""
     for module, source in modules.items():
-        for line, name in imported_names(module, ast.parse(source)):
+        for line, name in imported_names(module, parsed(source)):
             yield module, line, module_of(name, modules)
 
 
@@ -270,7 +277,7 @@ def wrong_imports(modules: Mapping[str, str]) -> Iterator[str]:
 
 def wide_constructors(module: str, source: str) -> Iterator[str]:
     """Name each class whose constructor takes too much."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if not isinstance(node, ast.ClassDef) or node.name in PUBLIC_DOORS:
             continue
         given: list[ast.arg | ast.AnnAssign] = []
@@ -287,7 +294,7 @@ def wide_constructors(module: str, source: str) -> Iterator[str]:
 
 def wrong_shapes(module: str, source: str) -> Iterator[str]:
     """Say what is wrong with one module read by itself: its length, its words, its functions."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     if ast.get_docstring(tree) is None:
         yield f"{module}:1: has no docstring"
     for number, text in enumerate(source.splitlines(), 1):
@@ -384,14 +391,16 @@ def named(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
 def old_words(module: str, source: str) -> Iterator[str]:
     """Name each module, class, function and attribute that is named by a word which was replaced."""
     room, _, last = module.removeprefix(f"{PACKAGE}.").rpartition(".")
-    names = [(1, last, True), *named(ast.parse(source))]
+    names = [
+        (number, name, is_class, re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_"))
+        for number, name, is_class in ((1, last, True), *named(parsed(source)))
+    ]
     for text, classes_alone in ((REPLACED, False), (REPLACED_CLASSES, True)):
         for was, now in (line.split(": ") for line in text.split("\n") if line):
             where, _, word = was.rpartition(" ")
             if not f"{room}.{last}.".startswith(f"{where}." if where else ""):
                 continue
-            for number, name, is_class in names:
-                snake = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_")
+            for number, name, is_class, snake in names:
                 found = snake == word if classes_alone else f"_{word}_" in f"_{snake}_"
                 if found and name not in ORDINARY and (is_class or not classes_alone):
                     yield f"{module}:{number}: {name}: say {now} for {word.replace('_', ' ')}"
@@ -404,7 +413,7 @@ def doors_into_the_core(module: str, source: str) -> Iterator[str]:
     """
     if room_of(module) not in SHELL:
         return
-    for place in ast.walk(ast.parse(source)):
+    for place in ast.walk(parsed(source)):
         if isinstance(place, ast.Attribute):
             of = place.value
             name = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
@@ -435,7 +444,7 @@ class TestHouse(SynchronousTestCase):
         modules = read_package()
         found = [text for module, source in modules.items() for text in old_words(module, source)]
         self.assertEqual(found, [], "\n" + "\n".join(found))
-        used = {name for source in modules.values() for _, name, _ in named(ast.parse(source))}
+        used = {name for source in modules.values() for _, name, _ in named(parsed(source))}
         self.assertEqual(ORDINARY.keys() - used, set(), "named by nothing any more: take it off the list")
 
     def test_the_shell_enters_the_core_by_its_doors_alone(self) -> None:
