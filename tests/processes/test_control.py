@@ -25,6 +25,9 @@ def post(path: Path, what: str, body: Any) -> Any:
         connection.close()
 
 
+MESH = ("-m", "twisted_mesh.cli.main")  #: the command
+
+
 class ControlCase(ProcessCase):
     """Nodes with control sockets."""
 
@@ -77,17 +80,20 @@ class MeshCommandTests(ControlCase):
 
     async def command(self, *arguments: str) -> tuple[int | None, str]:
         """Exit status and output of one verb."""
-        child = self.start("-m", "twisted_mesh.cli.main", *arguments)
+        child = self.start(*MESH, *arguments)
         (status,) = await self.until_ended(child)
         return status, child.out.decode() + child.log
 
     async def test_each_verb_on_two_nodes_and_then_on_one(self) -> None:
         one, at_one = self.node("one")
         (port,) = await eventually(lambda: one.ports)
-        two, at_two = self.node("two", f"--peer=127.0.0.1:{port}", "--tag=floor=3")
+        at_two = self.folder / "two.sock"
+        options = (f"--control={at_two}", "--label=two", f"--peer=127.0.0.1:{port}", "--tag=floor=3")
+        two = self.start(*MESH, "run", f"--listen={ANYWHERE}", *options)
         await eventually(at_two.exists)
         await eventually(lambda: self.members_up(at_one) and self.members_up(at_two))
         node = f"--node={at_one}"
+        watching = self.start(*MESH, "members", node, "--watch", "--json")
         status, told = await self.command("members", node)
         self.assertEqual(status, 0)
         self.assertRegex(
@@ -102,7 +108,13 @@ class MeshCommandTests(ControlCase):
             status, told = await self.command(verb, node)
             self.assertEqual(status, 0, told)
             self.assertRegex(told, re.compile(pattern, re.M))
-        listener = self.start("-m", "twisted_mesh.cli.main", "listen", f"--node={at_two}", "--count=1")
+        await eventually(lambda: len(watching.lines) > 1)
+        watching.signal("INT")
+        self.assertEqual(await self.until_ended(watching), [0])
+        self.assertEqual([json.loads(line)[0]["label"] for line in watching.lines][:2], ["two", "two"])
+        self.assertEqual(await self.command("listen", node, "--for=0.01"), (0, ""))
+        self.assertEqual(await self.command("listen", node, "--for=0.01", "--count=1"), (1, ""))
+        listener = self.start(*MESH, "listen", f"--node={at_two}", "--count=1")
         await eventually(lambda: self.readers(at_two))
         told = await self.command("send", node, "--wait=20", "fire", "now")
         self.assertEqual(told, (0, "1 of 1 member has it\n"))
