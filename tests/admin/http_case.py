@@ -10,8 +10,9 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh.admin.http import Clients, Paths
+from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.site import Clients
 from twisted_mesh.service import MeshService
 
 

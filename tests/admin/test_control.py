@@ -19,8 +19,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
-from twisted_mesh.admin.http import Clients, Paths
+from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.site import Clients
 from twisted_mesh.admin.streams import BEAT
 from twisted_mesh.eventloop import forks
 from twisted_mesh.service import MeshService

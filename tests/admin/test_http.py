@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from tests.admin.http_case import HttpCase
-from twisted_mesh.admin.http import IDLE_SECONDS, REQUEST_SECONDS, Paths
+from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import KEPT_AFTER
+from twisted_mesh.admin.site import IDLE_SECONDS, REQUEST_SECONDS
 from twisted_mesh.admin.streams import BEAT, PATIENCE
 from twisted_mesh.cli.json_values import MAX_VALUES
 from twisted_mesh.service import MeshService

@@ -18,8 +18,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.unix import Port
 from twisted.logger import Logger
 
-from twisted_mesh.admin.http import Clients, Paths
+from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.site import Clients
 from twisted_mesh.cli import places
 from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
 from twisted_mesh.service import MeshService
