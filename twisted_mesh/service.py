@@ -492,6 +492,21 @@ class MeshService(Service, Listeners):
         flags.check_user_type(type)
         return run.query(type, packets, seconds_of(timeout))
 
+    def ping(self, member: bytes, timeout: float | None = 5.0) -> Deferred[float]:
+        """Find out whether a member answers: its node, which tells its application nothing of it.
+
+        :param member: the member's id, as in :attr:`members`.
+        :param timeout: seconds until the answer must have come; None for ``direct_timeout``.
+        :return: fires with the round trip in seconds, wherever in the mesh the member is.  Fails with
+            Unreachable if it does not answer in time; so does one whose application has no room for direct
+            messages.
+        :raises TypeError: and ValueError: *member* is no id of another node; LocalError: *timeout* is no
+            number, or below 0; NotRunning: the service does not run.
+        """
+        run = self._running()
+        self._check_member(member)
+        return run.ping(member, seconds_of(timeout))
+
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):
             raise TypeError(f"a member is named by its id, bytes as in members, not {member!r}")

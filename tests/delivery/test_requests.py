@@ -209,3 +209,33 @@ class TestRequest(RequestCase):
             self.assertRaises(LocalError, request, self.b.id, "x", timeout=timeout)
         self.assertEqual(self.a.footprint()["requests"], 0)
         self.assertRaises(NotRunning, self.make().request, self.b.id, "x")
+
+
+class TestPing(RequestCase):
+    def test_it_fires_with_the_round_trip_and_the_application_hears_nothing(self) -> None:
+        *_, at_b = self.network.between(self.host(self.c), self.host(self.b))
+        at_b.reads = False
+        pinged = self.a.ping(self.b.id)
+        self.network.advance(0.25)
+        at_b.reads = True
+        self.assertAlmostEqual(self.result_of(pinged, after=0.01), 0.25, delta=0.02)
+        self.assertEqual(self.received(self.b), [])
+
+    def test_it_fails_if_the_member_does_not_answer_in_time(self) -> None:
+        self.mesh.partition((0, 1), (2,))
+        pinged = self.a.ping(self.b.id, timeout=2)
+        self.network.advance(1.9)
+        self.assertNoResult(pinged)
+        self.network.advance(0.1)
+        self.assertEqual(self.failure_text(pinged, Unreachable), "it did not answer in 2 s")
+        pinged = self.a.ping(self.b.id, timeout=None)
+        self.network.advance(45)
+        self.assertIn("it was not acknowledged in 45 s", self.failure_text(pinged, Unreachable))
+
+    def test_what_cannot_be(self) -> None:
+        ping: Any = self.a.ping
+        self.assertRaises(TypeError, ping, None)
+        self.assertRaises(ValueError, ping, self.a.id)
+        self.assertRaises(LocalError, ping, self.b.id, -1)
+        self.assertIn("no member", str(self.failure_of(ping(b"1"), Unreachable)))
+        self.assertRaises(NotRunning, self.make().ping, self.b.id)

@@ -79,12 +79,21 @@ class PendingDirects:
         :return: fires when the node has acknowledged the message, or fails with Unreachable.  If the
             Deferred is cancelled, the message may arrive all the same.
         """
+        return self._send(origin, name, (entry,), answers)
+
+    def ping(self, origin: bytes, name: str) -> Deferred[None]:
+        """As :meth:`send`, with nothing for the node's application."""
+        return self._send(origin, name, (), None)
+
+    def _send(
+        self, origin: bytes, name: str, entries: tuple[bytes, ...], answers: MessageId | None
+    ) -> Deferred[None]:
         if self._stopped:  # a reply to a message of an earlier run, whose links are closed
             return _over(name)
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))
         self._waiting[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, join_entries((entry,)), answers))
+        self._handle(events.SendDirect(token, origin, join_entries(entries), answers))
         return waiting
 
     @property

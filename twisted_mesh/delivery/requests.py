@@ -1,4 +1,4 @@
-"""Requests and queries: messages to one member or to everybody to which the application awaits answers.
+"""Requests, queries and pings: messages to one member or to everybody of which something comes back.
 
 Contract: all objects here belong to one run of a service.  The first ``reply()`` of the member to the
 request fires its Deferred, the first of each node to a query is one of its answers; they go to no handler,
@@ -103,6 +103,20 @@ class Requests:
         if seconds < inf:
             answer.addTimeout(seconds, self._clock, partial(self._too_late, request))
         return answer
+
+    def ping(self, origin: bytes, name: str, seconds: float) -> Deferred[float]:
+        """Have the node *origin* acknowledge a message that holds nothing; error texts call it *name*.
+
+        :return: fires with the seconds that it took; fails with Unreachable, after *seconds* at the latest.
+        """
+        began, asked = self._clock.seconds(), self._directs.ping(origin, name)
+
+        def too_late(result: object, _: float) -> NoReturn:
+            raise Unreachable(f"{name}: it did not answer in {seconds:g} s")
+
+        if seconds < inf:
+            asked.addTimeout(seconds, self._clock, too_late)
+        return asked.addCallback(lambda _: self._clock.seconds() - began)
 
     def query(self, place: int, members: Iterable[bytes], seconds: float) -> Query:
         """The answers to the message to all at *place*, for *seconds* or until all *members* have."""

@@ -364,6 +364,11 @@ class RunningNode:
         self._log.sending(type, packets, len(entry))
         return self._requests.request(known, member.decode(), entry, seconds)
 
+    def ping(self, member: bytes, seconds: float) -> Deferred[float]:
+        if (known := self._origin_of(member)) is None:
+            return fail(Unreachable(_unknown(member)))
+        return self._requests.ping(known, member.decode(), seconds)
+
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)
         self._requests.check_room()

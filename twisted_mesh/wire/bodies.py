@@ -91,7 +91,7 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
 
 
 def join_entries(entries: Sequence[bytes]) -> bytes:
-    """The body of a batch of packed *entries*, 1 to 65,535 of them."""
+    """The body of a batch of packed *entries*, 1 to 65,535; that of a direct message may have none."""
     count = len(entries)
     header = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
     return header + b"".join(entries)

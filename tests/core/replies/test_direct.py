@@ -21,6 +21,13 @@ STRAY = ["stray_directs"]
 
 
 class TestSending(RepliesTestCase):
+    def test_a_message_that_holds_nothing_is_acknowledged_and_tells_the_application_nothing(self) -> None:
+        effects = self.handle(SendDirect(7, origin_of("dora"), join_entries(())))
+        self.assertEqual(self.directs(effects, 1), [("dora", 1, 1)])
+        self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 1))), [(7, True)])
+        effects = self.receive(1, direct("dora", "me", 1, body=join_entries(())))
+        self.assertEqual((self.acks(effects, 1), self.got(effects)), ([("dora", 1)], []))
+
     def test_it_goes_over_the_best_way_at_once(self) -> None:
         for count, (name, number) in enumerate((("bert", 2), ("dora", 1)), 1):
             effects = self.send(1, name)
