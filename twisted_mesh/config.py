@@ -338,7 +338,8 @@ class MeshConfig:
     # The control socket.
     #: Clients at a time; the next is closed at once (guess).
     control_clients: int = 32
-    #: Bytes of the body of a request; a longer one is refused (guess).
+    #: Bytes of the body of a request, or of the answers to a query; a longer body is refused, and more
+    #: answers are left out (guess).
     control_body_bytes: int = 2 * MIB
     #: The newest events that are kept while somebody reads them, and their bytes as JSON (guess).
     control_events: int = 1024

@@ -6,13 +6,11 @@ Contract: each answer is JSON, but for ``/metrics`` and the streams.  An error i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,53 +18,27 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from twisted_mesh.admin.asking import Asking
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
-from twisted_mesh.admin.names import UnknownName, member_named
+from twisted_mesh.admin.names import UnknownName
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.site import JSON, Bounded, Refused, tell
 from twisted_mesh.admin.streams import EventStream
-from twisted_mesh.cli.json_values import from_json
-from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import Congested, KeyInUse, LocalError, MeshError, NotRunning, StoreFull
-from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.service import MeshService
 from twisted_mesh.status import Status
 
 _log = Logger()
 
 
-class Send(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of ``POST /send``.
-
-    :ivar packets: the values of the message, as :mod:`twisted_mesh.cli.json_values` reads them.
-    :ivar to: an id, the beginning of one or a label: the member that gets the message alone.
-    :ivar wait_seconds: how long to wait for the members to take it, at most.
-    """
-
-    packets: list[Any]
-    type: int | None = None
-    to: str | None = None
-    wait_seconds: float = 0.0
-
-
-def _number(text: str) -> float:
-    """The float in *text*; for some of them msgspec alone would take 7 us."""
-    if math.isinf(value := float(text)):
-        raise ValueError(f"{text[:20]} is too large")
-    return value
-
-
-_SEND: Final = msgspec.json.Decoder(Send, float_hook=_number)
-
-
 class Paths:
     """Answers the requests for one node."""
 
     def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent) -> None:
-        self._clock = clock
         self._node = node
         self._recent = recent
         self._metrics = Metrics(self.status)
+        self._asking = Asking(clock, node)
 
     def root(self) -> Resource:
         """The tree of all paths."""
@@ -81,7 +53,15 @@ class Paths:
         }
         for path, answer in gets.items():
             root.putChild(path, Answer({b"GET": answer}))
-        root.putChild(b"send", Answer({b"POST": self._send}))
+        asking = self._asking
+        posts = {
+            b"send": asking.send,
+            b"request": asking.request,
+            b"query": asking.query,
+            b"ping": asking.ping,
+        }
+        for path, answer in posts.items():
+            root.putChild(path, Answer({b"POST": answer}))
         root.putChild(b"metrics", Answer({b"GET": lambda _: self._metrics.text()}, CONTENT_TYPE))
         most = max(1, node.config.control_clients * 3 // 4)  # the rest is for other requests
         root.putChild(b"events", Stream(self._recent, None, most))
@@ -99,60 +79,6 @@ class Paths:
         if not status.node.joined:
             raise Refused(http.SERVICE_UNAVAILABLE, "; ".join(status.warnings) or "no neighbour yet")
         return {"status": "ready", "warnings": status.warnings}
-
-    def _send(self, body: bytes) -> Any:
-        try:
-            send = _SEND.decode(body)
-            packets = from_json(send.packets)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Refused(http.BAD_REQUEST, f'the body is {{"packets": […]}}: {error}') from None
-        if not 0 <= send.wait_seconds <= 3600:
-            raise Refused(http.BAD_REQUEST, "wait_seconds is 0 to 3600")
-        if send.to is not None:
-            return self._send_to(send, packets)
-        type_ = broadcast if send.type is None else send.type
-        if not send.wait_seconds:
-            self._node.send(*packets, type=type_)
-            return {"sent": True, "neighbours": len(self._node.routing_table)}
-        receipt = self._node.send(*packets, type=type_, receipt=True)
-        waiting = receipt.complete(send.wait_seconds)
-        return waiting.addBoth(lambda result: self._receipt(receipt, result))
-
-    def _send_to(self, send: Send, packets: list[Any]) -> Deferred[Any]:
-        try:
-            member = member_named(send.to or "", self._node.members.values())
-        except UnknownName as error:
-            raise Refused(http.NOT_FOUND, str(error)) from None
-        acknowledged = self._node.send_to(
-            member.id, *packets, type=whisper if send.type is None else send.type
-        )
-        if send.wait_seconds:
-            acknowledged.addTimeout(send.wait_seconds, self._clock)
-            acknowledged.addErrback(_too_late, send.wait_seconds)
-        answer = {"acknowledged": True, "member": member.id.decode(), "label": member.label}
-        return acknowledged.addCallback(lambda _: answer)
-
-    def _receipt(self, receipt: Receipt, result: Any) -> Any:
-        if isinstance(result, Failure) and result.check(CancelledError, NotRunning):
-            return result
-        labels = {member.id: member.label for member in self._node.members.values()}
-        sets = {
-            name: [{"id": each.decode(), "label": labels.get(each)} for each in sorted(ids)]
-            for name, ids in (
-                ("delivered", receipt.delivered),
-                ("pending", receipt.pending),
-                ("missed", receipt.missed),
-            )
-        }
-        _, epoch, sequence = receipt.id or (None, None, None)
-        error = result.getErrorMessage() if isinstance(result, Failure) else None
-        return {
-            "epoch": epoch,
-            "sequence": sequence,
-            "complete": receipt.is_complete,
-            "error": error,
-            **sets,
-        }
 
 
 class Root(Resource):
@@ -259,18 +185,13 @@ def _not_allowed(request: Request, *methods: bytes) -> bytes:
     return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {told.decode()} alone"))
 
 
-def _too_late(failure: Failure, seconds: float) -> None:
-    """Say of a message to one member that the wait is over, though the member may still get it."""
-    failure.trap(TimeoutError, DeferredTimeout)
-    told = f"the member has not acknowledged it after {seconds:g} s; it may still get it"
-    raise Refused(http.GATEWAY_TIMEOUT, told)
-
-
 def _failed(request: Request, failure: Failure) -> bytes:
     error = failure.value
     match error:
         case Refused():
             return tell(request, error)
+        case UnknownName():
+            return tell(request, Refused(http.NOT_FOUND, str(error)))
         case Congested() | StoreFull() | KeyInUse() | NotRunning():
             return tell(request, Refused(http.SERVICE_UNAVAILABLE, str(error)))
         case MeshError() if not isinstance(error, LocalError):

@@ -42,14 +42,19 @@ def parser() -> argparse.ArgumentParser:
     trust_files.add_verb(subparsers)
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
-    send.add_argument(
-        "text", nargs="+", type=_text, metavar="TEXT", help="each is one packet of the message"
-    )
+    _add_message(send)
     send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
-    send.add_argument("--type", type=int, help="the application's own type: 48 (0x30) or more")
-    send.add_argument(
-        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="tell which members have it by then"
-    )
+    _add_wait(send, 0.0, "tell which members have it by then")
+    request = _add(subparsers, "request", verbs.request)
+    request.add_argument("to", metavar="MEMBER", help="the member with this label or id")
+    _add_message(request)
+    _add_wait(request, 10.0, "wait so long for the answer (10)")
+    query = _add(subparsers, "query", verbs.query)
+    _add_message(query)
+    _add_wait(query, 5.0, "wait so long for the answers (5)")
+    ping = _add(subparsers, "ping", verbs.ping)
+    ping.add_argument("to", nargs="?", metavar="MEMBER", help="only the member with this label or id")
+    _add_wait(ping, 5.0, "wait so long for the answers (5)")
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(
@@ -81,6 +86,16 @@ def _add(
 def _add_node(parser: argparse.ArgumentParser, default: str | None) -> None:
     told = "the node's control socket, if more than one runs here"
     parser.add_argument("--node", metavar="PATH", default=default, help=told)
+
+
+def _add_message(parser: argparse.ArgumentParser) -> None:
+    told = "each is one packet of the message"
+    parser.add_argument("text", nargs="+", type=_text, metavar="TEXT", help=told)
+    parser.add_argument("--type", type=int, help="the application's own type: 48 (0x30) or more")
+
+
+def _add_wait(parser: argparse.ArgumentParser, default: float, told: str) -> None:
+    parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=told)
 
 
 def _seconds(text: str) -> float:

@@ -60,7 +60,7 @@ def health(client: Client, options: Namespace) -> int:
 
 def send(client: Client, options: Namespace) -> int:
     """Send a message to everybody, or to one member."""
-    body = {"packets": options.text, "type": options.type, "to": options.to, "wait_seconds": options.wait}
+    body = {"to": options.to, **_message(options)}
     answer = client.post("/send", body, options.wait + _SLACK if options.wait else _LONGEST)
     if options.json:
         print(json.dumps(answer))
@@ -72,6 +72,48 @@ def send(client: Client, options: Namespace) -> int:
         print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
         return YES
     return _told_who_has_it(answer, client.get("/members"))
+
+
+def request(client: Client, options: Namespace) -> int:
+    """Send a message to one member, and print its answer."""
+    body = {"to": options.to, **_message(options)}
+    answer = client.post("/request", body, options.wait + _SLACK)
+    print(json.dumps(answer) if options.json else _answer(answer))
+    return YES
+
+
+def query(client: Client, options: Namespace) -> int:
+    """Send a message to everybody, and print the answers."""
+    told = client.post("/query", _message(options), options.wait + _SLACK)
+    pending, left_out = told["pending"], told["left_out"]
+    if options.json:
+        print(json.dumps(told))
+        return NO if pending or left_out else YES
+    for answer in told["answers"]:
+        print(_answer(answer))
+    for each in pending:
+        print(f"{name_of(each['id'], each['label'])} has not answered")
+    if left_out:
+        print(f"mesh: {many(left_out, 'answer')} found no room", file=sys.stderr)
+    if not told["answers"] and not pending:
+        print("no other member is up")
+    return NO if pending or left_out else YES
+
+
+def ping(client: Client, options: Namespace) -> int:
+    """Show which members answer, and how fast."""
+    body = {"to": options.to, "wait_seconds": options.wait}
+    pongs = client.post("/ping", body, options.wait + _SLACK)
+    _show(options, lambda: pongs, _pongs)
+    return NO if any(pong["error"] for pong in pongs) else YES
+
+
+def _message(options: Namespace) -> dict[str, Any]:
+    return {"packets": options.text, "type": options.type, "wait_seconds": options.wait}
+
+
+def _answer(answer: Any) -> str:
+    return f"{name_of(answer['id'], answer['label'])}: {packets(answer['packets'])}"
 
 
 def listen(client: Client, options: Namespace) -> int:
@@ -106,9 +148,10 @@ def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
 
 def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], Iterator[Any]]) -> int:
     """Print the table of a value once, or again each second with ``--watch``."""
+    watches = getattr(options, "watch", False)
     if options.json:
         print(json.dumps(read()), flush=True)
-        while options.watch:
+        while watches:
             time.sleep(1)
             print(json.dumps(read()), flush=True)
         return YES
@@ -116,7 +159,7 @@ def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], It
 
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else _PIPE_WIDTH, highlight=False, markup=False)
-    if not options.watch:
+    if not watches:
         with console.capture() as printed:
             console.print(*table(read()), sep="\n")
         print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n")
@@ -183,6 +226,19 @@ def _members(members: Any) -> Iterator[Any]:
             tags(member["tags"]),
         )
     yield table if members else "no other member"
+
+
+def _pongs(pongs: Any) -> Iterator[Any]:
+    table = _table("MEMBER", "STATE", ">RTT", "")
+    for pong in sorted(pongs, key=lambda pong: (pong["label"] or "", pong["id"])):
+        error = (pong["error"] or "").removeprefix(f"{pong['id']}: ")
+        table.add_row(
+            name_of(pong["id"], pong["label"]),
+            pong["state"],
+            round_trip(pong["round_trip_seconds"]),
+            for_terminal(error),
+        )
+    yield table if pongs else "no other member"
 
 
 def _links(links: Any) -> Iterator[Any]:

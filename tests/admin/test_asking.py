@@ -1,0 +1,138 @@
+"""Requests, queries and pings over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.admin.http_case import Client, HttpCase
+from twisted_mesh.admin import asking
+from twisted_mesh.message import Message
+from twisted_mesh.service import MeshService
+
+
+class AskingCase(HttpCase):
+    """A node *a* asks; *b*, which is "db", answers, and *c* does not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b, self.c = self.linked(
+            self.node(limits={"control_body_bytes": 500}), self.node(label="db"), self.node(), after=1
+        )
+        self.b.on("message", self.answer)
+        self.serve(self.a)
+
+    def answer(self, message: Message) -> None:
+        """Answer a message, but not a whisper without a question."""
+        message.reply("yes", *message.packets[1:])
+
+    def post(self, path: str, after: float = 1, **body: Any) -> tuple[int, Any]:
+        """The answer that comes within *after* seconds."""
+        client = self.begin(path, **body)
+        self.network.advance(after)
+        return client.answer()
+
+    def begin(self, path: str, **body: Any) -> Client:
+        """A client that asks."""
+        client = self.client()
+        client.ask("POST", path, json.dumps(body))
+        return client
+
+    def named(self, node: MeshService, label: str | None = None) -> dict[str, Any]:
+        """How an answer names *node*."""
+        return {"id": node.id.decode(), "label": label}
+
+
+class TestRequests(AskingCase):
+    def test_the_answer_of_one_member(self) -> None:
+        code, told = self.post("/request", to="db", packets=["?", {"$b": "AP8="}], type=50)
+        yes = {"type": 2, "packets": ["yes", "?", {"$b": "AP8="}]}
+        self.assertEqual((code, told), (200, self.named(self.b, "db") | yes))
+        self.assertEqual(self.received(self.b)[0].type, 50)
+
+    def test_no_answer_in_time_or_no_such_member(self) -> None:
+        code, told = self.post("/request", to=self.c.id.decode(), packets=[1], wait_seconds=1)
+        self.assertEqual(code, 504)
+        self.assertIn("it has the message, and did not answer in 1 s", told["error"])
+        code, told = self.post("/request", to="nobody", packets=[1])
+        self.assertEqual(code, 404)
+        self.assertIn("no member is named 'nobody'", told["error"])
+
+    def test_a_client_that_goes_awaits_nothing_more(self) -> None:
+        for path in ("/request", "/query"):
+            client = self.begin(
+                path, packets=[1], **({"to": self.c.id.decode()} if path != "/query" else {})
+            )
+            client.lose()
+            self.network.advance(0)
+        footprint = self.a.footprint()
+        self.assertEqual((footprint["requests"], footprint["queries"]), (0, 0))
+
+    def test_bodies_that_cannot_be_sent(self) -> None:
+        for path, bodies in {
+            "/request": ("{}", '{"packets": [1]}', '{"to": "db", "packets": [1], "wait_seconds": -1}'),
+            "/query": ("{}", '{"packets": [1], "to": "db"}', '{"packets": [1], "type": 1}'),
+            "/ping": ("", '{"packets": []}', '{"to": 1}', '{"wait_seconds": 4000}'),
+        }.items():
+            for body in bodies:
+                code, told = self.ask("POST", path, body)
+                self.assertEqual(code, 400, body)
+                self.assertTrue(told["error"], body)
+
+
+class TestQueries(AskingCase):
+    def test_the_answers_and_who_has_not_answered(self) -> None:
+        code, told = self.post("/query", 5, packets=["who?"], type=48)
+        self.assertEqual(code, 200)
+        self.assertEqual(
+            told["answers"], [self.named(self.b, "db") | {"type": 2, "packets": ["yes", "who?"]}]
+        )
+        self.assertEqual((told["pending"], told["left_out"]), ([self.named(self.c)], 0))
+
+    def test_it_ends_when_all_have_answered(self) -> None:
+        self.c.on("message", self.answer)
+        code, told = self.post("/query", 1, packets=["who?"])
+        self.assertEqual((code, len(told["answers"]), told["pending"]), (200, 2, []))
+
+    def test_more_answers_than_find_room_are_counted(self) -> None:
+        self.c.on("message", self.answer)
+        code, told = self.post("/query", 1, packets=["x" * 300])
+        self.assertEqual((code, len(told["answers"]), told["left_out"]), (200, 1, 1))
+
+
+class TestPings(AskingCase):
+    def test_each_member_answers_with_its_round_trip(self) -> None:
+        code, told = self.post("/ping")
+        self.assertEqual(code, 200)
+        self.assertCountEqual([one["id"] for one in told], [self.b.id.decode(), self.c.id.decode()])
+        self.assertEqual([(one["state"], one["error"]) for one in told], [("up", None)] * 2)
+        self.assertTrue(all(one["round_trip_seconds"] >= 0 for one in told))
+        self.assertEqual(self.received(self.b), [])
+
+    def test_one_that_is_dead_does_not_answer(self) -> None:
+        self.mesh.partition((0, 1), (2,))
+        code, told = self.post("/ping", 5)
+        self.assertEqual(code, 200)
+        errors = {one["label"]: one["error"] for one in told}
+        self.assertEqual(errors, {"db": None, None: f"{self.c.id.decode()}: it did not answer in 5 s"})
+
+    def test_one_member_alone_and_none_that_has_left(self) -> None:
+        self.stop(self.c)
+        for body in ({"to": "db"}, {}):
+            code, told = self.post("/ping", **body)
+            self.assertEqual((code, [one["label"] for one in told]), (200, ["db"]))
+
+    def test_many_are_asked_turn_by_turn_and_a_client_that_goes_ends_that(self) -> None:
+        self.patch(asking, "_AT_ONCE", 1)
+        client = self.begin("/ping")
+        self.assertEqual(self.a.footprint()["unacknowledged"], 1)
+        self.network.advance(1)
+        self.assertEqual(len(client.answer()[1]), 2)
+        self.mesh.partition((0, 1), (2,))
+        self.begin("/ping", wait_seconds=60).lose()
+        self.assertEqual(self.a.footprint()["unacknowledged"], 0)
+        client = self.begin("/ping", wait_seconds=60)
+        self.network.advance(1)
+        client.lose()
+        self.assertEqual(self.a.footprint()["unacknowledged"], 0)
+        self.assertEqual(self.flushLoggedErrors(), [])

@@ -1,0 +1,80 @@
+"""The verbs of ``mesh`` that ask other members, on two nodes of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from twisted_mesh.admin.control import Control
+from twisted_mesh.cli.main import main
+from twisted_mesh.message import Message
+from twisted_mesh.service import MeshService
+
+reactor: Any = _reactor
+
+
+class AskingVerbsTests(TestCase):
+    async def setUp(self) -> None:
+        folder = Path(tempfile.mkdtemp())  # its path is short, as that of a socket has to be
+        self.addCleanup(shutil.rmtree, folder)
+        self.path = folder / "x.sock"
+        self.a = MeshService(reactor, listen=("tcp:0:interface=127.0.0.1",))
+        self.b = MeshService(reactor, listen=(), label="db")
+        self.b.on("message", self.answer)
+        for service in (self.a, self.b, Control(reactor, self.a, self.path)):
+            service.startService()
+            self.addCleanup(service.stopService)
+        await self.b.connect(*self.a.addresses[0])
+        await self.a.joined()
+
+    def answer(self, message: Message) -> None:
+        """Answer all but one question."""
+        if message.packets[1] != "silence":
+            message.reply(*message.packets[1:], b"\x00")
+
+    async def run_it(self, *arguments: str) -> tuple[int, str]:
+        """Exit status and output of ``mesh`` with *arguments*."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            status = await deferToThread(main, [*arguments, f"--node={self.path}"])
+        return status, out.getvalue()
+
+    async def test_request(self) -> None:
+        status, told = await self.run_it("request", "db", "how", "are you")
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^db \(\w{8}\): how are you \{'\$b': 'AA=='\}\n$")
+        status, told = await self.run_it("request", "db", "?", "--json")
+        self.assertEqual((status, json.loads(told)["packets"]), (0, ["?", {"$b": "AA=="}]))
+        status, told = await self.run_it("request", "db", "silence", "--wait=0.1")
+        self.assertEqual(status, 1)
+        self.assertRegex(told, r"^mesh: \w+: it has the message, and did not answer in 0.1 s\n$")
+
+    async def test_query(self) -> None:
+        status, told = await self.run_it("query", "who?")
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^db \(\w{8}\): who\? \{'\$b': 'AA=='\}\n$")
+        status, told = await self.run_it("query", "silence", "--wait=0.1")
+        self.assertEqual(status, 1)
+        self.assertRegex(told, r"^db \(\w{8}\) has not answered\n$")
+        status, told = await self.run_it("query", "silence", "--wait=0.1", "--json")
+        self.assertEqual((status, json.loads(told)["answers"]), (1, []))
+
+    async def test_ping(self) -> None:
+        for words in ((), ("db",)):
+            status, told = await self.run_it("ping", *words)
+            self.assertEqual(status, 0)
+            self.assertRegex(told, r"^MEMBER +STATE +RTT *\ndb \(\w{8}\) +up +\d+\.\d ms\n$")
+        status, told = await self.run_it("ping", "--json")
+        self.assertEqual((status, json.loads(told)[0]["error"]), (0, None))
+        await self.b.stopService()
+        self.assertEqual(await self.run_it("ping"), (0, "no other member\n"))
+        self.assertEqual(await self.run_it("query", "?"), (0, "no other member is up\n"))

@@ -1,0 +1,174 @@
+"""What clients send and ask by POST: messages, requests, queries and pings.
+
+Contract: each method takes the body of a request, and returns the answer, or a Deferred of it.  If that is
+cancelled, nothing is awaited any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from twisted_mesh.admin.bodies import Ping, Query, Reader, Request, Send
+from twisted_mesh.admin.names import member_named
+from twisted_mesh.admin.site import Refused
+from twisted_mesh.cli.json_values import as_json
+from twisted_mesh.delivery.query import Query as Answers
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import NotRunning, Unreachable
+from twisted_mesh.flags import broadcast, whisper
+from twisted_mesh.message import Member, Message
+from twisted_mesh.service import MeshService
+
+_AT_ONCE: Final = 32  # pings that are sent in one turn of the reactor: 4 ms (measured)
+_SEND: Final = Reader(Send, '{"packets": […]}')
+_REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
+_QUERY: Final = Reader(Query, '{"packets": […]}')
+_PING: Final = Reader(Ping, "{}")
+
+
+class Asking:
+    """Sends and asks by one node."""
+
+    def __init__(self, clock: IReactorTime, node: MeshService) -> None:
+        self._clock = clock
+        self._node = node
+
+    def send(self, body: bytes) -> Any:
+        """Send a message to everybody, or to one member."""
+        send: Send = _SEND.read(body)
+        if send.to is not None:
+            return self._send_to(send, self._member(send.to))
+        type_ = broadcast if send.type is None else send.type
+        if not send.wait_seconds:
+            self._node.send(*send.packets, type=type_)
+            return {"sent": True, "neighbours": len(self._node.routing_table)}
+        receipt = self._node.send(*send.packets, type=type_, receipt=True)
+        return receipt.complete(send.wait_seconds).addBoth(partial(self._who_has_it, receipt))
+
+    def request(self, body: bytes) -> Deferred[Any]:
+        """Send a message to one member, and await its answer."""
+        request: Request = _REQUEST.read(body)
+        member = self._member(request.to)
+        type_ = whisper if request.type is None else request.type
+        asked = self._node.request(member.id, *request.packets, timeout=request.wait_seconds, type=type_)
+        return asked.addCallback(self._answer)
+
+    def query(self, body: bytes) -> Deferred[Any]:
+        """Send a message to everybody, and await the answers."""
+        query: Query = _QUERY.read(body)
+        type_ = broadcast if query.type is None else query.type
+        answers = self._node.query(*query.packets, timeout=query.wait_seconds, type=type_)
+        return Deferred.fromCoroutine(self._gather(answers))
+
+    def ping(self, body: bytes) -> Deferred[Any]:
+        """Find out which members answer, and how fast."""
+        ping: Ping = _PING.read(body)
+        there = [member for member in self._node.members.values() if member.state != "left"]
+        members = there if ping.to is None else [self._member(ping.to)]
+        return Deferred.fromCoroutine(self._ping(members, ping.wait_seconds))
+
+    # ── one member ──────────────────────────────────────────────────────────────────
+
+    def _send_to(self, send: Send, member: Member) -> Deferred[Any]:
+        type_ = whisper if send.type is None else send.type
+        acknowledged = self._node.send_to(member.id, *send.packets, type=type_)
+        if send.wait_seconds:
+            acknowledged.addTimeout(send.wait_seconds, self._clock)
+            acknowledged.addErrback(_too_late, send.wait_seconds)
+        answer = {"acknowledged": True, "member": member.id.decode(), "label": member.label}
+        return acknowledged.addCallback(lambda _: answer)
+
+    def _member(self, name: str) -> Member:
+        return member_named(name, self._node.members.values())
+
+    def _answer(self, message: Message) -> dict[str, Any]:
+        return {
+            **self._named(message.sender),
+            "type": message.type,
+            "packets": as_json(message.packets[1:]),
+        }
+
+    def _named(self, node_id: bytes) -> dict[str, Any]:
+        member = self._node.members.get(node_id)
+        return {"id": node_id.decode(), "label": None if member is None else member.label}
+
+    # ── everybody ───────────────────────────────────────────────────────────────────
+
+    async def _gather(self, answers: Answers) -> Any:
+        """All answers; of those that would make the result larger than a body may be, only the number."""
+        gathered: list[msgspec.Raw] = []
+        left_out, room = 0, self._node.config.control_body_bytes
+        try:
+            async for message in answers:
+                answer = msgspec.json.encode(self._answer(message))
+                if len(answer) <= room:
+                    gathered.append(msgspec.Raw(answer))
+                    room -= len(answer)
+                else:
+                    left_out += 1
+        finally:
+            answers.close()
+        return {"answers": gathered, "left_out": left_out, "pending": self._all_named(answers.pending)}
+
+    async def _ping(self, members: list[Member], seconds: float) -> Any:
+        asked: list[Deferred[Any]] = []
+        try:
+            for at, member in enumerate(members, 1):
+                pinged = self._node.ping(member.id, seconds)
+                asked.append(
+                    pinged.addCallbacks(_answered, _unanswered).addCallback(partial(_pong, member))
+                )
+                if not at % _AT_ONCE:
+                    await deferLater(self._clock, 0)
+            return [await one for one in asked]
+        finally:
+            for one in asked:
+                one.addErrback(lambda _: None)  # as it is cancelled, if it has not fired
+                one.cancel()
+
+    def _who_has_it(self, receipt: Receipt, result: Any) -> Any:
+        if isinstance(result, Failure) and result.check(CancelledError, NotRunning):
+            return result
+        _, epoch, sequence = receipt.id or (None, None, None)
+        return {
+            "epoch": epoch,
+            "sequence": sequence,
+            "complete": receipt.is_complete,
+            "error": result.getErrorMessage() if isinstance(result, Failure) else None,
+            "delivered": self._all_named(receipt.delivered),
+            "pending": self._all_named(receipt.pending),
+            "missed": self._all_named(receipt.missed),
+        }
+
+    def _all_named(self, ids: Iterable[bytes]) -> list[dict[str, Any]]:
+        return [self._named(node_id) for node_id in sorted(ids)]
+
+
+def _too_late(failure: Failure, seconds: float) -> None:
+    """Say of a message to one member that the wait is over, though the member may still get it."""
+    failure.trap(TimeoutError, DeferredTimeout)
+    told = f"the member has not acknowledged it after {seconds:g} s; it may still get it"
+    raise Refused(http.GATEWAY_TIMEOUT, told)
+
+
+def _answered(seconds: float) -> dict[str, Any]:
+    return {"round_trip_seconds": seconds, "error": None}
+
+
+def _unanswered(failure: Failure) -> dict[str, Any]:
+    failure.trap(Unreachable)
+    return {"round_trip_seconds": None, "error": failure.getErrorMessage()}
+
+
+def _pong(member: Member, result: dict[str, Any]) -> dict[str, Any]:
+    return {"id": member.id.decode(), "label": member.label, "state": member.state, **result}
