@@ -81,6 +81,8 @@ class Options(usage.Options):
         ["replay", None, None, "Deliver messages of the last SECONDS, too, or 'all' that are held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
         ["control", None, None, "Path of the control socket; by default it is named by the process."],
+        ["http", None, None, "Answer as the control socket at this endpoint, too, with a token."],
+        ["http-token", None, None, "File of the token for --http; made if there is none, mode 0600."],
         ["debug-level", None, "1", "0 warnings; 1 links, 2 decisions, 4 handlers, 5 messages as well."],
     ]
     optFlags = [
@@ -155,6 +157,8 @@ class Options(usage.Options):
             raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
         if self["control"] is not None and self["no-control"]:
             raise usage.UsageError("--control and --no-control exclude each other")
+        if (self["http"] is None) != (self["http-token"] is None):
+            raise usage.UsageError("--http and --http-token go together: nothing is told without a token")
         self._check_terminal()
         try:
             self._check()
@@ -184,6 +188,7 @@ class Options(usage.Options):
         """
         Protocol(self["subnet"], self["encryption"]).checked()
         parse_listen(None, self["listen"])
+        parse_listen(None, [] if self["http"] is None else [self["http"]])
         for peer in self["peer"]:
             parse_peer(peer)
         if self["out-addr"] is not None:
@@ -218,7 +223,12 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     make_monotonic(reactor)
+    token = None
     try:
+        if options["http"] is not None:
+            from twisted_mesh.admin import guard  # and with it a web server
+
+            token = guard.load_or_create(options["http-token"])
         identity = None if options["identity"] is None else Identity.load_or_create(options["identity"])
         node = MeshService(
             reactor,
@@ -240,11 +250,18 @@ def makeService(options: Options) -> MultiService:
     except LocalError as error:
         raise SystemExit(f"mesh: {error}") from None
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
+    paths = None
+    if token is not None:
+        from twisted_mesh.admin.http import Paths
+        from twisted_mesh.admin.web import Web
+
+        paths = Paths(reactor, node)
+        Web(reactor, paths, options["http"], token).setServiceParent(process)
     if not options["no-control"]:
-        from twisted_mesh.admin.control import Control  # and with it a web server
+        from twisted_mesh.admin.control import Control
 
         beside = None if identity is None else identity.path
-        Control(reactor, node, options["control"], beside).setServiceParent(process)
+        Control(reactor, node, options["control"], beside, paths=paths).setServiceParent(process)
     if supervisor := os.environ.get(supervision.VARIABLE):
         supervision.Supervised(node, supervisor).setServiceParent(process)
     for terminal in options.terminals():

@@ -12,15 +12,15 @@ from twisted.python.failure import Failure
 from tests.support.meshcase import MeshCase
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import Recent
-from twisted_mesh.admin.site import Clients
+from twisted_mesh.admin.site import Clients, Judge
 from twisted_mesh.service import MeshService
 
 
 class Client:
     """A connection to the paths of a node; None as *protocol* means that it was closed at once."""
 
-    def __init__(self, protocol: Any) -> None:
-        self.transport = StringTransportWithDisconnection()
+    def __init__(self, protocol: Any, transport: Any = None) -> None:
+        self.transport = StringTransportWithDisconnection() if transport is None else transport
         self.protocol = protocol
         self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
@@ -28,7 +28,8 @@ class Client:
     def ask(self, method: str, path: str, body: bytes | str = b"", **headers: str) -> None:
         """Send a request; an underscore in the name of a header stands for a hyphen."""
         data = body.encode() if isinstance(body, str) else body
-        lines = [f"{method} {path} HTTP/1.1", "Host: node", f"Content-Length: {len(data)}"]
+        headers = {"Host": "node", "Content-Length": f"{len(data)}"} | headers
+        lines = [f"{method} {path} HTTP/1.1"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + data)
 
@@ -61,12 +62,12 @@ class Client:
 class HttpCase(MeshCase):
     """Nodes whose HTTP paths are asked."""
 
-    def serve(self, node: MeshService) -> None:
-        """Let *node* answer from now on."""
+    def serve(self, node: MeshService, judge: Judge | None = None) -> None:
+        """Let *node* answer from now on, the requests that *judge* does not refuse."""
         clock = self.network.clock
         self.recent = Recent(clock, node, node.config, "run")
         self.addCleanup(self.recent.stop)
-        self.factory = Clients(Paths(clock, node, self.recent).root(), clock, node.config)
+        self.factory = Clients(Paths(clock, node, self.recent).root(), clock, node.config, judge)
         self.factory.startFactory()
         self.addCleanup(self.factory.stopFactory)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.testing import StringTransport
 
-from tests.admin.http_case import HttpCase
+from tests.admin.http_case import Client, HttpCase
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import KEPT_AFTER
 from twisted_mesh.admin.site import IDLE_SECONDS, REQUEST_SECONDS
@@ -255,6 +256,17 @@ class TestBounds(HttpCase):
         self.network.advance(IDLE_SECONDS + 1)
         self.assertTrue(client.transport.disconnecting or not client.transport.connected)
 
+    def test_an_answer_that_nobody_reads_is_cut(self) -> None:
+        node = self.served()
+        client = Client(self.factory.buildProtocol(None), StringTransport())
+        client.ask("GET", "/status")
+        self.assertEqual(client.answer()[1]["node"]["id"], node.id.decode())
+        self.network.advance(REQUEST_SECONDS - 1)
+        self.assertFalse(client.transport.disconnected)
+        self.network.advance(1)
+        self.assertTrue(client.transport.disconnected)
+        client.lose()
+
     def test_a_connection_has_one_request(self) -> None:
         self.served()
         client = self.client()
@@ -356,6 +368,7 @@ class TestStreams(HttpCase):
         self.network.advance(PATIENCE + BEAT)
         self.assertEqual((slow.transport.connected, quick.transport.connected), (False, True))
         self.assertIn("\n:\n\n", quick.received)
+        self.assertEqual(self.ask("GET", "/status")[1]["dropped"]["slow_readers"], 1)
         self.assertEqual(self.recent.footprint()["control_readers"], 1)
 
     def test_an_event_that_is_larger_than_all_that_is_kept_comes_all_the_same(self) -> None:

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_mesh
 from twisted_mesh import tap
 from twisted_mesh.admin.control import Control
+from twisted_mesh.admin.web import Web
 from twisted_mesh.cli import terminal
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
@@ -90,6 +91,9 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
             ("--port 0 --receipts", "--receipts goes with --stdio or --print, which have lines typed"),
             ("--port 0 --history x", "--history is one node's: give --identity FILE, too, for its key"),
+            ("--port 0 --http tcp:1", "--http and --http-token go together"),
+            ("--port 0 --http-token x", "--http and --http-token go together"),
+            ("--port 0 --http 8420 --http-token x", "listen '8420': write tcp:PORT"),
             ("--port 0 --bogus", "option --bogus not recognized"),
             ("--port 0 more", "Wrong number of arguments."),
         ):
@@ -238,6 +242,19 @@ class MakeServiceTests(SynchronousTestCase):
         self.patch(os, "environ", {"NOTIFY_SOCKET": "/run/systemd/notify"})
         _, supervised = self.make("--port=0", "--no-control")
         self.assertIsInstance(supervised, Supervised)
+
+    def test_http_over_tcp_goes_with_a_token_and_beside_the_control_socket(self) -> None:
+        path = Path(self.mktemp())
+        words = ("--port=0", "--http=tcp:0", f"--http-token={path}")
+        _, web, control = self.make(*words)
+        self.assertIsInstance(web, Web)
+        self.assertIsInstance(control, Control)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        _, web = self.make(*words, "--no-control")
+        self.assertIsInstance(web, Web)
+        path.chmod(0o604)
+        refusal = self.assertRaises(SystemExit, self.make, *words)
+        self.assertRegex(str(refusal.code), r"^mesh: the token .* can be read by others: chmod 600 .*$")
 
     def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
         key = Path(self.mktemp())

@@ -7,7 +7,6 @@ only if no process answers on it.  It is removed when the service stops, but not
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,6 @@ from twisted.internet.unix import Port
 from twisted.logger import Logger
 
 from twisted_mesh.admin.http import Paths
-from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.site import Clients
 from twisted_mesh.cli import places
 from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
@@ -66,18 +64,19 @@ class Control(Service):
         path: str | os.PathLike[str] | None = None,
         beside: Path | None = None,
         environ: Mapping[str, str] = os.environ,
+        paths: Paths | None = None,
     ) -> None:
         """
         :param node: the service to look at; it runs as long as this one, or longer.
         :param path: of the socket; None for one in the first folder that can be used.
         :param beside: a file whose folder is the last of these, such as that of the node's key.
+        :param paths: what is answered, if other services answer the same.
         """
         self._reactor = reactor
-        self._node = node
         self._wanted = None if path is None else Path(path).absolute()
         self._beside = beside
         self._environ = environ
-        self._recent = Recent(reactor, node, node.config, f"{time.time_ns() // 1_000_000:x}")
+        self._paths = Paths(reactor, node) if paths is None else paths
         self._port: _Port | None = None
         self._clients: Clients | None = None
         self.path: Path | None = None
@@ -98,7 +97,7 @@ class Control(Service):
     def stopService(self) -> Deferred[None]:
         """Close the socket and every client."""
         super().stopService()
-        self._recent.stop()
+        self._paths.stop()
         closed(self._close_in_fork)
         for client in self._connections():
             client.transport.abortConnection()
@@ -111,8 +110,7 @@ class Control(Service):
             if self._wanted is None:
                 places.remove_dead(wanted.parent)
             path = places.claim(wanted)
-            root = Paths(self._reactor, self._node, self._recent).root()
-            self._clients = Clients(root, self._reactor, self._node.config)
+            self._clients = Clients(self._paths.root(), self._reactor, self._paths.config)
             self._port = _Port(os.fsencode(path), self._clients, mode=MODE, reactor=self._reactor)
             self._port.startListening()
         return path

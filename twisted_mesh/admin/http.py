@@ -6,6 +6,7 @@ Contract: each answer is JSON, but for ``/metrics`` and the streams.  An error i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +33,16 @@ _log = Logger()
 
 
 class Paths:
-    """Answers the requests for one node."""
+    """Answers the requests for one node.
 
-    def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent) -> None:
+    :ivar config: the limits.
+    """
+
+    def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent | None = None) -> None:
+        """:param recent: the newest events; None for those from now on."""
+        if recent is None:
+            recent = Recent(clock, node, node.config, f"{time.time_ns() // 1_000_000:x}")
+        self.config = node.config
         self._node = node
         self._recent = recent
         self._metrics = Metrics(self.status)
@@ -69,9 +77,17 @@ class Paths:
         return root
 
     def status(self) -> Status:
-        """The node, with the tables of its control socket."""
-        status = self._node.status()
-        return msgspec.structs.replace(status, footprint=status.footprint | self._recent.footprint())
+        """The node, with the tables and counts of its clients."""
+        status, recent = self._node.status(), self._recent
+        return msgspec.structs.replace(
+            status,
+            dropped=status.dropped | {"slow_readers": recent.slow_readers},
+            footprint=status.footprint | recent.footprint(),
+        )
+
+    def stop(self) -> None:
+        """Keep no events any more: the node stops."""
+        self._recent.stop()
 
     def _ready(self, _: bytes) -> Any:
         """Whether the node has joined and may publish; :class:`Refused` with 503 if not."""

@@ -37,11 +37,13 @@ class Recent:
     """The newest events of one service.
 
     :ivar clock: for timers; :ivar run: tells the numbers here from those of another process.
+    :ivar slow_readers: how many readers were cut, since they took nothing for long.
     """
 
     def __init__(self, clock: IReactorTime, node: MeshService, config: MeshConfig, run: str) -> None:
         self.run = run
         self.clock = clock
+        self.slow_readers = 0
         self._node = node
         self._config = config
         self._events: deque[Event] = deque()

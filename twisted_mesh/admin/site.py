@@ -7,9 +7,11 @@ of clients, so a client that stalls costs a bounded amount and delays nobody.
 from __future__ import annotations
 
 import select
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import msgspec
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -22,8 +24,16 @@ from twisted_mesh.admin.streams import BEAT
 from twisted_mesh.config import MeshConfig
 
 IDLE_SECONDS: Final = 60.0  # a client that sends nothing for so long is cut (guess)
-REQUEST_SECONDS: Final = 120.0  # until a request must have come whole (guess)
+REQUEST_SECONDS: Final = 120.0  # until a request must have come whole, and until an answer is read (guess)
 JSON: Final = "application/json"
+#: Headers of all answers: no browser keeps one, guesses what it is, or shows it in another site's page.
+HEADERS: Final = {
+    b"Cache-Control": b"no-store",
+    b"X-Content-Type-Options": b"nosniff",
+    b"Cross-Origin-Resource-Policy": b"same-origin",
+    b"Referrer-Policy": b"no-referrer",
+    b"X-Frame-Options": b"DENY",
+}
 
 
 class Refused(Exception):
@@ -44,19 +54,28 @@ def tell(request: Request, refused: Refused) -> bytes:
     return msgspec.json.encode({"error": str(refused)}) + b"\n"
 
 
-class Bounded(Request):
-    """A request whose body is bounded; one that is longer is refused as soon as that is seen."""
+class Judge(Protocol):
+    """Decides which requests are answered."""
 
-    _is_too_long = False
+    def refusal(self, request: Request) -> Refused | None:
+        """Why *request*, of which the head has come, is not answered; None if it is."""
+
+
+class Bounded(Request):
+    """A request whose body is bounded; one that is longer is refused as soon as that is seen.
+
+    :ivar is_refused: whether it was refused before it came whole.
+    """
+
+    is_refused = False
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a part of the body, if there is room for it."""
+        if self.is_refused:
+            return
         content: Any = self.content
         channel: Any = self.channel
-        if self._is_too_long:
-            return
         if content.tell() + len(data) > channel.site.most_body:
-            self._is_too_long = True
             channel.refuse(_TOO_LONG)
         else:
             super().handleContentChunk(data)
@@ -75,8 +94,10 @@ class Bounded(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answer the request, unless it is refused already."""
-        if not self._is_too_long:
+        if not self.is_refused:
             self.requestHeaders.removeHeader(b"content-type")  # of a form, which Twisted would parse
+            for name, value in HEADERS.items():
+                self.setHeader(name, value)
             super().requestReceived(command, path, version)
 
 
@@ -84,8 +105,9 @@ class Bounded(Request):
 class OneRequest(http.HTTPChannel):
     """A connection with one request.  More requests at once would all be answered in one turn.
 
-    The request must have come whole within :data:`REQUEST_SECONDS`.  After that a client may close its
-    sending half; if it is gone, it waits for no answer.
+    The request must have come whole within :data:`REQUEST_SECONDS`, and its answer must be read within as
+    long.  After the request a client of a UNIX socket may close its sending half; if it is gone, it waits
+    for no answer.
     """
 
     site: Any  # set by the factory
@@ -95,7 +117,15 @@ class OneRequest(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
-        self._deadline = self.site.clock.callLater(REQUEST_SECONDS, self.forceAbortClient)
+        self._must_meet(REQUEST_SECONDS, self.forceAbortClient)
+
+    def allHeadersReceived(self) -> None:
+        """The head has come: refuse the request, or let it come."""
+        refused = self.site.judge and self.site.judge.refusal(self.requests[-1])
+        if refused is None:
+            super().allHeadersReceived()
+        else:
+            self.refuse(refused)
 
     def allContentReceived(self) -> None:
         """The request has come whole."""
@@ -113,10 +143,12 @@ class OneRequest(http.HTTPChannel):
         transport: Any = self.transport
         if not self._is_whole:
             transport.loseConnection()
+        elif not self.requests:
+            pass  # the answer is written, and ends the connection
         elif _is_gone(transport):
             transport.abortConnection()
         else:
-            self._deadline = self.site.clock.callLater(BEAT, self.readConnectionLost)
+            self._must_meet(BEAT, self.readConnectionLost)
 
     def writeConnectionLost(self) -> None:
         """Nothing: this side closes no half."""
@@ -126,6 +158,11 @@ class OneRequest(http.HTTPChannel):
         self._met_deadline()
         super().connectionLost(reason)
 
+    def requestDone(self, request: http.Request) -> None:
+        """The answer is written: end the connection once the client has read it."""
+        self._must_meet(REQUEST_SECONDS, self.forceAbortClient)
+        super().requestDone(request)
+
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
         """Never: the connection ends with the answer."""
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
@@ -133,11 +170,25 @@ class OneRequest(http.HTTPChannel):
 
     def refuse(self, refused: Refused) -> None:
         """Answer in the middle of a request, and end the connection."""
+        self.requests[-1].is_refused = True
         body = msgspec.json.encode({"error": str(refused)}) + b"\n"
-        head = f"HTTP/1.1 {refused.status} Refused\r\nContent-Type: {JSON}\r\nConnection: close\r\n"
+        headers = HEADERS | {
+            b"Content-Type": JSON.encode(),
+            b"Content-Length": b"%d" % len(body),
+            b"Connection": b"close",
+        }
+        if refused.status == http.UNAUTHORIZED:
+            headers[b"WWW-Authenticate"] = b"Bearer"
+        lines = [b"HTTP/1.1 %d Refused" % refused.status, *map(b": ".join, headers.items()), b"", body]
         transport: Any = self.transport
-        transport.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        transport.write(b"\r\n".join(lines))
+        self._must_meet(REQUEST_SECONDS, self.forceAbortClient)
         self.loseConnection()
+
+    def _must_meet(self, seconds: float, too_late: Callable[[], None]) -> None:
+        """Call *too_late* in so many seconds, unless the next thing has happened by then."""
+        self._met_deadline()
+        self._deadline = self.site.clock.callLater(seconds, too_late)
 
     def _met_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -145,7 +196,9 @@ class OneRequest(http.HTTPChannel):
 
 
 def _is_gone(transport: Any) -> bool:
-    """Whether the far end of a UNIX socket is closed, and not its sending half alone."""
+    """Whether the far end is closed.  Of a TCP connection the end of one half counts: it tells no more."""
+    if not isinstance(transport.getHost(), UNIXAddress):
+        return True
     asked = select.poll()
     asked.register(transport.fileno(), 0)  # the end is told in any case
     return bool(asked.poll(0))
@@ -163,8 +216,12 @@ class Clients(Site):
     requestFactory = Bounded
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any, config: MeshConfig) -> None:
+    def __init__(
+        self, root: IResource, reactor: Any, config: MeshConfig, judge: Judge | None = None
+    ) -> None:
+        """:param judge: decides which requests are answered; None if all are."""
         super().__init__(root, reactor=reactor, timeout=IDLE_SECONDS)
+        self.judge = judge
         self.clock = reactor
         self.most_body = config.control_body_bytes
         self.channels: set[OneRequest] = set()

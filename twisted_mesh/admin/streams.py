@@ -41,7 +41,6 @@ class EventStream:
     def set_headers(self) -> None:
         """Set the headers of the answer."""
         self._request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
-        self._request.setHeader(b"cache-control", b"no-store")
 
     def begin(self) -> None:
         """Write the head, and every event from now on, or behind the one of ``Last-Event-ID``."""
@@ -75,6 +74,7 @@ class EventStream:
         elif (stalled := self._stalled + BEAT) < PATIENCE:
             self._stalled = stalled
         else:
+            self._recent.slow_readers += 1
             channel: Any = self._request.channel
             channel.forceAbortClient()
 
