@@ -118,9 +118,10 @@ class Identity:
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], kind: str = "identity") -> Self:
         """The key in the file *path*.
 
+        :param kind: what the key is, for errors.
         :raises IdentityError: no such file, not an Ed25519 key in PEM, or others can read it.
         """
         file = Path(path)
@@ -129,23 +130,24 @@ class Identity:
                 mode = os.fstat(stream.fileno()).st_mode
                 pem = stream.read()
         except OSError as error:
-            raise IdentityError(f"identity {file}: {error.strerror}") from error
+            raise IdentityError(f"{kind} {file}: {error.strerror}") from error
         try:
             key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise IdentityError(
-                f"identity {file} holds no private key in PEM: restore it, or name another file"
+                f"{kind} {file} holds no private key in PEM: restore it, or name another file"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise IdentityError(f"identity {file} holds another kind of key than Ed25519")
+            raise IdentityError(f"{kind} {file} holds another kind of key than Ed25519")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):  # checked last: the advice is right only for a key
-            raise IdentityError(f"identity {file} can be read by others: chmod 600 {file}")
+            raise IdentityError(f"{kind} {file} can be read by others: chmod 600 {file}")
         return cls(key, file)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> Self:
+    def create(cls, path: str | os.PathLike[str], kind: str = "identity") -> Self:
         """A new key in the new file *path*, mode 0600.
 
+        :param kind: what the key is, for errors.
         :raises IdentityError: the file exists, or cannot be written.
         """
         file, key = Path(path), Ed25519PrivateKey.generate()
@@ -155,7 +157,7 @@ class Identity:
             _write_synced(descriptor, file, pem)
             _sync_directory(file)
         except OSError as error:
-            raise IdentityError(f"identity {file}: {error.strerror}") from error
+            raise IdentityError(f"{kind} {file}: {error.strerror}") from error
         identity = cls(key, file)
         identity._is_new = True
         return identity

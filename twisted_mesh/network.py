@@ -91,16 +91,23 @@ class Policy:
     :ivar told: who belongs to the network, for people.
     :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
         that dials.  Without any, no end knocks.
+    :ivar grant: this node's grant, which it shows in each handshake; empty if the mesh has no authority.
     """
 
     mode: str = ""
     told: str = "everybody"
     secrets: Sequence[LinkSecret] = ()
+    grant: bytes = b""
 
     @property
     def needs_credentials(self) -> bool:
         """Whether an author must show a credential, in its record of presence."""
         return bool(self.secrets)
+
+    @property
+    def needs_grants(self) -> bool:
+        """Whether each end of a link must show a grant before its PROOF."""
+        return bool(self.grant)
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         """Why the node with the key *origin* may not link with this one; None if it may.
@@ -109,17 +116,46 @@ class Policy:
         """
         return None
 
+    def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
+        """Why the node with the key *origin* may not link, as a guest or else a member; None if it may.
+
+        :param grant: as it was shown in the handshake; empty for none.
+        """
+        return None
+
     def bars(self, origin: bytes) -> bool:
         """Whether nothing of the author *origin* is taken, whatever it shows."""
         return False
 
     def may_speak(self, origin: bytes, credential: bytes) -> bool:
-        """Whether messages of the author *origin*, whose record has *credential*, are taken."""
+        """Whether the author *origin*, whose record has *credential*, belongs to the mesh.
+
+        :raises RemoteError: the credential is such that no honest node hands the record on.
+        """
         return True
+
+    def may_be(self, origin: bytes, is_guest: bool) -> bool:
+        """Whether the author *origin*, which may speak, may be a guest or else a member."""
+        return True
+
+    def only_listens(self, origin: bytes) -> bool:
+        """Whether no message of the author *origin* is taken, though it may be a member."""
+        return False
 
     def vouches(self, origin: bytes) -> bool:
         """Whether this node's user has named *origin*, so that it is no made-up author."""
         return False
+
+    def fit(self, id: bytes, is_guest: bool) -> None:
+        """Check that this policy is one for the node *id*, which is a guest or else a member.
+
+        :raises TrustError: it is not; the text says what to do about it.
+        """
+
+    @property
+    def why_silent(self) -> str | None:
+        """Why this node may send no message; None if it may."""
+        return None
 
     def credential(self, origin: bytes) -> bytes:
         """The credential of this node, whose key is *origin*: empty if it needs none."""
@@ -128,6 +164,10 @@ class Policy:
     def differs(self, credential: bytes) -> bytes:
         """Names the two sets of lists if those of the node with *credential* differ from this node's."""
         return b""
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {}
 
 
 EVERYBODY: Final = Policy()

@@ -431,6 +431,7 @@ class MeshService(Service, Listeners):
             was not sent.
         :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet; or it
             has signed in this node's run, and no new run can begin yet.
+        :raises TrustError: this node's grant allows it to listen only.
         :raises NotRunning: the service does not run.
         """
         run = self._running()
@@ -451,6 +452,7 @@ class MeshService(Service, Listeners):
         :return: fires when the member has acknowledged the message, which its present run gets once.  Fails
             with Unreachable, and the reason, after ``direct_timeout`` seconds.
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
+        :raises TrustError: this node's grant allows it to listen only.
         :raises NotRunning: the service does not run.
         """
         run = self._running()

@@ -65,6 +65,13 @@ class Options(usage.Options):
             "File of the mesh's secret: only nodes that have it link.",
         ],
         [
+            "authority",
+            None,
+            None,
+            "File of the authority's public key: only nodes with a grant of it link; goes with --grant.",
+        ],
+        ["grant", None, None, "File of this node's grant; goes with --authority and --identity."],
+        [
             "allow",
             None,
             None,
@@ -155,6 +162,10 @@ class Options(usage.Options):
             raise usage.UsageError(f"--debug-level is 0 to 5, not {self['debug-level']!r}")
         if self["history"] is not None and self["identity"] is None:
             raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
+        if (self["authority"] is None) != (self["grant"] is None):
+            raise usage.UsageError("--authority and --grant go together: each node has a grant of its own")
+        if self["grant"] is not None and self["identity"] is None:
+            raise usage.UsageError("--grant is one node's: give --identity FILE, too, for its key")
         if self["control"] is not None and self["no-control"]:
             raise usage.UsageError("--control and --no-control exclude each other")
         if (self["http"] is None) != (self["http-token"] is None):
@@ -205,6 +216,8 @@ class Options(usage.Options):
         for name, mode in (("secret", Trust.secret), ("allow", Trust.only), ("deny", Trust.deny)):
             if self[name] is not None:
                 trust &= mode(self[name])
+        if self["authority"] is not None:
+            trust &= Trust.authority(self["authority"], self["grant"])
         return trust
 
     def becomes_daemon(self) -> bool:
@@ -307,7 +320,7 @@ class Process(MultiService):
             raise SystemExit(f"mesh: {_reason(error)}") from None
 
     def _reload_trust(self) -> None:
-        """Read the files of --secret, --allow and --deny again."""
+        """Read the files of --secret, --authority, --grant, --allow and --deny again."""
         try:
             self._node.reload_trust()
         except TrustError as error:

@@ -31,6 +31,8 @@ from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.service import MeshService
+from twisted_mesh.trust.authority import roles_of
+from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.membership import Role
 
@@ -160,7 +162,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("--config missing: No such file or directory", self.refused("--config=missing"))
         for text, told in (
             ("label = ", "Invalid value"),
-            ("lable = 1", "there is no option 'lable'; the options are allow, control, "),
+            ("lable = 1", "there is no option 'lable'; the options are allow, authority, control, "),
             ('config = "x"', "there is no option 'config'"),
             ("stdio = 1", "stdio is true or false, not 1"),
             ("port = true", "port is text or a number, or a list of them, not True"),
@@ -203,6 +205,28 @@ class TrustTests(SynchronousTestCase):
                 path = self.mktemp() if content is None else self.file(content)
                 error = self.assertRaises(usage.UsageError, options, "--port=0", f"--{option}={path}")
                 self.assertIn(path, str(error))
+
+    def test_an_authority_goes_with_a_grant_and_an_identity(self) -> None:
+        key = self.mktemp()
+        AuthorityFiles.create(key, "mesh")
+        grant, own = self.mktemp(), self.mktemp()
+        AuthorityFiles.load(key).grant(Identity.create(own).id.decode(), roles_of("link,author"), grant)
+        given = (f"--authority={key}.pub", f"--grant={grant}", f"--identity={own}")
+        self.assertEqual(str(options("--port=0", *given).trust()), "nodes with a grant of the authority")
+        for lacking, words in (
+            (given[:1], "--authority and --grant go together"),
+            (given[1:], "--authority and --grant go together"),
+            (given[:2], "give --identity FILE, too"),
+            ((f"--authority={grant}", *given[1:]), "line 2, is none"),
+            ((*given, "--subnet=another"), "another mesh"),
+            ((f"--authority={key}", *given[1:]), "that is a private key"),
+        ):
+            error = self.assertRaises(usage.UsageError, options, "--port=0", *lacking)
+            self.assertIn(words, str(error))
+        error = self.assertRaises(
+            SystemExit, tap.makeService, options("--port=0", *given[:2], f"--identity={self.mktemp()}")
+        )
+        self.assertIn("have one made for it", str(error))
 
     def test_trust_goes_with_encryption(self) -> None:
         secret = self.file("ab" * 32)

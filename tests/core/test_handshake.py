@@ -36,6 +36,7 @@ from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire.authority import Grant
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
@@ -225,6 +226,80 @@ class Guarded(Policy):
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         return f"not {secret.decode()}" if origin == self.refused else None
+
+
+class Granting(Policy):
+    """A policy by which any grant with a *word* in it is good."""
+
+    mode = "authority"
+
+    def __init__(self, grant: bytes, word: bytes = b"good") -> None:
+        self.grant = grant
+        self._word = word
+
+    def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
+        if self._word not in grant:
+            return f"no good grant: {grant!r}"
+        return "members only" if is_guest and b"member" in grant else None
+
+
+class TestGrants(HandshakeTestCase):
+    """Nodes to which an authority has given grants."""
+
+    def granted(self, dialler: Policy, acceptor: Policy) -> None:
+        """Give both ends a policy."""
+        self.anna, self.bert = node(policy=dialler), node(policy=acceptor)
+        self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, self.bert)
+
+    def grant(self, word: bytes) -> bytes:
+        """Bytes with *word* in them, as long as a grant."""
+        return bytes(64) + word
+
+    def test_each_side_shows_its_grant_before_its_proof(self) -> None:
+        self.granted(Granting(self.grant(b"good")), Granting(self.grant(b"also good")))
+        shown, _ = self.introduced()
+        frames = [codec.decode(one) for one in payloads(shown)]
+        self.assertEqual(frames[0], Grant(bytes(64), b"good"))
+        self.assertEqual([type(frame) for frame in frames], [Grant, Proof])
+        self.dialler.take(self.acceptor.take(shown))
+        found = [party.shake.peer.grant for party in (self.acceptor, self.dialler) if party.shake.peer]
+        self.assertEqual(found, [self.grant(b"good"), self.grant(b"also good")])
+
+    def test_whoever_shows_no_good_grant_is_told_so_once_it_has_proven_its_key(self) -> None:
+        for mine, theirs in ((b"bad", b"good"), (b"", b"good")):
+            self.granted(Granting(self.grant(mine)), Granting(self.grant(theirs)))
+            shown, _ = self.introduced()
+            said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.take, shown)
+            self.assertEqual(said, f"no good grant: {self.grant(mine)!r}")
+            self.assertIsNone(self.acceptor.shake.peer)
+            self.assertEqual(
+                self.acceptor.shake.farewell(Reason.TRUST, said), codec.encode(Bye("trust", said))
+            )
+
+    def test_whoever_shows_none_is_refused_at_its_proof(self) -> None:
+        self.granted(Granting(self.grant(b"good")), Granting(self.grant(b"good")))
+        _, proof = payloads(self.introduced()[0])
+        receive = self.acceptor.shake.receive
+        said = self.refusal(NotAMember, Reason.TRUST, receive, proof, exporter)
+        self.assertEqual(said, "no good grant: b''")
+
+    def test_a_grant_comes_once_and_only_where_grants_are_needed(self) -> None:
+        self.granted(Granting(self.grant(b"good")), Granting(self.grant(b"good")))
+        grant, _ = payloads(self.introduced()[0])
+        self.assertEqual(self.acceptor.shake.receive(grant, exporter), b"")
+        self.refusal(RemoteError, Reason.ORDER, self.acceptor.shake.receive, grant, exporter)
+        self.granted(EVERYBODY, EVERYBODY)
+        self.introduced()
+        said = self.refusal(RemoteError, Reason.ORDER, self.acceptor.shake.receive, grant, exporter)
+        self.assertEqual(said, "Grant where PROOF was expected")
+
+    def test_a_grant_is_for_a_member_or_a_guest(self) -> None:
+        self.granted(Granting(self.grant(b"good member")), Granting(self.grant(b"good")))
+        self.anna = structs.replace(self.anna, profile=Profile(role=Role.GUEST))
+        self.dialler = Party(Side.DIALLER, self.anna)
+        shown, _ = self.introduced()
+        said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.take, shown)
+        self.assertEqual(said, "members only")
 
 
 class TestKnock(HandshakeTestCase):

@@ -8,8 +8,10 @@ from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     batch,
     closing,
+    direct,
     forged,
     have,
+    lacks_key,
     of,
     origin_of,
     presence,
@@ -22,11 +24,20 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.admission import ProvenAuthors
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
-from twisted_mesh.core.events import Close, LinkClosed, ListsDiffer, MemberGone, PolicyChanged
-from twisted_mesh.errors import Reason
+from twisted_mesh.core.events import (
+    Close,
+    Deliver,
+    LinkClosed,
+    ListsDiffer,
+    MemberGone,
+    PolicyChanged,
+    SendDirect,
+)
+from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import EVERYBODY, Policy
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
+from twisted_mesh.wire.link import Whisper
 from twisted_mesh.wire.membership import Records, Role
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -44,6 +55,10 @@ class TestPolicy(Policy):
         self.barred: set[bytes] = set()
         self.named: set[bytes] = set()
         self.others: dict[bytes, bytes] = {}  # names for other lists, by credential
+        self.listeners: set[bytes] = set()  # those of which no message is taken
+        self.guests: set[bytes] = set()  # those that may be no member
+        self.ungranted: set[bytes] = set()  # those whose grants let them link no more
+        self.false: set[bytes] = set()  # credentials that no honest node hands on
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         return "barred" if origin in self.barred else None
@@ -52,7 +67,21 @@ class TestPolicy(Policy):
         return origin in self.barred
 
     def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        if credential in self.false:
+            raise RemoteError("a false grant", Reason.SIGNATURE)
         return not self.bars(origin) and credential == self.credential(origin)
+
+    def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
+        return f"no grant {is_guest}" if origin in self.ungranted else None
+
+    def may_be(self, origin: bytes, is_guest: bool) -> bool:
+        return is_guest or origin not in self.guests
+
+    def only_listens(self, origin: bytes) -> bool:
+        return origin in self.listeners
+
+    def footprint(self) -> dict[str, int]:
+        return {"grants": len(self.listeners)}
 
     def vouches(self, origin: bytes) -> bool:
         return origin in self.named
@@ -318,6 +347,51 @@ class TestChanges(PolicyCase):
         self.assertIsNone(self.node.roster.suspected_until)
 
 
+class TestGranted(PolicyCase):
+    """Authors that may do some things and not others."""
+
+    def test_a_guest_may_be_no_member(self) -> None:
+        self.policy.guests = {origin_of("cleo")}
+        self.receive(1, self.proven("cleo"))
+        self.assertEqual((self.state("cleo"), self.count("refused_authors")), (None, 1))
+        credential = self.policy.credential(origin_of("cleo"))
+        self.receive(1, presence("cleo", role=1, credential=credential))
+        self.assertIsNotNone(self.state("cleo"))
+
+    def test_of_a_member_that_may_only_listen_no_message_is_taken(self) -> None:
+        self.policy.listeners = {origin_of("anna")}
+        effects = self.receive(1, batch("anna", 1), Whisper(batch("anna", 1).body))
+        effects += self.receive(1, direct("anna", "me", 1))
+        self.assertEqual((self.delivered(effects), of(effects, Deliver), of(effects, Close)), ([], [], []))
+        self.assertEqual(self.sent(effects, 2), [])
+        self.assertEqual(self.count("refused_authors"), 3)
+        effects = self.receive(2, Whisper(batch("bert", 1).body), direct("bert", "me", 1))
+        self.assertEqual(len(of(effects, Deliver)), 2)
+        self.assertEqual(self.node.footprint()["grants"], 1)
+
+    def test_a_link_by_a_grant_that_is_not_good_any_more_is_closed(self) -> None:
+        self.policy.ungranted = {origin_of("bert")}
+        effects = self.handle(PolicyChanged())
+        self.assertEqual(
+            [(close.link, close.reason, close.detail) for close in of(effects, Close)],
+            [(2, Reason.TRUST, "no grant False")],
+        )
+
+    def test_a_record_with_a_false_grant_ends_its_link(self) -> None:
+        false = presence("cleo", credential=b"false")
+        for number, frame in ((1, false), (2, Records([codec.payload(false)]))):
+            self.policy.false = {b"false"}
+            self.assertEqual(self.closed(self.receive(number, frame)), [(number, Reason.SIGNATURE)])
+
+    def test_a_false_grant_in_the_answer_of_a_node_is_no_fault_of_the_link_that_brought_it(self) -> None:
+        self.handle(SendDirect(1, origin_of("anna"), b"body"))
+        newest = presence("anna", 9, credential=b"false")
+        self.policy.false = {b"false"}
+        effects = self.receive(1, lacks_key("anna", "me", 1, newest))
+        self.assertEqual(self.closed(effects), [])
+        self.assertEqual(self.node.roster.rank(origin_of("anna")), (1, 1))
+
+
 class TestVouched(PolicyCase):
     def test_an_author_that_the_user_has_named_is_known_at_once(self) -> None:
         self.policy.named = {origin_of("cleo")}
@@ -353,6 +427,9 @@ class TestEverybody(MembershipTestCase):
         self.assertTrue(EVERYBODY.may_speak(origin, b""))
         self.assertEqual((EVERYBODY.bars(origin), EVERYBODY.vouches(origin)), (False, False))
         self.assertEqual(EVERYBODY.credential(origin), b"")
+        self.assertIsNone(EVERYBODY.why_not_granted(origin, b"", False))
+        self.assertTrue(EVERYBODY.may_be(origin, True) and not EVERYBODY.only_listens(origin))
+        self.assertEqual((EVERYBODY.why_silent, EVERYBODY.footprint()), (None, {}))
 
     def test_a_policy_without_credentials_takes_authors_whose_record_has_not_come(self) -> None:
         policy = TestPolicy()

@@ -15,6 +15,7 @@ from tests.wire.samples import FOREIGN, VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire.authority import Grant, GrantContent, unpack_grant
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
@@ -31,7 +32,7 @@ from twisted_mesh.wire.broadcast import (
     Want,
 )
 from twisted_mesh.wire.codec import decode, encode, pack
-from twisted_mesh.wire.fields import MAX_NUMBER, Kind
+from twisted_mesh.wire.fields import MAX_GRANT, MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
@@ -143,6 +144,7 @@ signed_receipts = st.builds(
     receipts.map(pack) | st.binary(max_size=MAX_RECEIPT),
     *[st.integers(0, 255)] * 2,
 )
+grants = st.builds(GrantContent, keys, st.binary(min_size=32, max_size=66), numbers, numbers, numbers)
 roster_entries = st.builds(RosterEntry, numbers, st.binary(max_size=300))
 
 frames = st.one_of(
@@ -154,6 +156,7 @@ frames = st.one_of(
     st.builds(Intro, numbers, numbers, numbers, st.booleans(), keys, keys, numbers, numbers),
     st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
     st.builds(Knock, keys),
+    st.builds(Grant, signatures, st.binary(max_size=MAX_GRANT - 64)),
     st.builds(Records, st.lists(st.binary(max_size=300), max_size=MAX_RECORDS)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
@@ -315,6 +318,17 @@ class TestFrames(SynchronousTestCase):
     @given(soups | damaged(receipts.map(pack)))
     def test_any_array_is_a_receipt_or_a_remote_error(self, array: bytes) -> None:
         refused(codec.receipt, array)
+
+    @wire
+    @given(grants)
+    def test_every_grant_comes_out_as_it_went_in(self, value: GrantContent) -> None:
+        assert unpack_grant(pack(value)) == value
+        assert 64 + len(pack(value)) <= MAX_GRANT - 256
+
+    @wire
+    @given(soups | damaged(grants.map(pack)))
+    def test_any_array_is_a_grant_or_a_remote_error(self, array: bytes) -> None:
+        refused(unpack_grant, array)
 
 
 class TestGreetings(SynchronousTestCase):

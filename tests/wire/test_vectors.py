@@ -19,6 +19,7 @@ from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
 from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard
+from twisted_mesh.wire.authority import Grant, GrantContent, Roles, unpack_grant
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
@@ -37,7 +38,7 @@ from twisted_mesh.wire.broadcast import (
     Want,
 )
 from twisted_mesh.wire.codec import Frame, decode, encode
-from twisted_mesh.wire.fields import Kind
+from twisted_mesh.wire.fields import MAX_GRANT, Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
@@ -146,6 +147,16 @@ RECEIPT = Receipt(
 )
 RECEIPT_ARRAY = codec.pack(RECEIPT)
 RECEIPT_TEXT = codec.signed_text(codec.network_digest(NETWORK.id), RECEIPT_ARRAY, Kind.RECEIPT)
+AUTHORITY = f"authority={IDENTITY.origin.hex()}"
+GRANT_ARRAY = msgspec.msgpack.encode(
+    GrantContent(
+        network=NETWORK.key_with(AUTHORITY),
+        id=IDENTITY.id,
+        roles=Roles.LINK | Roles.AUTHOR,
+        generation=1,
+        serial=7,
+    )
+)
 CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
 PLAIN: dict[str, Frame] = {
     "intro": Intro(
@@ -211,6 +222,7 @@ PLAIN: dict[str, Frame] = {
     "receipt": Receipts(
         entries=[SignedReceipt(signature=IDENTITY.sign(RECEIPT_TEXT), array=RECEIPT_ARRAY, hops=2, tries=1)]
     ),
+    "grant": Grant(signature=IDENTITY.sign(b"twisted_mesh/1/grant" + GRANT_ARRAY), array=GRANT_ARRAY),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
 }
@@ -271,6 +283,12 @@ class TestVectors(SynchronousTestCase):
         text = b"twisted_mesh/1/author" + IDENTITY.origin
         credential = Credential(bytes.fromhex("bcae4072443a2d53"), hmac.digest(key, text, "sha256"), b"")
         self.assertIn(msgspec.msgpack.encode(credential).hex(), TestDocumentation.page)
+
+    def test_the_network_of_a_grant_has_the_authority_in_its_key(self) -> None:
+        key = hashlib.sha256(
+            b"twisted_mesh/1/network" + bytes(7) + b"\x04meshSSL" + AUTHORITY.encode()
+        ).digest()
+        self.assertEqual(unpack_grant(GRANT_ARRAY).network, key)
 
     def test_the_unsigned_frames(self) -> None:
         for name, frame in PLAIN.items():
@@ -334,6 +352,7 @@ class TestDocumentation(SynchronousTestCase):
             *(
                 Knock,
                 Records,
+                Grant,
                 Intro,
                 Proof,
                 Snapshot,
@@ -370,6 +389,12 @@ class TestDocumentation(SynchronousTestCase):
         text = self.page.partition("The *array* of a RECEIPT's entry")[2].partition("\n\n")[0]
         self.assertEqual(tuple(re.findall(r"\*(\w+)\*", text))[:6], Receipt.__struct_fields__)
 
+    def test_it_has_the_fields_of_a_grant_in_order_and_its_roles(self) -> None:
+        text = self.page.partition("The *array* of a\nGRANT")[2].partition("\n\n")[0]
+        self.assertEqual(tuple(re.findall(r"\*(\w+)\*", text))[:5], GrantContent.__struct_fields__)
+        for role in Roles:
+            self.assertRegex(text, rf"[ \n]{role}, ")
+
     def test_it_has_every_reason(self) -> None:
         table = self.page.partition("The reasons of a BYE:")[2].partition("\n---")[0]
         rows = re.findall(r"^``(\w+)`` +\S", table, re.MULTILINE)
@@ -405,6 +430,7 @@ class TestDocumentation(SynchronousTestCase):
             greeting.MAX_BYTES,
             greeting.MAX_ID,
             greeting.NATIVE,
+            MAX_GRANT,
         ):
             shown = "0x6D657368" if limit == greeting.NATIVE else f"{limit:,}"
             self.assertRegex(self.page, rf"\b{shown}\b")

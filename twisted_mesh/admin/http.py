@@ -25,7 +25,15 @@ from twisted_mesh.admin.names import UnknownName
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.site import JSON, Bounded, Refused, tell
 from twisted_mesh.admin.streams import EventStream
-from twisted_mesh.errors import Congested, KeyInUse, LocalError, MeshError, NotRunning, StoreFull
+from twisted_mesh.errors import (
+    Congested,
+    KeyInUse,
+    LocalError,
+    MeshError,
+    NotRunning,
+    StoreFull,
+    TrustError,
+)
 from twisted_mesh.service import MeshService
 from twisted_mesh.status import Status
 
@@ -210,6 +218,8 @@ def _failed(request: Request, failure: Failure) -> bytes:
             return tell(request, Refused(http.NOT_FOUND, str(error)))
         case Congested() | StoreFull() | KeyInUse() | NotRunning():
             return tell(request, Refused(http.SERVICE_UNAVAILABLE, str(error)))
+        case TrustError():
+            return tell(request, Refused(http.FORBIDDEN, str(error)))
         case MeshError() if not isinstance(error, LocalError):
             return tell(request, Refused(http.GATEWAY_TIMEOUT, str(error)))
         case TypeError() | ValueError():  # packets that cannot be sent

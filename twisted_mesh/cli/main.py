@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         table = _add(subparsers, name, verb)
         table.add_argument("--watch", action="store_true", help="show it again every second")
     _add(subparsers, "health", verbs.health)
-    trust_files.add_verb(subparsers)
+    trust_files.add_verbs(subparsers)
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
     _add_message(send)
@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale, and whatever others write
-    if words[:1] == [trust_files.VERB]:
-        return trust_files.new_secret(options)
+    if hasattr(options, "action"):
+        return trust_files.run(options)
     verb: verbs.Verb = options.verb
     try:
         return verb(the_node(options.node, os.environ), options)

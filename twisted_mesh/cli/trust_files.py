@@ -1,36 +1,121 @@
 """The verbs of ``mesh`` that make files by which a mesh knows who belongs to it.
 
-Contract: they ask no node, and start without Twisted.
+Contract: they ask no node, and start without Twisted.  Each returns the exit status.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
-from twisted_mesh.errors import TrustError
+from twisted_mesh.errors import LocalError
 
-VERB: Final = "secret"
-_TOLD: Final = "Make the secret that the nodes of a mesh share."
+_SECRET: Final = "Make the secret that the nodes of a mesh share."
+_AUTHORITY: Final = "Make the authority of a mesh, on a machine that runs no node, and have it grant."
+_NEW: Final = "Make the authority of a mesh: its private key in FILE, its public key in FILE.pub."
+_GRANT: Final = "Let a node belong to the mesh: make its grant in a new file."
+_SHOW: Final = "Show what an authority has granted."
+_ID: Final = "Print the id of a node, and make its key if there is none."
+
+# The modules of trust are imported where they are used: 30 ms that the other verbs do not need.
 
 
-def add_verb(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb ``secret`` to the verbs of ``mesh``."""
-    parser = subparsers.add_parser(VERB, help="make a secret for the nodes of a mesh", description=_TOLD)
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    new = actions.add_parser("new", help="make a secret in a new file", description=_TOLD)
+def add_verbs(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add these verbs to the verbs of ``mesh``."""
+    actions = _group(subparsers, "secret", "make a secret for the nodes of a mesh", _SECRET)
+    new = _action(actions, "new", _SECRET, _new_secret)
     new.add_argument("path", metavar="FILE", help="is made, mode 0600; copy it to the other nodes")
 
+    actions = _group(subparsers, "authority", "say which nodes belong to a mesh", _AUTHORITY)
+    new = _action(actions, "new", _NEW, _new_authority)
+    new.add_argument("path", metavar="FILE", help="is made, mode 0600; keep it offline")
+    new.add_argument("--subnet", default="mesh", help="the name of the mesh's subnet (mesh)")
+    grant = _action(actions, "grant", _GRANT, _grant)
+    grant.add_argument("path", metavar="FILE", help="the private key of the authority")
+    grant.add_argument("id", metavar="ID", help="of the node, as mesh id prints it")
+    grant.add_argument("grant", metavar="GRANT", help="is made; give it to the node")
+    grant.add_argument(
+        "--roles",
+        default="link,author",
+        help="some of link, author, guest and listen-only, with commas between them (link,author)",
+    )
+    show = _action(actions, "show", _SHOW, _show)
+    show.add_argument("path", metavar="FILE", help="the private key of the authority")
 
-def new_secret(options: argparse.Namespace) -> int:
-    """Make a secret in a new file, and print its id; the result is the exit status."""
-    from twisted_mesh.trust.shared_secret import create  # 30 ms of imports that the other verbs do not need
+    parser = _action(subparsers, "id", _ID, _id)
+    parser.add_argument("path", metavar="FILE", help="the node's identity")
 
+
+Action = Callable[[argparse.Namespace], None]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the verb in *options* says."""
+    action: Action = options.action
     try:
-        made = create(options.path)
-    except TrustError as error:
+        action(options)
+    except LocalError as error:
         print(f"mesh: {error}", file=sys.stderr)
         return 1
-    print(f"secret {made.hex()} in {options.path}: copy the file to all nodes of the mesh")
     return 0
+
+
+def _group(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help: str, told: str
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    parser = subparsers.add_parser(name, help=help, description=told)
+    return parser.add_subparsers(metavar="ACTION", required=True)
+
+
+def _action(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, told: str, action: Action
+) -> argparse.ArgumentParser:
+    help = told[0].lower() + told[1:].rstrip(".")
+    parser = subparsers.add_parser(name, help=help, description=told)
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _new_secret(options: argparse.Namespace) -> None:
+    """Make a secret in a new file, and print its id."""
+    from twisted_mesh.trust.shared_secret import create
+
+    made = create(options.path)
+    print(f"secret {made.hex()} in {options.path}: copy the file to all nodes of the mesh")
+
+
+def _new_authority(options: argparse.Namespace) -> None:
+    from twisted_mesh.trust.grants import AuthorityFiles
+
+    AuthorityFiles.create(options.path, options.subnet)
+    print(f"authority in {options.path}: keep it offline, and copy {options.path}.pub to all nodes")
+
+
+def _grant(options: argparse.Namespace) -> None:
+    from twisted_mesh.trust.allow_list import is_id
+    from twisted_mesh.trust.authority import roles_of
+    from twisted_mesh.trust.grants import AuthorityFiles
+
+    if not is_id(options.id):
+        raise LocalError("ID is none: it is what mesh id FILE prints for the identity of the node")
+    roles = roles_of(options.roles)
+    issued = AuthorityFiles.load(options.path).grant(options.id, roles, options.grant)
+    print(f"grant {issued.serial} in {options.grant}: copy the file to {options.id}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from twisted_mesh.trust.grants import AuthorityFiles
+
+    files = AuthorityFiles.load(options.path)
+    print(f"authority {files.authority.key.hex()} of subnet {files.state.subnet!r}")
+    for issued in files.state.grants:
+        print(f"grant {issued.serial} of {issued.id}: {', '.join(issued.roles)}")
+
+
+def _id(options: argparse.Namespace) -> None:
+    from twisted_mesh.identity import Identity
+
+    print(Identity.load_or_create(os.fspath(options.path)).id.decode())

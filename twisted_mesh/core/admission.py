@@ -22,7 +22,7 @@ from twisted_mesh.core.reachability import site_of
 from twisted_mesh.core.shares import Shares
 from twisted_mesh.network import EVERYBODY
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.membership import Presence
+from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
@@ -135,6 +135,9 @@ class Admission:
         if self._policy.bars(origin):
             self.not_admitted += 1
             return Hearing.REFUSED
+        if self._policy.only_listens(origin):
+            self.not_admitted += 1
+            return Hearing.REFUSED
         if origin in self._known or origin == self._own or not self._policy.needs_credentials:
             return Hearing.TAKEN
         return Hearing.TAKEN if origin in self.proven else Hearing.WAITS
@@ -143,13 +146,25 @@ class Admission:
         """Whether nothing of *origin* is taken, whatever it shows."""
         return self._policy.bars(origin)
 
+    def takes_direct(self, origin: bytes) -> bool:
+        """Whether a message of *origin* that is not for everybody is taken; count it if it is refused."""
+        if self._policy.only_listens(origin):
+            self.not_admitted += 1
+            return False
+        return True
+
     def differs(self, presence: Presence) -> bytes:
         """Names the two sets of lists if the author of a record has others than this node; else empty."""
         return self._policy.differs(presence.credential)
 
     def is_proven(self, presence: Presence) -> bool:
-        """Whether the author of a record, which need not be verified yet, may speak."""
-        return self._policy.may_speak(presence.origin, presence.credential)
+        """Whether the author of a record, which need not be verified yet, may speak.
+
+        :raises RemoteError: no honest node has handed the record on.
+        """
+        policy, origin = self._policy, presence.origin
+        is_guest = presence.role == Role.GUEST
+        return policy.may_speak(origin, presence.credential) and policy.may_be(origin, is_guest)
 
     def may_speak(self, presence: Presence) -> bool:
         """As :meth:`is_proven`, for a record that has come; count it if it is refused."""
@@ -179,7 +194,7 @@ class Admission:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"author_sites": len(self._sites), **self.proven.footprint()}
+        return {"author_sites": len(self._sites), **self.proven.footprint(), **self._policy.footprint()}
 
     def _take(self, site: str, now: float) -> bool:
         """Count a new author for *site*, if it may bring one."""

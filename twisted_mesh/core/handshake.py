@@ -17,6 +17,9 @@ acceptor's.  It proves the secret over the exporter of the TLS session, so no ot
 end that gets no right KNOCK closes the connection, and says nothing: a scanner does not learn that a node
 of a mesh is there.
 
+If the mesh has an authority, each side shows its GRANT just before its PROOF, which proves the key that the
+grant is for.
+
 The dialler waits for the greeting, so that it sends only a BYE to a node of another network.  It proves
 its key first, so that a scanner gets nothing signed.  A PROOF signs its sender's side, all bytes that both
 sides sent up to the end of their INTROs, and under TLS the exporter of the session (RFC 9266).  So a PROOF
@@ -54,6 +57,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.network import EVERYBODY, LinkSecret, Policy, Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire.authority import Grant, grant_of
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Address, Greeting
 from twisted_mesh.wire.link import Bye, Intro, Knock, Proof
@@ -163,6 +167,7 @@ class Peer(msgspec.Struct, frozen=True):
     role: Role = Role.MEMBER
     purpose: Purpose = Purpose.JOIN
     secret: bytes = b""  # the id of the secret by which both ends have proven themselves; empty for none
+    grant: bytes = b""  # that it has shown; empty for none
 
 
 class Nonces:
@@ -210,6 +215,7 @@ class Handshake:
     _received: bytes = b""
     _intro: Intro | None = None
     _secret: LinkSecret | None = None  # the secret of the KNOCK that was sent, or accepted
+    _grant: bytes | None = None  # that the peer has shown
 
     def __post_init__(self) -> None:
         if self.local_node.policy.secrets:
@@ -378,8 +384,9 @@ class Handshake:
         return self._prove(exporter) if self.side is Side.DIALLER else b""
 
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
-        text = self._proof_text(self.side, exporter)
-        return codec.encode(Proof(self.local_node.sign(text), self._mac(text)))
+        text, policy = self._proof_text(self.side, exporter), self.local_node.policy
+        shown = codec.encode(grant_of(policy.grant)) if policy.needs_grants else b""
+        return shown + codec.encode(Proof(self.local_node.sign(text), self._mac(text)))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
         ways = (self._sent, self._received)
@@ -397,6 +404,9 @@ class Handshake:
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         proof = codec.decode(payload)
+        if isinstance(proof, Grant) and self.local_node.policy.needs_grants and self._grant is None:
+            self._grant = proof.packed
+            return b""
         if not isinstance(proof, Proof):
             raise self._out_of_order(proof)
         assert self._intro is not None and self.greeting is not None
@@ -405,8 +415,9 @@ class Handshake:
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         if not hmac.compare_digest(proof.mac, self._mac(text)):
             raise SubnetMismatch("another subnet")
-        secret = b"" if self._secret is None else self._secret.id
-        why = self.local_node.policy.may_link(intro.public_key, secret)
+        secret, grant = b"" if self._secret is None else self._secret.id, self._grant or b""
+        policy, origin, role = self.local_node.policy, intro.public_key, _known(Role, intro.role)
+        why = policy.may_link(origin, secret) or policy.why_not_granted(origin, grant, role is Role.GUEST)
         if why is not None and self.greeting.id != self.local_node.id:  # else it is refused for its key
             raise NotAMember(why)
         self.stage = Stage.DONE
@@ -417,9 +428,10 @@ class Handshake:
             self.greeting.address,
             intro.settled,
             intro.replay,
-            _known(Role, intro.role),
+            role,
             _known(Purpose, intro.purpose),
             secret,
+            grant,
         )
         return self._prove(exporter) if self.side is Side.ACCEPTOR else b""
 

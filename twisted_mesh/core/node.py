@@ -39,9 +39,18 @@ from twisted_mesh.core.shares import Kind, Shares
 from twisted_mesh.core.status import Report, Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
+from twisted_mesh.wire.authority import Grant
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
-from twisted_mesh.wire.membership import ForwardJoin, Presence, Records, Shuffle, ShuffleReply, Suspect
+from twisted_mesh.wire.membership import (
+    ForwardJoin,
+    Presence,
+    Records,
+    Role,
+    Shuffle,
+    ShuffleReply,
+    Suspect,
+)
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey, Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -319,7 +328,8 @@ class Node:
             case Digest():
                 self._on_digest(link, frame, now)
             case Whisper():
-                self._broadcast.inbound.whisper(link, frame)
+                if self._admission.takes_direct(link.peer.origin):
+                    self._broadcast.inbound.whisper(link, frame)
             case Ping():
                 # The peer, which leaves, ends the link when it has the answer.
                 if frame.token == READ_ALL and not link.flow.peer_leaves:
@@ -332,7 +342,7 @@ class Node:
                 self._answer(link, now)
             case Unknown():
                 self._unknown_frames += 1
-            case Knock() | Intro() | Proof() | Bye():
+            case Knock() | Intro() | Grant() | Proof() | Bye():
                 raise RemoteError(f"{type(frame).__name__} on an open link", Reason.ORDER)
             case _:
                 assert_never(frame)
@@ -372,6 +382,8 @@ class Node:
 
     def _on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
         directs, shares, author = self.replies.directs, self._shares, signed.record.signer
+        if isinstance(signed.record, Direct) and not self._admission.takes_direct(author):
+            return
         if not shares.may_bring(link, author, Kind.DIRECT, now) or not directs.verify(link, signed, now):
             return
         shares.took(link, author, Kind.DIRECT, now, len(signed.array))
@@ -468,7 +480,11 @@ class Node:
         for author in self.membership.expel():
             self.replies.forgotten(author)
         for link in list(self._links.all):
-            why = self._policy.may_link(link.peer.origin, link.peer.secret)
+            peer, policy = link.peer, self._policy
+            is_guest = peer.role is Role.GUEST
+            why = policy.may_link(peer.origin, peer.secret) or policy.why_not_granted(
+                peer.origin, peer.grant, is_guest
+            )
             if why is not None and not link.closing:
                 self._link_life.close(link.number, Reason.TRUST, why, now)
                 self._forget(link.number, now)

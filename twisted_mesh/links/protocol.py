@@ -34,7 +34,7 @@ from twisted_mesh.core.events import Arriving, Event, Received, Resumed
 from twisted_mesh.core.handshake import Handshake, Peer, Side
 from twisted_mesh.core.link_machine import Left, LinkEvent, LinkMachine, Phase
 from twisted_mesh.core.reachability import site_of
-from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
+from twisted_mesh.errors import NO_FAULT, Reason, RemoteError, TrustError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
 from twisted_mesh.links.in_transit import on_its_way
@@ -197,6 +197,8 @@ class MeshProtocol(Protocol):
             raise ValueError("a link can only whisper: send(flags.whisper, type, *packets)")
         flags.check_user_type(type)
         entry = pack_entry(type, packets)
+        if (why := self._handshake.local_node.policy.why_silent) is not None:
+            raise TrustError(why)
         if self.phase is Phase.OPEN:
             self._host.sending(type, packets, len(entry))
         return self.whisper_entry(entry)

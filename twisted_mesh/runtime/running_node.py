@@ -38,7 +38,15 @@ from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.delivery.requests import Requests
-from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
+from twisted_mesh.errors import (
+    Congested,
+    IdentityError,
+    KeyInUse,
+    NotRunning,
+    StoreFull,
+    TrustError,
+    Unreachable,
+)
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
 from twisted_mesh.identity import MOST_CLAIMED, id_of
@@ -319,6 +327,7 @@ class RunningNode:
         self, type: int, packets: tuple[object, ...], *, whisper: bool, receipt: bool
     ) -> Receipt | None:
         entry = pack_entry(type, packets, asks=receipt)
+        self._check_granted()
         place: int | None = None
         if whisper:
             for link in list(self.connections.table.values()):
@@ -358,6 +367,7 @@ class RunningNode:
         self, member: bytes, type: int, packets: tuple[object, ...], seconds: float
     ) -> Deferred[Message]:
         entry = pack_entry(type, packets)
+        self._check_granted()
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))
         self._requests.check_room()
@@ -365,16 +375,23 @@ class RunningNode:
         return self._requests.request(known, member.decode(), entry, seconds)
 
     def ping(self, member: bytes, seconds: float) -> Deferred[float]:
+        self._check_granted()
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))
         return self._requests.ping(known, member.decode(), seconds)
 
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)
+        self._check_granted()
         self._requests.check_room()
         place = self._publish(entry)
         self._log.sending(type, packets, len(entry))
         return self._requests.query(place, self.members.up, seconds)
+
+    def _check_granted(self) -> None:
+        """:raises TrustError: this node may send no message."""
+        if (why := self._settings.policy.why_silent) is not None:
+            raise TrustError(why)
 
     def _origin_of(self, member: bytes) -> bytes | None:
         """The origin of a member or neighbour by its id; None if it is not known here."""
@@ -388,6 +405,7 @@ class RunningNode:
         self, origin: bytes, type: int, packets: tuple[object, ...], answers: MessageId | None = None
     ) -> Deferred[None]:
         entry = pack_entry(type, packets)
+        self._check_granted()
         self._log.sending(type, packets, len(entry))
         return self.directs.send(origin, id_of(origin).decode(), entry, answers)
 

@@ -24,6 +24,7 @@ from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.greeting import Address
+from twisted_mesh.wire.membership import Role
 
 _log = Logger()
 
@@ -80,6 +81,7 @@ class Settings:
                 "identity=Identity.load_or_create('node.key')"
             )
         self.identity = identity or Identity.generate()
+        self.policy.fit(self.identity.id, profile.role is Role.GUEST)
         self._history = None if history is None else Path(history).absolute()
         self._profile = profile
         self.wall_clock = host.wall_clock

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
+from twisted_mesh.simulation.scenarios.granted import GRANTED
 from twisted_mesh.simulation.scenarios.joint import Joint
 from twisted_mesh.simulation.scenarios.large import LARGE
 from twisted_mesh.simulation.scenarios.lines import LINES
@@ -26,7 +27,7 @@ from twisted_mesh.simulation.world import World
 
 _BAR = 30
 JOINT = "joint"  # the name of the schedule in which everything happens at once
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **LARGE}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

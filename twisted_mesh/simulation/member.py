@@ -21,7 +21,7 @@ from msgspec import structs
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.handshake import LocalNode, Profile
+from twisted_mesh.core.handshake import LocalNode, Peer, Profile
 from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.core.node import Node
@@ -258,6 +258,11 @@ class Member:
     def in_handshake(self) -> LocalNode:
         """What it tells of itself in a handshake now."""
         return structs.replace(self._local_node(), settled=self.node.settled)
+
+    def as_peer(self, purpose: Purpose, secret: bytes) -> Peer:
+        """This member as the far end of a link sees it."""
+        ends = self.id, self.origin, self.epoch, self.address, self.node.settled
+        return Peer(*ends, self.replay, self.role, purpose, secret, self.policy.grant)
 
     def say(self, data: bytes) -> bytes:
         """The bytes that it sends as the dialler of a handshake, in place of *data*."""

@@ -17,7 +17,6 @@ from typing import Self
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.network import EVERYBODY
@@ -198,10 +197,7 @@ class World(Observed):
         self._numbers += 1
         link = self.links[self._numbers] = SimLink(self._numbers, a, b)
         a.links[link.number] = b.links[link.number] = link
-        peers = {
-            m: Peer(m.id, m.origin, m.epoch, m.address, m.node.settled, m.replay, m.role, purpose, secret)
-            for m in (a, b)
-        }
+        peers = {m: m.as_peer(purpose, secret) for m in (a, b)}
         for member, outgoing in ((b, False), (a, True)):
             other = link.other(member)
             said = peers[member].settled

@@ -30,7 +30,7 @@ def read_ids(path: Path, kind: str, *, may_be_empty: bool) -> frozenset[bytes]:
     found: dict[str, int] = {}
     lines, _ = read_lines(path, kind, stat.S_IWGRP | stat.S_IWOTH, "go-w")
     for number, line in lines:
-        if not (MIN_ID <= len(line) <= MAX_ID and _BASE58.issuperset(line)):
+        if not is_id(line):
             raise TrustError(f"{kind} {path}, line {number}, is not the id of a node")
         if line in found:
             raise TrustError(f"{kind} {path}, line {number}: that id is in line {found[line]}, too")
@@ -38,6 +38,11 @@ def read_ids(path: Path, kind: str, *, may_be_empty: bool) -> frozenset[bytes]:
     if not found and not may_be_empty:
         raise TrustError(f"{kind} {path} is empty: add the ids of the nodes, one a line")
     return frozenset(line.encode() for line in found)
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* can be the id of a node."""
+    return MIN_ID <= len(text) <= MAX_ID and _BASE58.issuperset(text)
 
 
 def digest_of(lists: Iterable[frozenset[bytes]]) -> bytes:

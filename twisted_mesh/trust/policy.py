@@ -16,17 +16,27 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from twisted_mesh.errors import LocalError
+from twisted_mesh.errors import LocalError, RemoteError, TrustError
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.allow_list import digest_of, read_ids
+from twisted_mesh.trust.authority import (
+    Authority,
+    Grants,
+    check_own,
+    may_be,
+    read_authority,
+    read_grant,
+)
 from twisted_mesh.trust.shared_secret import Secret, Secrets, read_secrets
+from twisted_mesh.wire.authority import Roles
 from twisted_mesh.wire.membership import Credential
 
 #: The modes, by name -> whether a node proves something by it, so that it is part of the network's id.
-_MODES: Final = {"secret": True, "only": True, "deny": False}
+_MODES: Final = {"secret": True, "authority": True, "only": True, "deny": False}
 _TOLD: Final = {
     "secret": "nodes with the secret",
+    "authority": "nodes with a grant of the authority",
     "only": "nodes on a list",
     "deny": "nodes that are on no list of denied ones",
 }
@@ -56,6 +66,15 @@ class Trust:
         return cls({"secret": _absolute(path)})
 
     @classmethod
+    def authority(cls, path: str | os.PathLike[str], grant: str | os.PathLike[str]) -> Trust:
+        """Trust the nodes to which an authority has given a grant.
+
+        :param path: the file of its public key (``mesh authority new FILE`` makes FILE.pub).
+        :param grant: the file of this node's own grant (``mesh authority grant``).
+        """
+        return cls({"authority": _absolute(path), "grant": _absolute(grant)})
+
+    @classmethod
     def only(cls, path: str | os.PathLike[str]) -> Trust:
         """Trust the nodes whose ids are in the file *path*, one a line; what follows ``#`` is ignored."""
         return cls({"only": _absolute(path)})
@@ -82,7 +101,11 @@ class Trust:
         return " and ".join(_TOLD[name] for name in _MODES if name in self._files) or "everybody"
 
     def __repr__(self) -> str:
-        parts = [f"Trust.{name}({str(path)!r})" for name, path in self._files.items()]
+        parts = []
+        for name, path in self._files.items():
+            if name != "grant":
+                grant = f", {str(self._files['grant'])!r}" if name == "authority" else ""
+                parts.append(f"Trust.{name}({str(path)!r}{grant})")
         return " & ".join(parts) or "Trust.open()"
 
     def load(self, network: Protocol, wall_clock: Callable[[], float], kept_for: float) -> Policy:
@@ -119,6 +142,9 @@ class Content(NamedTuple):
     only: frozenset[bytes] | None
     denied: frozenset[bytes]
     lists: bytes  # the digest of both lists; empty if there is none
+    authority: Authority | None = None
+    grant: bytes = b""  # this node's own, packed; empty without an authority
+    roles: Roles = Roles(0)  # those of that grant
 
 
 class ContentPolicy(Policy):
@@ -128,15 +154,45 @@ class ContentPolicy(Policy):
         """:param mode: as in :class:`~twisted_mesh.network.Policy`."""
         self.mode = mode
         self.content = content
+        self._grants = Grants()
 
     @property
     def secrets(self) -> list[Secret]:  # type: ignore[override]
         return self.content.secrets.used
 
+    @property
+    def grant(self) -> bytes:  # type: ignore[override]
+        return self.content.grant
+
+    @property
+    def needs_credentials(self) -> bool:
+        return bool(self.secrets) or self.needs_grants
+
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         if self.secrets and all(secret != known.id for known in self.secrets):
             return "the secret of this link is not in use any more: nodes with a newer one link again"
         return self._why_barred(origin)
+
+    def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
+        if (authority := self.content.authority) is None:
+            return None
+        name = id_of(origin).decode()
+        if not grant:
+            return (
+                f"{name} shows no grant of the authority of this mesh: have one made, mesh authority grant"
+            )
+        try:
+            why = self._grants.take(authority, origin, grant)
+        except RemoteError as error:
+            return f"{error.detail}: have one made for this mesh, mesh authority grant"
+        if why is not None:
+            return why
+        roles = self._grants.roles(origin) or Roles(0)
+        if not roles & Roles.LINK:
+            return f"the grant of {name} does not let it link: have one made with the role link"
+        if not is_guest and not may_be(roles, is_guest):
+            return f"the grant of {name} does not let it be a member: start it with the role guest"
+        return None
 
     def bars(self, origin: bytes) -> bool:
         return self._why_barred(origin) is not None
@@ -158,23 +214,43 @@ class ContentPolicy(Policy):
         if not self.needs_credentials:
             return True
         shown = unpack_credential(credential)
-        secrets = self.content.secrets
-        known = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
-        return known is not None and hmac.compare_digest(known.author(_AUTHOR_DOMAIN + origin), shown.mac)
+        secrets, authority = self.content.secrets, self.content.authority
+        if secrets.used:
+            by = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
+            if by is None or not hmac.compare_digest(by.author(_AUTHOR_DOMAIN + origin), shown.mac):
+                return False
+        # The signature last: it takes longest to verify.
+        return authority is None or self._grants.take(authority, origin, shown.grant) is None
+
+    def may_be(self, origin: bytes, is_guest: bool) -> bool:
+        return not self.needs_grants or may_be(self._grants.roles(origin) or Roles(0), is_guest)
+
+    def only_listens(self, origin: bytes) -> bool:
+        roles = self._grants.roles(origin)
+        return roles is not None and not roles & (Roles.AUTHOR | Roles.GUEST)
+
+    @property
+    def why_silent(self) -> str | None:
+        if not self.needs_grants or self.content.roles & (Roles.AUTHOR | Roles.GUEST):
+            return None
+        return "the grant of this node lets it listen only: have one made with the role author to send"
 
     def vouches(self, origin: bytes) -> bool:
         return self.content.only is not None and not self.bars(origin)
 
     def credential(self, origin: bytes) -> bytes:
         secret, mac = b"", b""
-        if self.needs_credentials:
+        if self.secrets:
             first = self.secrets[0]
             secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
-        return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists))
+        return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists, self.content.grant))
 
     def differs(self, credential: bytes) -> bytes:
         mine, theirs = self.content.lists, unpack_credential(credential).lists
         return mine + theirs if mine != theirs and mine else b""
+
+    def footprint(self) -> dict[str, int]:
+        return {"grants": len(self._grants)}
 
 
 class FilePolicy(ContentPolicy):
@@ -188,13 +264,23 @@ class FilePolicy(ContentPolicy):
         kept_for: float,
     ) -> None:
         """As :meth:`Trust.load`, with the file of each mode."""
-        mode = "&".join(sorted(name for name in files if _MODES[name]))
         self._files = files
+        self._network = network
+        self._own: tuple[bytes, bool] | None = None  # this node's id, and whether it is a guest
+        self._authority = read_authority(path, network) if (path := files.get("authority")) else None
+        modes = [name for name in files if _MODES.get(name)]
+        if self._authority is not None:
+            modes[modes.index("authority")] = self._authority.mode
+        mode = "&".join(sorted(modes))
         self._key = network.key_with(mode)
         self._wall_clock = wall_clock
         self._kept_for = kept_for
         self._seen = self._read = self._marks()
         super().__init__(self._in_time(self._load()), mode)
+
+    def fit(self, id: bytes, is_guest: bool) -> None:
+        self._own = id, is_guest
+        self._load()
 
     def reload(self) -> bool:
         """Read the files again; return whether the policy has changed.
@@ -243,7 +329,21 @@ class FilePolicy(ContentPolicy):
             denied = read_ids(path, "the list of denied nodes", may_be_empty=True)
         has_lists = not files.keys().isdisjoint({"only", "deny"})
         lists = digest_of((only or frozenset(), denied)) if has_lists else b""
-        return Content(secrets, only, denied, lists)
+        return Content(secrets, only, denied, lists, *self._load_grant())
+
+    def _load_grant(self) -> tuple[Authority | None, bytes, Roles]:
+        """The authority, and this node's own grant with its roles."""
+        if (authority := self._authority) is None:
+            return None, b"", Roles(0)
+        path, own = self._files["authority"], self._files["grant"]
+        if read_authority(path, self._network) != authority:
+            raise TrustError(
+                f"{path} has another authority, which is another mesh: start the node anew for it"
+            )
+        packed, content = read_grant(own, authority)
+        if self._own is not None:
+            check_own(own, content, *self._own)
+        return authority, packed, Roles(content.roles)
 
 
 def unpack_credential(packed: bytes) -> Credential:

@@ -13,10 +13,12 @@ import msgspec
 from twisted_mesh.identity import MAX_EPOCH
 
 MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
+MAX_GRANT: Final = 512  # bytes of a grant, its signature and unknown fields included; it has 180 (guess)
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 SealingKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # of X25519, public
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]  # of Ed25519
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # one less, so that head + 1 is a Number
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
@@ -72,6 +74,6 @@ class Kind(IntEnum):
     BYE = 21
     HEADERS = 22
     KNOCK = 23
-
     DIRECT_KEY = 24
     RECORDS = 25
+    GRANT = 26

@@ -11,7 +11,16 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, SealingKey, Sequence
+from twisted_mesh.wire.fields import (
+    MAX_GRANT,
+    FrameBase,
+    Head,
+    Kind,
+    Number,
+    Origin,
+    SealingKey,
+    Sequence,
+)
 
 #: Bytes of a record's array, unknown fields included and a credential not (guess): anybody can make up
 #: members, and each roster of ``members_limit`` is kept and sent by all.
@@ -121,11 +130,13 @@ class Credential(msgspec.Struct, array_like=True, frozen=True):
     :ivar secret: the id of the mesh's secret by which the author proves that it may speak.
     :ivar mac: the MAC of the author's origin by a key of that secret.
     :ivar lists: 8 bytes of a hash of the lists of nodes that the author's node has.
+    :ivar grant: the author's grant, packed (:mod:`~twisted_mesh.wire.authority`).
     """
 
     secret: Annotated[bytes, msgspec.Meta(max_length=8)]
     mac: Annotated[bytes, msgspec.Meta(max_length=32)]
     lists: Annotated[bytes, msgspec.Meta(max_length=8)]
+    grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):

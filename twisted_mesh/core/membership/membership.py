@@ -129,7 +129,11 @@ class Membership:
     def answered(self, link: Link, signed: SignedRecord, now: float) -> News | None:
         """Take in the newest record of a node, which answered that it lacks a message's key."""
         assert isinstance(signed.record, Presence)
-        if (news := self._presences.told(link, signed, signed.record, now, now)) is not None:
+        try:
+            news = self._presences.told(link, signed, signed.record, now, now)
+        except RemoteError:
+            return None  # its author has signed the answer: no relay is to blame for the record in it
+        if news is not None:
             self._look_again(now)
         return news
 

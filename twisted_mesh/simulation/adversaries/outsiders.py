@@ -1,6 +1,7 @@
-"""Nodes that do not belong to a mesh with a secret, and dial its members all the time.
+"""Nodes that do not belong to a mesh with a secret or an authority, and dial its members all the time.
 
-Contract: no member may link with one, or have it on its roster.  An outsider must get no byte of a member.
+Contract: no member may link with one, or have it on its roster.  If there is a secret, an outsider must get
+no byte of a member.
 """
 
 from __future__ import annotations
@@ -44,3 +45,15 @@ class Repeater(Outsider):
         """Send what was recorded, in place of the own KNOCK, and nothing else."""
         recorded, self.recorded = self.recorded, b""
         return recorded
+
+
+class WithoutGrant(Outsider):
+    """Has no grant of the mesh's authority."""
+
+
+class Thief(Outsider):
+    """Shows the grant of a member."""
+
+
+class Elsewhere(Outsider):
+    """Has a grant of the same authority for another network."""

@@ -1,0 +1,153 @@
+"""Meshes of the nodes to which an authority has given grants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.service.test_trust import TrustCase
+from tests.support.meshcase import PORT
+from twisted_mesh import flags
+from twisted_mesh.errors import LocalError, SubnetMismatch, TrustError
+from twisted_mesh.identity import Identity
+from twisted_mesh.network import Protocol
+from twisted_mesh.service import MeshService
+from twisted_mesh.trust.authority import roles_of
+from twisted_mesh.trust.grants import AuthorityFiles
+from twisted_mesh.trust.policy import Trust
+from twisted_mesh.wire.membership import Roster
+
+
+class AuthorityCase(TrustCase):
+    """A mesh with an authority."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.key, self.authority = self.new_authority()
+        self.grants: dict[MeshService, Path] = {}
+        self.identities: dict[MeshService, Identity] = {}
+
+    def new_authority(self, subnet: str = "mesh") -> tuple[Path, AuthorityFiles]:
+        """A new authority, and the file of its public key."""
+        path = Path(self.mktemp())
+        files = AuthorityFiles.create(path, subnet)
+        return path.with_name(f"{path.name}.pub"), files
+
+    def grant(
+        self, identity: Identity, roles: str = "link,author", by: AuthorityFiles | None = None
+    ) -> Path:
+        """The file of a grant for the node with that key."""
+        path = Path(self.mktemp())
+        (by or self.authority).grant(identity.id.decode(), roles_of(roles), path)
+        return path
+
+    def granted(self, roles: str = "link,author", **options: Any) -> MeshService:
+        """A node with a grant."""
+        identity = options.pop("identity", None) or Identity.create(self.mktemp())
+        grant = options.pop("grant", None) or self.grant(identity, roles)
+        trust = Trust.authority(self.key, grant)
+        node = self.node(identity=identity, trust=trust, **options)
+        self.grants[node], self.identities[node] = grant, identity
+        return node
+
+    def policy(self, identity: Identity, roles: str = "link,author") -> Any:
+        """The policy of a scripted peer with that key."""
+        trust = Trust.authority(self.key, self.grant(identity, roles))
+        return trust.load(Protocol(), self.network.clock.seconds, 1.0)
+
+
+class TestAuthority(AuthorityCase):
+    def test_nodes_with_a_grant_link_and_talk(self) -> None:
+        one, middle, other = self.linked(*(self.granted() for _ in range(3)))
+        self.send(one, "for those with a grant")
+        self.assertEqual([self.got(node) for node in (middle, other)], [["for those with a grant"]] * 2)
+        self.assertEqual(set(one.members), {middle.id, other.id})
+        self.assertEqual(one.status().node.trust, "nodes with a grant of the authority")
+        self.assertEqual(one.footprint()["grants"], 2)
+
+    def test_a_node_without_the_authority_is_of_another_network(self) -> None:
+        inside = self.granted()
+        for outside in (self.node(), self.node(trust=Trust.secret(self.secret()))):
+            waiting = outside.connect(self.host(inside), PORT)
+            self.failure_of(waiting, Exception, after=outside.config.handshake_timeout + 1)
+            self.assertEqual(dict(inside.routing_table), {})
+
+    def test_a_node_of_another_authority_is_of_another_network(self) -> None:
+        inside = self.granted()
+        self.key, self.authority = self.new_authority()
+        self.refused(self.granted(), inside, SubnetMismatch)
+        self.assertTrue(self.log("trust 'authority="))
+
+    def test_whoever_has_stolen_a_grant_has_not_the_key_it_is_for(self) -> None:
+        inside, victim = self.linked(self.granted(), self.granted())
+        thief = Identity.generate()
+        stolen = self.policy(self.identities[victim])
+        puppet = self.met(inside, identity=thief, policy=stolen)
+        self.network.advance(1)
+        self.assertIsNotNone(puppet.lost)
+        self.assertNotIn(thief.id, inside.routing_table)
+        self.assertTrue(self.log(f"is of {victim.id.decode()}"))
+        self.assertEqual([frame for frame in puppet.frames() if isinstance(frame, Roster)], [])
+
+    def test_a_node_that_has_no_grant_of_its_own_does_not_start(self) -> None:
+        someone, me = Identity.generate(), Identity.create(self.mktemp())
+        grant = self.grant(someone)
+        said = str(self.assertRaises(TrustError, self.granted, identity=me, grant=grant))
+        self.assertIn(f"is of the node {someone.id.decode()}, and this node is {me.id.decode()}", said)
+        error = self.assertRaises(TrustError, self.granted, "link,guest")
+        self.assertIn("start it with the role guest", str(error))
+        trust = Trust.authority(self.key, self.grant(me))
+        self.assertRaises(LocalError, self.node, trust=trust, identity=me, encryption="Plaintext")
+        self.assertEqual(self.network.ports, {})
+
+    def test_a_guest_is_on_no_roster_and_is_heard(self) -> None:
+        member, guest = self.linked(self.granted(), self.granted("link,guest", role="guest"))
+        self.send(guest, "from a guest")
+        self.assertEqual(self.got(member), ["from a guest"])
+        self.assertEqual(dict(member.members), {})
+
+    def test_a_node_that_may_only_listen_is_a_member_and_sends_nothing(self) -> None:
+        member, listener, far = self.linked(
+            self.granted(), self.granted("link,listen-only"), self.granted(), after=6
+        )
+        receipt = member.send("heard?", receipt=True)
+        self.network.advance(2)
+        self.assertEqual(receipt.delivered, {listener.id, far.id})
+        (link, _) = listener.routing_table.values()
+        for send in (
+            lambda: listener.send("no"),
+            lambda: listener.send("no", flag=flags.whisper),
+            lambda: listener.send_to(far.id, "no"),
+            lambda: listener.request(far.id, "no"),
+            lambda: listener.query("no"),
+            lambda: listener.ping(far.id),
+            lambda: link.whisper("no"),
+        ):
+            self.assertIn("listen only", str(self.assertRaises(TrustError, send)))
+        self.assertEqual((self.got(member), self.got(far)), ([], ["heard?"]))
+
+    def test_a_new_grant_is_shown_at_once(self) -> None:
+        member, listener = self.linked(self.granted(), self.granted("link,listen-only"), after=6)
+        identity = self.identities[listener]
+        self.grants[listener].write_text(self.grant(identity).read_text())
+        listener.reload_trust()
+        self.send(listener, "now I may", after=1)
+        self.assertEqual(self.got(member), ["now I may"])
+        self.grants[listener].write_text("damaged")
+        self.network.advance(20)
+        self.assertEqual(len(self.log("stays in force")), 1)
+
+    def test_modes_combine(self) -> None:
+        secret = self.secret()
+        nodes = []
+        for _ in range(2):
+            identity = Identity.create(self.mktemp())
+            trust = Trust.authority(self.key, self.grant(identity)) & Trust.secret(secret)
+            nodes.append(self.node(identity=identity, trust=trust))
+        one, other = self.linked(*nodes)
+        self.send(one, "for those with both")
+        self.assertEqual(self.got(other), ["for those with both"])
+        outside = self.granted()
+        waiting = outside.connect(self.host(one), PORT)
+        self.failure_of(waiting, Exception, after=outside.config.handshake_timeout + 1)
+        self.assertNotIn(outside.id, one.routing_table)

@@ -1,0 +1,19 @@
+"""A mesh with an authority: outsiders do not get in, whatever grant they show."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.length import at_length
+from twisted_mesh.simulation.scenarios.granted import GRANTED
+
+
+class TestGranted(SynchronousTestCase):
+    def test_no_grant_of_another_node_or_another_network_lets_an_outsider_in(self) -> None:
+        for seed in at_length(range(1, 9), (1,)):
+            stage = GRANTED["granted"].run(seed, at_length(10, 8))
+            command = f"python -m twisted_mesh.simulation --schedule granted --seed {seed}"
+            self.assertEqual(stage.world.violations, [], command)
+            self.assertEqual(stage.shares, (0.0, 0.0), command)
+            tried = [member for member in stage.world.members if member.lies and member.heard]  # type: ignore[attr-defined]
+            self.assertEqual(len(tried), 3, command)

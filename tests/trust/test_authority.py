@@ -1,0 +1,338 @@
+"""The authority of a mesh: its files, and the grants that it makes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from tests.trust.test_shared_secret import MESH, SECRET, SecretCase, clock
+from twisted_mesh.errors import LocalError, Reason, RemoteError, TrustError
+from twisted_mesh.identity import Identity, id_of
+from twisted_mesh.network import EVERYBODY, Policy, Protocol
+from twisted_mesh.trust import authority
+from twisted_mesh.trust.authority import Authority, Grants, names_of, roles_of
+from twisted_mesh.trust.grants import AuthorityFiles
+from twisted_mesh.trust.policy import FilePolicy, Trust
+from twisted_mesh.wire.authority import Roles
+
+MEMBER, LISTENER = Roles.LINK | Roles.AUTHOR, Roles.LINK | Roles.LISTEN
+
+
+class AuthorityCase(SecretCase):
+    """An authority, which grants."""
+
+    def setUp(self) -> None:
+        self.files = self.new_authority()
+        self.me = Identity.generate()
+
+    def new_authority(self, subnet: str = "mesh") -> AuthorityFiles:
+        """A new authority."""
+        self.key = Path(self.mktemp())
+        return AuthorityFiles.create(self.key, subnet)
+
+    def public(self, key: Path | None = None) -> Path:
+        """The file of the public key of an authority."""
+        key = key or self.key
+        return key.with_name(f"{key.name}.pub")
+
+    def grant(self, node: Identity, roles: Roles = MEMBER, files: AuthorityFiles | None = None) -> Path:
+        """The file of a grant for *node*."""
+        path = Path(self.mktemp())
+        (files or self.files).grant(node.id.decode(), roles, path)
+        return path
+
+    def packed(self, node: Identity, roles: Roles = MEMBER, files: AuthorityFiles | None = None) -> bytes:
+        """A grant for *node*, packed."""
+        return bytes.fromhex(self.grant(node, roles, files).read_text().splitlines()[1])
+
+    def trust(self, node: Identity | None = None, roles: Roles = MEMBER) -> Trust:
+        """The trust of a node."""
+        return Trust.authority(self.public(), self.grant(node or self.me, roles))
+
+    def policy(self, node: Identity | None = None, roles: Roles = MEMBER) -> Policy:
+        """The policy of a node."""
+        return self.trust(node, roles).load(MESH, clock, 100.0)
+
+    def refused_by(self, trust: Trust, *words: str) -> str:
+        """Assert that *trust* cannot be used, and that the error has *words*; the error."""
+        said = str(self.assertRaises(TrustError, trust.load, MESH, clock, 100.0))
+        for word in words:
+            self.assertIn(word, said)
+        return said
+
+
+class TestAuthorityFiles(AuthorityCase):
+    def test_the_private_key_is_its_users_alone_and_the_public_key_is_beside_it(self) -> None:
+        modes = [path.stat().st_mode & 0o777 for path in (self.key, self.public())]
+        self.assertEqual((modes[0], modes[1] & 0o022), (0o600, 0))
+        self.assertEqual(self.public().read_text().split()[0], self.files.authority.key.hex())
+        self.assertEqual(Identity.load(self.key).origin, self.files.authority.key)
+
+    def test_no_file_is_overwritten(self) -> None:
+        for suffix in ("", ".pub", ".state"):
+            path = Path(self.mktemp())
+            taken = path.with_name(f"{path.name}{suffix}")
+            taken.write_text("something")
+            self.assertRaises(LocalError, AuthorityFiles.create, path, "mesh")
+            self.assertEqual(taken.read_text(), "something")
+        grant = self.file("something")
+        self.assertRaises(TrustError, self.files.grant, self.me.id.decode(), MEMBER, grant)
+        self.assertEqual(grant.read_text(), "something\n")
+        self.assertRaises(LocalError, AuthorityFiles.create, Path(self.mktemp()), "\ud800")
+
+    def test_it_counts_its_grants_over_restarts_and_lists_them(self) -> None:
+        self.grant(self.me)
+        again = AuthorityFiles.load(self.key)
+        other = Identity.generate()
+        self.grant(other, LISTENER, again)
+        listed = [
+            (one.serial, one.id.encode(), one.roles) for one in AuthorityFiles.load(self.key).state.grants
+        ]
+        expected = [(1, self.me.id, ["link", "author"]), (2, other.id, ["link", "listen-only"])]
+        self.assertEqual(listed, expected)
+
+    def test_a_key_or_a_state_that_cannot_be_used_says_what_to_do(self) -> None:
+        state = self.key.with_name(f"{self.key.name}.state")
+        content = state.read_bytes()
+        for damaged in (b"", b"{", b"[]", b"\xff"):
+            state.write_bytes(damaged)
+            said = str(self.assertRaises(TrustError, AuthorityFiles.load, self.key))
+            self.assertIn("damaged: restore the newest", said)
+        state.unlink()
+        said = str(self.assertRaises(TrustError, AuthorityFiles.load, self.key))
+        self.assertIn(f"{state}: No such file or directory; restore", said)
+        state.write_bytes(content)
+        self.key.chmod(0o644)
+        said = str(self.assertRaises(LocalError, AuthorityFiles.load, self.key))
+        self.assertEqual(
+            said, f"the authority's key {self.key} can be read by others: chmod 600 {self.key}"
+        )
+
+    def test_a_number_is_used_up_though_the_grant_cannot_be_written(self) -> None:
+        nowhere = Path(self.mktemp()) / "missing" / "grant"
+        self.assertRaises(TrustError, self.files.grant, self.me.id.decode(), MEMBER, nowhere)
+        self.assertEqual(self.files.grant(self.me.id.decode(), MEMBER, Path(self.mktemp())).serial, 2)
+        state = self.key.with_name(f"{self.key.name}.state")
+        state.unlink()
+        state.mkdir()
+        said = self.assertRaises(TrustError, self.files.grant, self.me.id.decode(), MEMBER, self.mktemp())
+        self.assertIn("Is a directory", str(said))
+
+    def test_roles_have_names(self) -> None:
+        self.assertEqual(roles_of("link,author"), MEMBER)
+        self.assertEqual(names_of(roles_of("guest,link")), ["link", "guest"])
+        self.assertIn("not 'king'", str(self.assertRaises(LocalError, roles_of, "link,king")))
+        self.assertIn("role link", str(self.assertRaises(LocalError, roles_of, "author")))
+
+
+class TestFilesOfANode(AuthorityCase):
+    def test_a_file_that_cannot_be_used_says_what_to_do(self) -> None:
+        grant = self.grant(self.me)
+        key = self.public().read_text()
+        for lines, words in (
+            ((), ("is empty", "the authority made")),
+            (("# nothing",), ("is empty",)),
+            ((key, key), ("has 2 lines",)),
+            (("ab" * 31,), ("line 1, is none",)),
+            (("ab" * 33,), ("line 1, is none",)),
+            (("correct horse",), ("line 1, is none",)),
+        ):
+            self.refused_by(Trust.authority(self.file(*lines, mode=0o644), grant), *words)
+        for lines, words in (
+            ((), ("is empty",)),
+            ((grant.read_text(),) * 2, ("has 2 lines",)),
+            (("ab" * 64,), ("line 1, is none",)),
+            (("ab" * 513,), ("line 1, is none",)),
+            (("ab" * 100,), ("is damaged", "mesh authority grant")),
+        ):
+            self.refused_by(Trust.authority(self.public(), self.file(*lines, mode=0o644)), *words)
+        missing = Path(self.mktemp())
+        self.refused_by(Trust.authority(missing, grant), "No such file")
+        self.refused_by(Trust.authority(self.public(), missing), "No such file")
+        for mode in (0o620, 0o602):
+            grant.chmod(mode)
+            said = self.refused_by(Trust.authority(self.public(), grant), "changed by others")
+            self.assertIn(f"chmod go-w {grant.absolute()}", said)
+
+    def test_the_private_key_is_not_taken_for_the_public_one_and_not_shown(self) -> None:
+        said = self.refused_by(Trust.authority(self.key, self.grant(self.me)), "private key", "offline")
+        for line in self.key.read_text().splitlines():
+            self.assertNotIn(line, said)
+
+    def test_a_grant_of_another_mesh_or_another_authority_is_refused(self) -> None:
+        mine = self.public()
+        for other in (self.new_authority(), self.new_authority("another")):
+            trust = Trust.authority(mine, self.grant(self.me, files=other))
+            self.refused_by(trust, "another mesh", "another authority, or another subnet")
+        there = Trust.authority(mine, self.grant(self.me, files=self.files))
+        said = self.assertRaises(TrustError, there.load, Protocol("there"), clock, 100.0)
+        self.assertIn("another mesh", str(said))
+
+    def test_a_grant_that_was_changed_is_refused(self) -> None:
+        grant = self.grant(self.me)
+        note, line = grant.read_text().splitlines()
+        grant.write_text(f"{note}\n{line[:-1]}{'0' if line[-1] != '0' else '1'}\n")
+        self.refused_by(Trust.authority(self.public(), grant), "is not signed by the authority")
+
+    def test_a_node_uses_no_grant_of_another_node_or_another_role(self) -> None:
+        other = Identity.generate()
+        for node, roles, is_guest, words in (
+            (other, MEMBER, False, f"is of the node {other.id.decode()}"),
+            (self.me, Roles.AUTHOR, False, "the role link"),
+            (self.me, Roles.LINK | Roles.GUEST, False, "with the role guest"),
+            (self.me, Roles.LINK, False, "with the role guest"),
+        ):
+            policy = self.policy(node, roles)
+            error = self.assertRaises(TrustError, policy.fit, self.me.id, is_guest)
+            self.assertIn(words, str(error))
+        for roles, is_guest in ((MEMBER, True), (MEMBER, False), (LISTENER, False), (Roles.LINK, True)):
+            self.policy(self.me, roles).fit(self.me.id, is_guest)
+        EVERYBODY.fit(self.me.id, False)
+
+    def test_a_new_grant_is_read_again_and_a_wrong_one_changes_nothing(self) -> None:
+        files, public = self.files, self.public()
+        path = self.grant(self.me)
+        policy = Trust.authority(public, path).load(MESH, clock, 100.0)
+        assert isinstance(policy, FilePolicy)
+        policy.fit(self.me.id, False)
+        before = policy.grant
+        path.write_text(self.grant(Identity.generate()).read_text())
+        self.assertRaises(TrustError, policy.reload)
+        self.assertEqual(policy.grant, before)
+        path.write_text(self.grant(self.me, LISTENER, files).read_text())
+        self.assertTrue(policy.reload())
+        self.assertNotEqual(policy.grant, before)
+        self.new_authority()
+        public.write_text(self.public().read_text())
+        said = str(self.assertRaises(TrustError, policy.reload))
+        self.assertIn("start the node anew", said)
+
+
+class TestGrants(AuthorityCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.mine = self.policy()
+        self.other = Identity.generate()
+
+    def why(self, grant: bytes, node: Identity | None = None, is_guest: bool = False) -> str:
+        """Why *node* may not link by *grant*; empty if it may."""
+        return self.mine.why_not_granted((node or self.other).origin, grant, is_guest) or ""
+
+    def test_a_grant_is_good_for_its_node_alone(self) -> None:
+        grant = self.packed(self.other)
+        self.assertEqual(self.why(grant), "")
+        self.assertEqual(self.why(grant), "")
+        self.assertIn(f"is of {self.other.id.decode()}", self.why(grant, Identity.generate()))
+        self.assertIn("shows no grant", self.why(b""))
+        self.assertIn("is no grant", self.why(bytes(100)))
+
+    def test_another_authority_or_another_network_makes_no_good_grant(self) -> None:
+        for files in (self.new_authority(), self.new_authority("another")):
+            self.assertIn("another mesh", self.why(self.packed(self.other, files=files)))
+
+    def test_nobody_else_can_sign_one(self) -> None:
+        right = self.packed(self.other)
+        forged = bytes([right[0] ^ 1]) + right[1:]
+        self.assertIn("has not signed", self.why(forged))
+        self.assertIn("mesh authority grant", self.why(forged))
+
+    def test_the_role_says_whether_others_link_with_a_node(self) -> None:
+        for roles, is_guest, words in (
+            (Roles.AUTHOR, False, "does not let it link"),
+            (Roles.LINK, False, "start it with the role guest"),
+            (Roles.LINK | Roles.GUEST, False, "start it with the role guest"),
+            (Roles.LINK | 64, False, "start it with the role guest"),
+            (Roles.LINK | Roles.GUEST, True, ""),
+            (Roles.LINK, True, ""),
+            (LISTENER, False, ""),
+        ):
+            node = Identity.generate()
+            said = self.why(self.packed(node, Roles(roles)), node, is_guest)
+            self.assertTrue(said.find(words) >= 0 and bool(said) == bool(words), (roles, said))
+
+    def test_an_author_shows_its_grant_in_its_record(self) -> None:
+        theirs = Trust.authority(self.public(), self.grant(self.other)).load(MESH, clock, 100.0)
+        credential, origin = theirs.credential(self.other.origin), self.other.origin
+        self.assertTrue(self.mine.needs_credentials and self.mine.needs_grants)
+        self.assertTrue(self.mine.may_speak(origin, credential))
+        self.assertFalse(self.mine.may_speak(self.me.origin, credential))
+        for junk in (b"", b"\xc1", msgspec.msgpack.encode([b"", b"", b""])):
+            self.assertFalse(self.mine.may_speak(origin, junk))
+
+    def test_a_record_with_a_false_grant_is_its_links_fault(self) -> None:
+        right = self.packed(self.other)
+        forged = msgspec.msgpack.encode([b"", b"", b"", bytes(64) + right[64:]])
+        error = self.assertRaises(RemoteError, self.mine.may_speak, self.other.origin, forged)
+        self.assertIs(error.reason, Reason.SIGNATURE)
+
+    def test_roles_say_what_an_author_may_be_and_whether_its_messages_are_taken(self) -> None:
+        for roles, member, guest, mute in (
+            (MEMBER, True, True, False),
+            (LISTENER, True, False, True),
+            (Roles.LINK | Roles.GUEST, False, True, False),
+            (Roles.LINK, False, False, True),
+        ):
+            node = Identity.generate()
+            credential = msgspec.msgpack.encode([b"", b"", b"", self.packed(node, roles)])
+            self.assertTrue(self.mine.may_speak(node.origin, credential))
+            found = [self.mine.may_be(node.origin, is_guest) for is_guest in (False, True)]
+            self.assertEqual((*found, self.mine.only_listens(node.origin)), (member, guest, mute))
+        self.assertFalse(self.mine.may_be(Identity.generate().origin, False))
+        self.assertFalse(EVERYBODY.only_listens(self.me.origin) or self.mine.only_listens(self.me.origin))
+
+    def test_a_node_that_may_only_listen_knows_it(self) -> None:
+        self.assertIn("listen only", self.policy(self.me, LISTENER).why_silent or "")
+        self.assertEqual((self.mine.why_silent, EVERYBODY.why_silent), (None, None))
+
+    def test_of_the_grants_of_a_node_the_newest_counts(self) -> None:
+        old, new = self.packed(self.other), self.packed(self.other, LISTENER)
+        for grant in (new, old):
+            self.assertEqual(self.why(grant), "")
+            self.assertTrue(self.mine.only_listens(self.other.origin))
+
+    def test_the_grants_that_are_kept_are_bounded(self) -> None:
+        self.patch(authority, "GRANTS_KEPT", 2)
+        grants, nodes = Grants(), [Identity.generate() for _ in range(3)]
+        packed = [self.packed(node) for node in nodes]
+        for at in (0, 1, 0, 2):
+            grants.take(self.files.authority, nodes[at].origin, packed[at])
+        found = [grants.roles(node.origin) is not None for node in nodes]
+        self.assertEqual((found, len(grants)), ([True, False, True], 2))
+        self.assertEqual(self.mine.footprint(), {"grants": 0})
+
+
+class TestTrust(AuthorityCase):
+    def test_the_authority_is_a_part_of_the_networks_id_and_modes_combine(self) -> None:
+        mode = f"authority={self.files.authority.key.hex()}"
+        self.assertEqual(self.policy().mode, mode)
+        secret = Trust.secret(self.file(SECRET.hex()))
+        lists = Trust.only(self.file(self.me.id.decode(), id_of(bytes(32)).decode(), mode=0o644))
+        trust = self.trust() & secret & lists
+        both = trust.load(MESH, clock, 100.0)
+        self.assertEqual(both.mode, f"{mode}&only&secret")
+        theirs = (self.trust() & secret & lists).load(MESH, clock, 100.0)
+        credential = theirs.credential(self.me.origin)
+        self.assertTrue(both.may_speak(self.me.origin, credential))
+        fields = msgspec.msgpack.decode(credential)
+        for at in (1, 3):
+            lacking = msgspec.msgpack.encode([*fields[:at], b"", *fields[at + 1 :]])
+            self.assertFalse(both.may_speak(self.me.origin, lacking))
+        other = Identity.generate()
+        self.assertEqual(both.why_not_granted(other.origin, self.packed(other), False), None)
+        self.assertIsNotNone(both.may_link(other.origin, both.secrets[0].id))
+
+    def test_it_names_its_files(self) -> None:
+        grant = self.grant(self.me)
+        trust = Trust.authority(self.public(), os.fspath(grant))
+        paths = [str(path.absolute()) for path in (self.public(), grant)]
+        self.assertEqual(repr(trust), f"Trust.authority({paths[0]!r}, {paths[1]!r})")
+        self.assertEqual(str(trust), "nodes with a grant of the authority")
+        said = str(self.assertRaises(LocalError, lambda: trust & trust))
+        self.assertIn("two files for authority", said)
+
+    def test_an_authority_is_named_by_its_key_and_its_network(self) -> None:
+        here, there = Authority(bytes(32), MESH), Authority(bytes(32), Protocol("there"))
+        self.assertEqual(len({here, there, Authority(bytes(32), MESH)}), 2)
+        self.assertNotEqual(here, None)

@@ -1,0 +1,198 @@
+"""The authority of a mesh, as a node knows it: by its public key it verifies grants.
+
+Contract: the authority's private key is kept offline, and no node has it.  A grant is good for one node of
+one network.  The file of the authority has its public key, and the file of a grant has that grant, each as
+one line of hexadecimal digits.  Others may read both, and must not be able to change them.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from twisted_mesh.errors import LocalError, Reason, RemoteError, TrustError
+from twisted_mesh.identity import id_of, verify
+from twisted_mesh.network import Protocol
+from twisted_mesh.trust.files import read_lines
+from twisted_mesh.wire.authority import Grant, GrantContent, Roles, grant_of, unpack_grant
+from twisted_mesh.wire.fields import MAX_GRANT
+
+GRANTS_KEPT: Final = 16_384  # verified grants that a node keeps (guess: four times ``members_limit``)
+ROLE_NAMES: Final = {
+    "link": Roles.LINK,
+    "author": Roles.AUTHOR,
+    "guest": Roles.GUEST,
+    "listen-only": Roles.LISTEN,
+}
+_PEM: Final = "-----BEGIN"  # the first line of a private key's file begins so
+_OTHER: Final = "of another authority, or another subnet"
+_NOT_SIGNED: Final = "the authority of this mesh has not signed the grant that {} shows"
+
+
+_ALL: Final = Roles.LINK | Roles.AUTHOR | Roles.GUEST | Roles.LISTEN
+
+
+class Authority:
+    """The authority of one network.
+
+    :ivar key: its public key, 32 bytes.
+    :ivar mode: what the nodes of the network prove, as in :attr:`~twisted_mesh.network.Policy.mode`.
+    :ivar network: the key of the network, which grants name; other modes beside this one do not change it.
+    """
+
+    def __init__(self, key: bytes, network: Protocol) -> None:
+        self.key = key
+        self.mode = f"authority={key.hex()}"
+        self.network = network.key_with(self.mode)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Authority) and (self.key, self.network) == (other.key, other.network)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def content(self, grant: Grant, id: bytes) -> GrantContent | str:
+        """What *grant* says, if its fields make it good for the node *id*; else why not.
+
+        The signature is not checked: :meth:`has_signed` does that.
+        """
+        name = id.decode(errors="replace")
+        try:
+            content = unpack_grant(grant.array)
+        except RemoteError:
+            return f"what {name} shows is no grant"
+        if content.network != self.network:
+            return (
+                f"the grant that {name} shows is for another mesh: of another authority, or another subnet"
+            )
+        if content.id != id:
+            other = content.id.decode(errors="replace")
+            return f"the grant that {name} shows is of {other}: each node has a grant of its own"
+        return content
+
+    def has_signed(self, grant: Grant) -> bool:
+        """Whether the authority has signed *grant*."""
+        return len(grant.signature) == 64 and verify(self.key, grant.signature, grant.text)
+
+
+class Grants:
+    """The verified grants of other nodes: of each node that with the highest serial number."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, tuple[bytes, GrantContent]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def roles(self, origin: bytes) -> Roles | None:
+        """What the node with the key *origin* may do; None if no grant of it is known."""
+        known = self._known.get(origin)
+        return None if known is None else Roles(known[1].roles & _ALL)
+
+    def take(self, authority: Authority, origin: bytes, packed: bytes) -> str | None:
+        """Verify a grant that *origin* shows, and keep it; return why it is not good, or None if it is.
+
+        :raises RemoteError: the authority has not signed it, though its fields are right.
+        """
+        known = self._known.get(origin)
+        if known is not None and known[0] == packed:
+            self._known.move_to_end(origin)
+            return None
+        grant, id = grant_of(packed), id_of(origin)
+        content = authority.content(grant, id)
+        if isinstance(content, str):
+            return content
+        if not authority.has_signed(grant):
+            raise RemoteError(_NOT_SIGNED.format(id.decode()), Reason.SIGNATURE)
+        if known is None or content.serial > known[1].serial:
+            self._known[origin] = packed, content
+            self._known.move_to_end(origin)
+            if len(self._known) > GRANTS_KEPT:
+                self._known.popitem(last=False)
+        return None
+
+
+def names_of(roles: int) -> list[str]:
+    """The names of *roles*, for people."""
+    return [name for name, role in ROLE_NAMES.items() if roles & role]
+
+
+def roles_of(names: str) -> Roles:
+    """The roles with these names, which have commas between them.
+
+    :raises LocalError: a name is unknown, or the roles are none that a node could use.
+    """
+    roles = Roles(0)
+    for name in names.split(","):
+        if name not in ROLE_NAMES:
+            raise LocalError(f"the roles are {', '.join(ROLE_NAMES)}, not {name!r}")
+        roles |= ROLE_NAMES[name]
+    if not roles & Roles.LINK:
+        raise LocalError("without the role link a node can do nothing")
+    return roles
+
+
+def may_be(roles: Roles, is_guest: bool) -> bool:
+    """Whether a node with *roles* may be an author that is a guest, or else a member."""
+    return bool(roles & (Roles.AUTHOR | (Roles.GUEST if is_guest else Roles.LISTEN)))
+
+
+def read_authority(path: Path, network: Protocol) -> Authority:
+    """The authority whose public key is in the file *path*.
+
+    :raises TrustError: the file cannot be used; the text says what to do about it.
+    """
+    return Authority(_read_hex(path, "the authority's public key", 32, 32), network)
+
+
+def read_grant(path: Path, authority: Authority) -> tuple[bytes, GrantContent]:
+    """The grant in the file *path*, packed and unpacked; :raises TrustError: the file cannot be used."""
+    packed = _read_hex(path, "the grant", 65, MAX_GRANT)
+    grant = grant_of(packed)
+    try:
+        content = unpack_grant(grant.array)
+    except RemoteError:
+        raise TrustError(f"the grant {path} is damaged: have another made (mesh authority grant)") from None
+    if content.network != authority.network:
+        raise TrustError(f"the grant {path} is for another mesh ({_OTHER}): name the right files")
+    if not authority.has_signed(grant):
+        raise TrustError(f"the grant {path} is not signed by the authority of this mesh")
+    return packed, content
+
+
+def check_own(path: Path, content: GrantContent, id: bytes, is_guest: bool) -> None:
+    """Check that a node may use its grant; :raises TrustError: it may not."""
+    if content.id != id:
+        other, own = content.id.decode(errors="replace"), id.decode()
+        raise TrustError(
+            f"the grant {path} is of the node {other}, and this node is {own}: have one made for it"
+        )
+    roles = Roles(content.roles & _ALL)
+    if not roles & Roles.LINK:
+        raise TrustError(f"the grant {path} does not let this node link: have one made with the role link")
+    if not is_guest and not may_be(roles, is_guest):
+        raise TrustError(
+            f"the grant {path} does not let this node be a member: start it with the role guest"
+        )
+
+
+def _read_hex(path: Path, kind: str, least: int, most: int) -> bytes:
+    """The bytes in the one line of a file; :raises TrustError: it cannot be used."""
+    lines, _ = read_lines(path, kind, stat.S_IWGRP | stat.S_IWOTH, "go-w")
+    if lines and lines[0][1].startswith(_PEM):
+        raise TrustError(f"{kind} {path}: that is a private key; keep it offline, and name the right file")
+    if len(lines) != 1:
+        count = f"has {len(lines)} lines" if lines else "is empty"
+        raise TrustError(f"{kind} {path} {count}: name the file that the authority made, which has one")
+    number, line = lines[0]
+    try:
+        found = bytes.fromhex(line)
+    except ValueError:
+        found = b""
+    if not least <= len(found) <= most:
+        raise TrustError(
+            f"{kind} {path}, line {number}, is none: name the file that the authority has made"
+        )
+    return found

@@ -1,0 +1,129 @@
+"""The authority's own files, by which it makes grants on a machine that runs no node.
+
+Contract: FILE has the private key, mode 0600; ``FILE.pub`` the public key, which all nodes get;
+``FILE.state`` what was granted, and the numbers used so far.  A grant is in a file of its own, which its
+node gets.  The private key is in no error and no ``repr``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from twisted_mesh.errors import TrustError
+from twisted_mesh.identity import Identity, replace_synced
+from twisted_mesh.network import Protocol
+from twisted_mesh.trust.authority import Authority, names_of
+from twisted_mesh.wire.authority import Grant, GrantContent, Roles
+from twisted_mesh.wire.codec import pack
+
+_KEY: Final = "the authority's key"
+_KIND: Final = "the authority's file"
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A grant that was made."""
+
+    serial: int
+    id: str
+    roles: list[str]
+    generation: int
+
+
+class State(msgspec.Struct):
+    """The state of an authority, as its file has it."""
+
+    subnet: str
+    generation: int = 1
+    grants: list[Issued] = []
+
+
+class AuthorityFiles:
+    """The authority whose private key is in one file, and its state in the file beside that.
+
+    :ivar authority: its public side; :ivar state: what was granted.
+    """
+
+    def __init__(self, path: Path, key: Identity, state: State) -> None:
+        self._path = path
+        self._sign = key.sign
+        self.state = state
+        self.authority = Authority(key.origin, Protocol(state.subnet))
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], subnet: str) -> AuthorityFiles:
+        """Make an authority of the network *subnet*, in new files.
+
+        :raises LocalError: *subnet* is no name of a subnet, or a file exists or cannot be written.
+        """
+        file, state = Path(path), State(Protocol(subnet).checked().subnet)
+        for other in (_public(file), _state(file)):
+            if os.path.lexists(other):
+                raise TrustError(f"{_KIND} {other}: File exists")
+        made = cls(file, Identity.create(file, _KEY), state)
+        made._keep()
+        write_new(_public(file), f"{made.authority.key.hex()}  # the authority of {subnet!r}\n")
+        return made
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> AuthorityFiles:
+        """The authority whose private key is in the file *path*.
+
+        :raises LocalError: a file cannot be used; the text says what to do about it.
+        """
+        file = Path(path)
+        key, beside = Identity.load(file, _KEY), _state(file)
+        try:
+            state = msgspec.json.decode(beside.read_bytes(), type=State)
+        except OSError as error:
+            raise TrustError(
+                f"{_KIND} {beside}: {error.strerror}; restore it, newest, beside the key"
+            ) from None
+        except (msgspec.MsgspecError, ValueError):
+            raise TrustError(f"{_KIND} {beside} is damaged: restore the newest") from None
+        return cls(file, key, state)
+
+    def grant(self, id: str, roles: Roles, path: str | os.PathLike[str]) -> Issued:
+        """Make a grant for the node *id*, in the new file *path*.
+
+        :raises TrustError: the file exists, or cannot be written.
+        """
+        grants = self.state.grants
+        serial = max((issued.serial for issued in grants), default=0) + 1
+        content = GrantContent(self.authority.network, id.encode(), roles, self.state.generation, serial)
+        grant = Grant(bytes(64), pack(content))
+        packed = self._sign(grant.text) + grant.array
+        issued = Issued(serial, id, names_of(roles), content.generation)
+        # The number first: it is not used again, whatever becomes of the grant.
+        self.state.grants = [*grants, issued]
+        self._keep()
+        told = f"grant {serial} of {id}: {', '.join(issued.roles)}"
+        write_new(Path(path), f"# {told}\n{packed.hex()}\n")
+        return issued
+
+    def _keep(self) -> None:
+        try:
+            replace_synced(_state(self._path), msgspec.json.format(msgspec.json.encode(self.state)) + b"\n")
+        except OSError as error:
+            raise TrustError(f"{_KIND} {_state(self._path)}: {error.strerror}") from None
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write *text* to a new file, which others may read; :raises TrustError: that cannot be done."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise TrustError(f"{_KIND} {path}: {error.strerror}") from None
+
+
+def _public(path: Path) -> Path:
+    return path.with_name(f"{path.name}.pub")
+
+
+def _state(path: Path) -> Path:
+    return path.with_name(f"{path.name}.state")

@@ -1,0 +1,83 @@
+"""What the authority of a mesh signs: grants, by which nodes belong to the mesh.
+
+Contract: values.  What is signed travels as a signature and the array that it signs, and keeps these very
+bytes wherever it goes.  :func:`unpack_grant` reads an array, and nothing here checks a signature.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.wire.fields import MAX_GRANT, FrameBase, Hash, Kind, Number, Signature
+from twisted_mesh.wire.membership import MAX_ID, MIN_ID
+
+_SIGNATURE: Final = 64  # bytes
+_GRANT_DOMAIN: Final = b"twisted_mesh/1/grant"  # before the array that a grant signs, and no other text
+
+
+class Roles(IntFlag):
+    """What a node may do by its grant; a number of a later version allows nothing more."""
+
+    LINK = 1  #: others link with it
+    AUTHOR = 2  #: its messages are taken, and it may be a member
+    GUEST = 4  #: its messages are taken while it is a guest
+    LISTEN = 8  #: it may be a member; its messages are not taken
+
+
+class GrantContent(msgspec.Struct, array_like=True, frozen=True):
+    """What a grant says: the authority of a mesh lets a node belong to it.
+
+    :ivar network: the key of the network (:meth:`~twisted_mesh.network.Protocol.key_with`), of which the
+        authority's key is a part.
+    :ivar id: of the node.
+    :ivar roles: some of :class:`Roles`.
+    :ivar generation: the authority can end all grants of lower generations.
+    :ivar serial: counts the grants of the authority.
+    """
+
+    network: Hash
+    id: Annotated[bytes, msgspec.Meta(min_length=MIN_ID, max_length=MAX_ID)]
+    roles: Number
+    generation: Number
+    serial: Number
+
+
+class Grant(FrameBase, array_like=True, frozen=True):
+    """A grant with the signature of an authority; a node shows its own in a handshake, before PROOF."""
+
+    kind: ClassVar = Kind.GRANT
+    signature: Signature
+    array: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT - _SIGNATURE)]
+
+    @property
+    def text(self) -> bytes:
+        """What the authority signs."""
+        return _GRANT_DOMAIN + self.array
+
+    @property
+    def packed(self) -> bytes:
+        """The bytes by which a record or a file holds the grant."""
+        return self.signature + self.array
+
+
+_decode: Final = msgspec.msgpack.Decoder(GrantContent).decode
+
+
+def grant_of(packed: bytes) -> Grant:
+    """The grant that :attr:`Grant.packed` gives."""
+    return Grant(packed[:_SIGNATURE], packed[_SIGNATURE:])
+
+
+def unpack_grant(array: bytes) -> GrantContent:
+    """What the array of a grant says.
+
+    :raises RemoteError: *array* is no grant's.
+    """
+    try:
+        return _decode(array)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteError(f"a grant: {error}", Reason.SHAPE) from None
