@@ -68,6 +68,7 @@ VALUES = {
     "identity",
     "public_names",
     "status",
+    "trace",
     "version",
 }
 DOORS = {"aio", "mesh", "base", "testing", "tap"}
@@ -362,6 +363,7 @@ QUESTIONS = {
         "report",
         "room_for",
         "head",
+        "way",
         "holders",
         "read",
         "next_run",

@@ -208,6 +208,10 @@ class MeshConfig:
     #: (docs/protocol.rst).
     peer_interval: float = 300.0
 
+    #: Batches of which this node remembers by which way they came, for ``trace()``; of more, the oldest is
+    #: forgotten (guess).
+    ways_limit: int = 4096
+
     # Receipts and direct messages.
     #: Receipts for one author are gathered for this long before they are sent on (docs/protocol.rst).
     receipt_delay: float = 0.05

@@ -14,14 +14,28 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twisted_mesh.errors import LocalError
+from twisted_mesh.errors import LocalError, WrongType, WrongValue
 
 #: Origin and epoch of the author's run, and the number in that run; below 0 for direct messages.
 MessageId = tuple[bytes, int, int]
 #: A value that can be sent.  Tuples arrive as lists; other classes of these kinds raise TypeError.
 Packet: TypeAlias = "str | bytes | int | float | Sequence[Packet] | Mapping[Any, Packet] | None"
+_ORIGIN_BYTES = 32
 _SHORT = 8  # characters of an id in texts for people
 _SHOWN = 80  # characters of a payload that a log line shows
+
+
+def check_broadcast_id(id: object) -> None:
+    """Refuse an *id* that is not that of a message to everybody.
+
+    :raises WrongType: and WrongValue.
+    """
+    match id:
+        case (bytes() as origin, int(), int() as sequence):
+            if len(origin) != _ORIGIN_BYTES or sequence < 1:
+                raise WrongValue(f"that is no id of a message to everybody: {id!r}")
+        case _:
+            raise WrongType(f"a message is named by its id, (origin, epoch, sequence), not {id!r}")
 
 
 class Replier(Protocol):

@@ -50,13 +50,14 @@ from twisted_mesh.links.listening import Listening, parse_listen
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
-from twisted_mesh.message import Member, Message, Packet
+from twisted_mesh.message import Member, Message, MessageId, Packet, check_broadcast_id
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
 from twisted_mesh.status import Status
+from twisted_mesh.trace import Trace
 from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
@@ -508,6 +509,20 @@ class MeshService(Service, Listeners):
         run = self._running()
         self._check_member(member)
         return run.ping(member, seconds_of(timeout))
+
+    def trace(self, message_id: MessageId, timeout: float = 5.0) -> Deferred[Trace]:
+        """Ask all members by which way a message came to them.
+
+        :param message_id: the ``id`` of a message, or of a receipt.
+        :param timeout: seconds until the answers must have come.
+        :return: fires with the answers when all that are up have answered, or the time is over.
+        :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.
+        :raises Congested: too many traces wait for answers.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
+        """
+        run = self._running()
+        check_broadcast_id(message_id)
+        return Deferred.fromCoroutine(run.trace(message_id, seconds_of(timeout)))
 
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):

@@ -216,7 +216,7 @@ class TestFootprint(NodeTestCase):
             self.handle(LinkClosed(number))
         self.wait(20)
         after = self.node.footprint()
-        for table in ("held_bytes", "held_batches", "own_hashes"):  # the own messages
+        for table in ("held_bytes", "held_batches", "own_hashes", "ways"):  # the own messages
             before[table] = after[table]
         self.assertEqual(after, before)
 

@@ -82,5 +82,5 @@ class TestDropped(MeshCase):
         by_a_limit, of_no_use = (
             set(re.findall(r"^``(\w+)`` ", part, flags=re.M)) for part in (limits, rest)
         )
-        self.assertEqual(by_a_limit, DROPPED | {"dropped_messages", "dropped_refusals"})
+        self.assertEqual(by_a_limit, DROPPED | {"dropped_messages", "dropped_refusals", "dropped_traces"})
         self.assertEqual(by_a_limit | of_no_use, set(self.node(overlay=True).dropped))

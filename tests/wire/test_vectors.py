@@ -66,6 +66,7 @@ from twisted_mesh.wire.replies import (
     sealing_context,
 )
 from twisted_mesh.wire.signed import Record, SignedRecord
+from twisted_mesh.wire.tracing import WayQuestion
 
 SEALING_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
 PSST = SealedText(join_entries([pack_entry(2, ["psst"])]), 5, (bytes(range(32)), 1, -4))
@@ -331,6 +332,12 @@ class TestVectors(SynchronousTestCase):
     def test_a_message_that_asks_says_so_in_its_kind(self) -> None:
         self.assertEqual(pack_entry(0, ["x"], asks=True), b"\x93\x40\x00\xa1x")
         self.assertIn(f"*kind* {ASKS} ", TestDocumentation.page)
+
+    def test_a_question_by_which_way_a_message_came(self) -> None:
+        body = join_entries((WayQuestion(IDENTITY.origin, EPOCH, 3).pack(),))
+        before, _, after = body.partition(IDENTITY.origin)
+        told = f"``{before.hex(' ')}`` (the key) ``{after.hex(' ')}``"
+        self.assertIn(told, " ".join(TestDocumentation.page.split()))
 
 
 class TestDocumentation(SynchronousTestCase):

@@ -24,6 +24,7 @@ from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.core.history.ways import Way
 from twisted_mesh.core.link import READ_ALL, Link
 from twisted_mesh.core.link_life import LinkLife
 from twisted_mesh.core.links import Links
@@ -66,7 +67,7 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`,
+    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`way`, :meth:`holders`, :meth:`read`,
     :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and
     :meth:`footprint`.  Only the simulator and tests look at its parts.
     """
@@ -198,6 +199,10 @@ class Node:
     def head(self, run: StreamId) -> int:
         """The last message of *run* that was delivered, or given up; 0 if the run is not known."""
         return self.history.head(run)
+
+    def way(self, run: StreamId, sequence: int) -> tuple[Way | None, float | None]:
+        """By which way a message came, and when the application had taken it; None if that is forgotten."""
+        return self._broadcast.push.ways.of(run, sequence)
 
     def holders(self, sequence: int) -> Holders | None:
         """The nodes that have the own message *sequence*; None if its receipt is not open."""
@@ -470,7 +475,9 @@ class Node:
         self._delivered(self._broadcast.evict(now), now)
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
-        if isinstance(event, events.SendDirect):
+        if isinstance(event, events.Taken):
+            self._broadcast.push.ways.taken(event.run, event.sequence, now)
+        elif isinstance(event, events.SendDirect):
             self.membership.announcing.announce_first(now)  # messages of unknown authors are dropped
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks

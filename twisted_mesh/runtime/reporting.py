@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from twisted_mesh.addressing.addresses import show
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.status import LinkReport, Report, StreamReport
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.members import Members
@@ -30,10 +31,13 @@ from twisted_mesh.status import (
     Status,
 )
 from twisted_mesh.storage.writer import HistoryWriter
+from twisted_mesh.trace import Step
 from twisted_mesh.version import __version__
 from twisted_mesh.wire.greeting import Address
+from twisted_mesh.wire.tracing import MOST_PUSHED, Known, WayAnswer
 
 Labels = Mapping[bytes, str | None]  # by id
+_STATES: Final[dict[int, str]] = {Known.MISSING: "missing", Known.CAME: "came"}
 ALONE: Final = 5.0  # seconds without a neighbour before the status warns of that (guess)
 KEY_IN_USE: Final = (
     "another node uses this node's key, so this node publishes nothing: stop the other node, or give one "
@@ -110,6 +114,43 @@ class Reporting:
             footprint,
             list(self._warnings(where, authors, now)),
         )
+
+    def way(self, run: StreamId, sequence: int) -> WayAnswer:
+        """What this node knows about the way of the message *sequence* of *run*."""
+        node, now = self._driver.node, self._clock.seconds()
+        head, own = node.head(run), run == node.status().stream
+        there = sequence <= head
+        taken = there and (own or self._delivery.taken(run, head) >= sequence)
+        way, taken_at = node.way(run, sequence)
+        if way is None:
+            known = Known.FORGOTTEN if there else Known.MISSING
+            return WayAnswer(known, None, False, 0, 0, taken, None, [])
+        held = None if taken_at is None else _milliseconds(taken_at - way.came_at)
+        pushed = list(way.pushed[:MOST_PUSHED])
+        age = _milliseconds(now - way.came_at)
+        return WayAnswer(Known.CAME, way.source, way.pulled, way.hops, age, taken, held, pushed)
+
+    def step(self, node_id: bytes, answer: WayAnswer) -> Step:
+        """The *answer* of a node as a value."""
+        held = None if answer.held is None else answer.held / 1000
+        return Step(
+            node_id.decode(),
+            self._label(node_id),
+            _STATES.get(answer.known, "forgotten"),
+            None if answer.source is None else id_of(answer.source).decode(),
+            answer.pulled,
+            answer.hops,
+            answer.age / 1000,
+            answer.taken,
+            held,
+            [id_of(origin).decode() for origin in answer.pushed],
+        )
+
+    def _label(self, node_id: bytes) -> str | None:
+        if node_id == self._driver.id:
+            return self._driver.local_node().profile.label
+        member = self._members.table.get(node_id)
+        return None if member is None else member.label
 
     def _node(self, where: Where, now: float) -> NodeStatus:
         me, core = self._driver.local_node(), self._driver.node.status()
@@ -215,6 +256,10 @@ class Reporting:
             yield f"no neighbour for {alone:.0f} s: the peers are dialled, and none has refused yet"
         else:
             yield f"no neighbour for {alone:.0f} s: give this node a peer, or let another node dial it"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
 
 
 def _member(member: Member) -> MemberStatus:

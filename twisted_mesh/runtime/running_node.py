@@ -38,6 +38,7 @@ from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.delivery.requests import Requests
+from twisted_mesh.delivery.traces import Traces
 from twisted_mesh.errors import (
     Congested,
     IdentityError,
@@ -67,6 +68,7 @@ from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
+from twisted_mesh.trace import Step, Trace
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact
@@ -137,6 +139,7 @@ class RunningNode:
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
             self.directs = PendingDirects(driver.handle)
             self._requests = Requests(clock, config.requests_limit, delivery, self.directs, self._stream)
+            self._traces = Traces(clock, self.directs, self._stream, self.reporting.way)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
@@ -202,7 +205,7 @@ class RunningNode:
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
-        on(events.NewRun, self.directs.new_run, self._requests.new_run)
+        on(events.NewRun, self.directs.new_run, self._requests.new_run, self._traces.stop)
         on(events.NewRun, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
         on(events.Numbered, self._receipts.numbered, self._requests.numbered)
@@ -229,6 +232,8 @@ class RunningNode:
         return self.driver.node.read(run, after, upto, most)  # the node changes: see renew()
 
     def _deliver(self, deliver: events.Deliver) -> None:
+        if deliver.direct_number and self._traces.arrived(deliver):
+            return
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
         if deliver.answers is not None and self._requests.answered(deliver, source):
             return
@@ -380,6 +385,22 @@ class RunningNode:
             return fail(Unreachable(_unknown(member)))
         return self._requests.ping(known, member.decode(), seconds)
 
+    async def trace(self, id: MessageId, seconds: float) -> Trace:
+        origin, epoch, sequence = id
+        run, step, table = (origin, epoch), self.reporting.step, self.members.table
+        origins = {node_id: self.members.origin(node_id) for node_id in table}
+        there = [node_id for node_id, member in table.items() if member.state in ("up", "suspect")]
+        asked = [known for node_id in there if (known := origins[node_id]) is not None]
+        answers = await self._traces.ask(run, sequence, asked, min(seconds, self._config.direct_timeout))
+        steps = [step(self.driver.id, self.reporting.way(run, sequence))]
+        for node_id, member in table.items():
+            if (answer := answers.get(origins.get(node_id) or b"")) is not None:
+                steps.append(step(node_id, answer))
+            elif member.state != "left":
+                state = "silent" if node_id in there else "down"
+                steps.append(Step(node_id.decode(), member.label, state))
+        return Trace(id_of(origin).decode(), epoch, sequence, steps)
+
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)
         self._check_granted()
@@ -419,6 +440,7 @@ class RunningNode:
                 end.push_async_callback(self._rejoin.wait_for_book)
             end.callback(self.directs.stop)
             end.callback(self._requests.stop)
+            end.callback(self._traces.stop)
             end.callback(self._receipts.stop)
             end.callback(self.driver.stop)
             if self.writer is not None:
@@ -472,7 +494,9 @@ class RunningNode:
     @property
     def dropped(self) -> Counter[str]:
         """How many items the core ignored or dropped in this run, by kind."""
-        return self.driver.counts
+        counts = self.driver.counts
+        counts["dropped_traces"] += self._traces.refused
+        return counts
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""
@@ -485,6 +509,7 @@ class RunningNode:
             "receipts": len(self._receipts),
             **self.directs.footprint(),
             **self._requests.footprint(),
+            **self._traces.footprint(),
             "dialled_peers": len(self.peers),
             **self._connector.footprint(),
         }

@@ -103,7 +103,7 @@ class Broadcast:
         """Number, hold and push own messages."""
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self._history.add(signed, now)
-            self.push.push(signed, None, now, follows=self.outbox.accepted >= signed.batch.first - 1)
+            self.push.published(signed, now, follows=self.outbox.accepted >= signed.batch.first - 1)
             self._effects.emit(Numbered(self.outbox.run, signed.batch.first, signed.batch.count))
 
     def arriving(self, link: Link, now: float) -> None:

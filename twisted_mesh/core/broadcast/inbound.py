@@ -105,7 +105,7 @@ class Inbound:
             self._history.accepted_of_earlier(run, batch.last)
         if not asked and self._history.waits_for_base(run):
             self._history.pushed(run, batch.first)
-        self._push.arrived(link, signed, now)
+        self._push.arrived(link, signed, now, pulled=is_answer)
         return self._deliver(ready, link.number)
 
     def whisper(self, link: Link, frame: Whisper) -> None:

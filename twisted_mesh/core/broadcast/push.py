@@ -9,7 +9,7 @@ to WANTs go out as fast as the peer reads them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -22,6 +22,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.core.history.ways import Ways
 from twisted_mesh.core.link import COMING_SECONDS, READ_SO_FAR, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR, MEASURED
@@ -41,6 +42,7 @@ class Push:
     """The batches and announcements that go out over the links of a node.
 
     :ivar parents: the link over which each origin's newest frame came.
+    :ivar ways: by which way each of the newest batches came.
     """
 
     _own: bytes  # the origin of this node
@@ -54,15 +56,22 @@ class Push:
         self._answer_limit = AnswerLimit(self._config.answer_bytes)
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()  # by run and *first*
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
+        self.ways = Ways(self._config.ways_limit)
 
-    def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
-        """Push on a new batch that came over *link*."""
+    def published(self, signed: SignedBatch, now: float, *, follows: bool) -> None:
+        """Push an own batch; *follows* is as in :meth:`push`."""
+        pushed = self.push(signed, None, now, follows=follows)
+        self.ways.note(signed.batch, now, None, _origins(pushed))
+
+    def arrived(self, link: Link, signed: SignedBatch, now: float, *, pulled: bool) -> None:
+        """Push on a new batch that came over *link*, as an answer to a WANT if *pulled*."""
         batch = signed.batch
         run = (batch.origin, batch.epoch)
         if not link.is_exchange:
             self._first_arrivals.note((run, batch.first), link.number, now)
             self.parents.note(run, batch.last, link.number)
-        self.push(signed.relayed(), link, now)
+        pushed = self.push(signed.relayed(), link, now)
+        self.ways.note(batch, now, link.peer.origin, _origins(pushed), signed.hops, pulled)
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
 
@@ -200,15 +209,19 @@ class Push:
             "owed": sum(len(link.push.owed) for link in links),
             "wants": sum(len(link.push.wants) for link in links),
             "answered_runs": len(self._answer_limit),
+            **self.ways.footprint(),
         }
 
-    def push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
+    def push(
+        self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True
+    ) -> Sequence[Link]:
         """Push a new batch, or announce it, over each link but its *source*.
 
         :param source: the link that it came over; None for an own batch.
         :param follows: whether neighbours have accepted all messages before *signed*.  If not, it is not
             pushed to newcomers, but pulled with the earlier ones: these would seem to be accepted
             otherwise.
+        :return: the links over which it is pushed.
         """
         batch = signed.batch
         first, last, size = batch.first, batch.last, signed.size
@@ -243,6 +256,7 @@ class Push:
             self._effects.send(pushed, signed)
             for link in pushed:
                 self.measure(link, now)
+        return pushed
 
     def _owe(self, link: Link, run: StreamId, now: float) -> None:
         link.push.owe(run)
@@ -277,3 +291,7 @@ class Push:
             head = self._history.head(run)
             return HaveEntry(*run, head + 1, head)
         return HaveEntry(*run, max(low, stream.low), stream.head, 0, stream.hash)
+
+
+def _origins(links: Iterable[Link]) -> tuple[bytes, ...]:
+    return tuple([link.peer.origin for link in links])

@@ -1,0 +1,59 @@
+"""The question by which way a message came, and its answer."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.samples import EPOCH, IDENTITY
+from twisted_mesh.errors import PoisonedBody
+from twisted_mesh.wire.bodies import USERS, Entry, join_entries, unpack_entries
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.tracing import (
+    ANSWER_ENTRY,
+    MOST_PUSHED,
+    QUESTION_ENTRY,
+    Known,
+    WayAnswer,
+    WayQuestion,
+    unpack,
+)
+
+KEY, OTHER = IDENTITY.origin, bytes(range(32))
+QUESTION = WayQuestion(KEY, EPOCH, 3)
+ANSWER = WayAnswer(Known.CAME, OTHER, True, 2, 1500, True, 7, [KEY, OTHER])
+NONE = WayAnswer(Known.MISSING, None, False, 0, 0, False, None, [])
+
+
+def entry_of(value: WayQuestion | WayAnswer) -> Entry:
+    """The entry that holds *value*, as it comes out of a body."""
+    (entry,) = unpack_entries(join_entries((value.pack(),)))
+    return entry
+
+
+class TestTracing(SynchronousTestCase):
+    def test_what_was_packed_comes_out_and_is_no_message_of_an_application(self) -> None:
+        for value, kind in ((QUESTION, QUESTION_ENTRY), (ANSWER, ANSWER_ENTRY), (NONE, ANSWER_ENTRY)):
+            entry = entry_of(value)
+            self.assertEqual(entry[:2], [kind, 0])
+            self.assertNotIn(kind, USERS)
+            self.assertEqual(unpack(entry, type(value)), value)
+            self.assertEqual(unpack([*entry, "of a later version"], type(value)), value)
+
+    def test_bounds(self) -> None:
+        good = entry_of(ANSWER)
+        for at, wrong in (
+            (2, (-1, 256, None)),
+            (3, (b"", bytes(31), bytes(33), "x" * 32, 1)),
+            (4, (0, 1, None)),
+            (5, (-1, 256)),
+            (6, (-1, 2**53 + 1, 0.5, None)),
+            (7, (1,)),
+            (8, (-1, 2**53 + 1, "1")),
+            (9, ([bytes(31)], [None], None, [OTHER] * (MOST_PUSHED + 1))),
+        ):
+            for value in wrong:
+                entry = [*good[:at], value, *good[at + 1 :]]
+                self.assertRaises(PoisonedBody, unpack, entry, WayAnswer)
+        self.assertEqual(len(unpack([*good[:9], [OTHER] * MOST_PUSHED], WayAnswer).pushed), MOST_PUSHED)
+        for entry in ([1, 0], [1, 0, KEY, -1, 1], [1, 0, KEY, 1, 0], [1, 0, KEY, 1, MAX_NUMBER + 1]):
+            self.assertRaises(PoisonedBody, unpack, entry, WayQuestion)

@@ -1,0 +1,183 @@
+"""Asks other nodes by which way a message came to them, and answers them.
+
+Contract: a question and its answer are direct messages that the application does not get.  An answer counts
+if its node was asked, and is its first.  A trace ends when all have answered or cannot be reached, or when
+its time is over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from twisted_mesh.core.events import Deliver, StreamId
+from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.replies.questions import Question, Questions
+from twisted_mesh.delivery.direct import PendingDirects
+from twisted_mesh.errors import Congested, PoisonedBody, Unreachable
+from twisted_mesh.identity import id_of
+from twisted_mesh.message import MessageId
+from twisted_mesh.wire.bodies import kind_of
+from twisted_mesh.wire.tracing import ANSWER_ENTRY, QUESTION_ENTRY, WayAnswer, WayQuestion, unpack
+
+MOST_OPEN: Final = 16  # traces at a time; one more fails with Congested (guess: each is a person's)
+AT_ONCE: Final = 32  # questions that are sent in one turn of the reactor: 4 ms (measured, of pings)
+ANSWERS_BURST: Final = 64  # questions that are answered in a row (guess: so many pages follow the mesh) ...
+ANSWERS_RATE: Final = 16.0  # ... and a second on average; others are dropped
+Answers = dict[bytes, WayAnswer]  # by origin
+
+
+class _Open:
+    """A trace that awaits answers."""
+
+    __slots__ = ("answers", "done", "entry", "ids", "left", "pending", "timer")
+
+    def __init__(self, entry: bytes, asked: Iterable[bytes], done: Deferred[Answers]) -> None:
+        self.entry = entry
+        self.left = deque(asked)  # origins that are to be asked
+        self.pending = set(self.left)
+        self.answers: Answers = {}
+        self.done = done
+        self.ids: list[MessageId] = []
+        self.timer: IDelayedCall | None = None
+
+
+class Traces:
+    """The traces of one run of a service, and its answers to those of other nodes.
+
+    :ivar refused: how many questions were not answered, since there were too many.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        directs: PendingDirects,
+        run: Callable[[], StreamId],
+        look: Callable[[StreamId, int], WayAnswer],
+    ) -> None:
+        """
+        :param run: gives the stream of this node's present run.
+        :param look: gives this node's own answer.
+        """
+        self._clock = clock
+        self._directs = directs
+        self._run = run
+        self._look = look
+        self._questions = Questions()
+        self._open: dict[_Open, None] = {}
+        self._by_id: dict[MessageId, _Open] = {}
+        self._rate = RateLimit(ANSWERS_BURST, ANSWERS_RATE)
+        self.refused = 0
+
+    def ask(
+        self, run: StreamId, sequence: int, asked: Iterable[bytes], seconds: float
+    ) -> Deferred[Answers]:
+        """Ask the nodes *asked*, by their origins, about the message *sequence* of *run*.
+
+        :return: fires with the answers after *seconds* at the latest.
+        :raises Congested: too many traces are open.
+        """
+        if len(self._open) >= MOST_OPEN:
+            raise Congested(f"{MOST_OPEN} traces wait for their answers")
+        done: Deferred[Answers] = Deferred(lambda _: self._cancelled(opened))
+        opened = _Open(WayQuestion(*run, sequence).pack(), asked, done)
+        self._open[opened] = None
+        opened.timer = self._clock.callLater(seconds, self._end, opened)
+        self._send(opened)
+        return done
+
+    def arrived(self, deliver: Deliver) -> bool:
+        """Whether a direct message is a question or an answer of a trace; it is taken in then."""
+        kinds = {*map(kind_of, deliver.entries)}
+        if kinds == {QUESTION_ENTRY}:
+            self._asked(deliver)
+        elif kinds == {ANSWER_ENTRY}:
+            self._answered(deliver)
+        else:
+            return False
+        return True
+
+    def stop(self, _: object = None) -> None:
+        """End all traces with the answers that have come."""
+        for opened in list(self._open):
+            self._end(opened)
+
+    def footprint(self) -> dict[str, int]:
+        return {"traces": len(self._open)}
+
+    # ── asking ──────────────────────────────────────────────────────────────────────
+
+    def _send(self, opened: _Open) -> None:
+        """Ask the next nodes."""
+        for _ in range(min(AT_ONCE, len(opened.left))):
+            origin = opened.left.popleft()
+            id = (*self._run(), -self._directs.next_number)
+            self._questions.ask(id, Question({origin}))
+            self._by_id[id] = opened
+            opened.ids.append(id)
+            sent = self._directs.send(origin, id_of(origin).decode(), opened.entry)
+            sent.addErrback(self._unreached, opened, origin)
+        if not opened.pending:
+            self._end(opened)
+        elif opened.left and opened in self._open:
+            self._clock.callLater(0, self._send, opened)
+
+    def _unreached(self, failure: Failure, opened: _Open, origin: bytes) -> None:
+        failure.trap(Unreachable)
+        self._heard(opened, origin)
+
+    def _answered(self, deliver: Deliver) -> None:
+        try:
+            answer = unpack(deliver.entries[0], WayAnswer)
+        except PoisonedBody:
+            return  # nobody but its author is to blame, and it is asked no more
+        if (id := self._questions.credit(deliver)) is not None:
+            opened = self._by_id[id]
+            opened.answers[deliver.origin] = answer
+            self._heard(opened, deliver.origin)
+
+    def _heard(self, opened: _Open, origin: bytes) -> None:
+        """Await no more of the node *origin*."""
+        opened.pending.discard(origin)
+        if not opened.pending:
+            self._end(opened)
+
+    def _end(self, opened: _Open) -> None:
+        if self._close(opened):
+            opened.done.callback(opened.answers)
+
+    def _cancelled(self, opened: _Open) -> None:
+        self._close(opened)
+
+    def _close(self, opened: _Open) -> bool:
+        """Await no more answers; whether any were awaited."""
+        if opened not in self._open:
+            return False
+        del self._open[opened]
+        for id in opened.ids:
+            self._questions.close(id)
+            del self._by_id[id]
+        opened.left.clear()
+        if opened.timer is not None and opened.timer.active():
+            opened.timer.cancel()
+        return True
+
+    # ── answering ───────────────────────────────────────────────────────────────────
+
+    def _asked(self, deliver: Deliver) -> None:
+        try:
+            question = unpack(deliver.entries[0], WayQuestion)
+        except PoisonedBody:
+            return
+        if not self._rate.take(self._clock.seconds()):
+            self.refused += 1
+            return
+        answer = self._look((question.origin, question.epoch), question.sequence)
+        id = (deliver.origin, deliver.epoch, -deliver.direct_number)
+        sent = self._directs.send(deliver.origin, id_of(deliver.origin).decode(), answer.pack(), id)
+        sent.addErrback(lambda failure: failure.trap(Unreachable) and None)
