@@ -21,7 +21,16 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBatch, SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind, MessageId
-from twisted_mesh.wire.membership import Contact, KeepVote, Presence, Purpose, Roster, RosterEntry, Suspect
+from twisted_mesh.wire.membership import (
+    Contact,
+    KeepVote,
+    Presence,
+    Purpose,
+    Records,
+    Roster,
+    RosterEntry,
+    Suspect,
+)
 from twisted_mesh.wire.replies import (
     Direct,
     DirectAck,
@@ -262,8 +271,16 @@ def roster(
     *records: SignedRecord, age: float = 0, last: bool = True, vote: KeepVote = KeepVote.CONTENT
 ) -> Roster:
     """A roster of *records*, each *age* seconds old."""
-    entries = [RosterEntry(int(age * 1000), codec.payload(record)) for record in records]
-    return Roster(last, entries, vote)
+    return Roster(last, _entries(records, int(age * 1000)), vote)
+
+
+def records(*told: SignedRecord, age: int = 0) -> Records:
+    """RECORDS with *told*, each *age* ms old."""
+    return Records(_entries(told, age))
+
+
+def _entries(records: Iterable[SignedRecord], age: int) -> list[RosterEntry]:
+    return [RosterEntry(age, codec.payload(record)) for record in records]
 
 
 def of(effects: Iterable[object], kind: type[E]) -> list[E]:

@@ -16,6 +16,7 @@ from tests.core.network import (
     origin_of,
     presence,
     raw_batch,
+    records,
     roster,
     suspect,
 )
@@ -35,10 +36,9 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import EVERYBODY, Policy
-from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
 from twisted_mesh.wire.link import Whisper
-from twisted_mesh.wire.membership import Records, Role
+from twisted_mesh.wire.membership import FORGOTTEN, Records, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -168,7 +168,7 @@ class TestCredentials(PolicyCase):
         self.receive(3, ALL)
         effects = self.receive(3, Want(origin_of("cleo"), 1, 2, 1, graft=True))
         frames = self.all_frames(effects, 3)
-        self.assertEqual([type(frame) for frame in frames], [SignedRecord, Have])
+        self.assertEqual([type(frame) for frame in frames], [Records, Have])
 
     def test_the_batches_of_a_link_that_is_gone_wait_no_longer(self) -> None:
         before = self.node.footprint()
@@ -240,13 +240,13 @@ class TestGone(PolicyCase):
     def test_what_proves_nothing_is_not_kept(self) -> None:
         before = self.node.footprint()["proven_authors"]
         self.receive(1, self.proven("dora"))
-        records = [self.proven("me"), self.proven("cleo", 9), self.proven("dora"), presence("emil")]
-        self.receive(1, Records([codec.payload(record) for record in records]))
+        told = [self.proven("me"), self.proven("cleo", 9), self.proven("dora"), presence("emil")]
+        self.receive(1, records(*told, age=FORGOTTEN))
         self.assertEqual(self.node.footprint()["proven_authors"], before)
         for false in (forged(self.proven("dora")), suspect("anna", "bert")):
             self.make()
             self.up(1, "anna")
-            effects = self.receive(1, Records([codec.payload(false)]))
+            effects = self.receive(1, records(false))
             self.assertEqual([close.link for close in of(effects, Close)], [1])
 
     def test_whoever_may_speak_no_more_is_dropped(self) -> None:
@@ -272,7 +272,7 @@ class TestGone(PolicyCase):
 
     def test_without_a_secret_nothing_is_kept(self) -> None:
         self.policy.needs_credentials = False
-        self.receive(1, Records([codec.payload(self.proven("dora"))]))
+        self.receive(1, records(self.proven("dora"), age=FORGOTTEN))
         self.assertNotIn(origin_of("dora"), self.node._admission.proven)
 
 
@@ -379,7 +379,7 @@ class TestGranted(PolicyCase):
 
     def test_a_record_with_a_false_grant_ends_its_link(self) -> None:
         false = presence("cleo", credential=b"false")
-        for number, frame in ((1, false), (2, Records([codec.payload(false)]))):
+        for number, frame in ((1, false), (2, records(false))):
             self.policy.false = {b"false"}
             self.assertEqual(self.closed(self.receive(number, frame)), [(number, Reason.SIGNATURE)])
 

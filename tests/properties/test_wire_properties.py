@@ -157,7 +157,7 @@ frames = st.one_of(
     st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
     st.builds(Knock, keys),
     st.builds(Grant, signatures, st.binary(max_size=MAX_GRANT - 64)),
-    st.builds(Records, st.lists(st.binary(max_size=300), max_size=MAX_RECORDS)),
+    st.builds(Records, st.lists(roster_entries, max_size=MAX_RECORDS)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
     st.builds(Have, st.lists(have_entries(), max_size=5), st.booleans()),

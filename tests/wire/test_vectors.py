@@ -188,7 +188,7 @@ PLAIN: dict[str, Frame] = {
         entries=[RosterEntry(age=1500, frame=payload(VECTORS["presence"]))],
         vote=1,
     ),
-    "records": Records(records=[payload(VECTORS["presence"])]),
+    "records": Records(entries=[RosterEntry(age=1500, frame=payload(VECTORS["presence"]))]),
     "have": Have(
         streams=[
             HaveEntry(origin=IDENTITY.origin, epoch=EPOCH, low=3, high=8, hash=bytes(range(32))),
@@ -378,6 +378,7 @@ class TestDocumentation(SynchronousTestCase):
         inner = {
             Snapshot: SnapshotEntry,
             Roster: RosterEntry,
+            Records: RosterEntry,
             Have: HaveEntry,
             Digest: Bucket,
             Receipts: SignedReceipt,

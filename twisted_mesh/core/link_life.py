@@ -68,7 +68,7 @@ class LinkLife:
             self._effects.emit(events.LinkDown(gone, reason))
         self._broadcast.link_gone(number, now)
         if reason in (Reason.DUPLICATE, Reason.KEY):
-            self._membership.outdated(link)
+            self._membership.outdated(link, now)
         if not link.is_exchange:
             self._replies.closed(link, now)
         self._neighbourhood.closed(link, reason, now)

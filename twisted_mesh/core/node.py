@@ -308,8 +308,7 @@ class Node:
             case Headers():
                 self._broadcast.frontier.on_headers(link, frame, now)
             case Records():
-                for origin in self.membership.on_records(link, frame, now):
-                    self._admitted(origin, now)
+                self._on_records(link, frame, now)
             case Prune():
                 link.push.pruned(frame.origins)
                 self._bound_claims(link, now)
@@ -384,6 +383,13 @@ class Node:
             self._admitted(news.author.presence.origin, now)
             self.neighbourhood.know([news.author], link, now)
         self._broadcast.watch_holes()
+
+    def _on_records(self, link: Link, frame: Records, now: float) -> None:
+        for origin, news in self.membership.on_records(link, frame, now):
+            if news is None:
+                self._admitted(origin, now)
+            else:
+                self._on_news_of(news, link, now)
 
     def _on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
         directs, shares, author = self.replies.directs, self._shares, signed.record.signer
@@ -507,7 +513,7 @@ class Node:
     def _answer(self, link: Link, now: float) -> None:
         """Answer the peer's WANTs as far as the link accepts bytes; each author's record goes before."""
         while (want := self._broadcast.push.next_wanted(link, now)) is not None:
-            self.membership.records.introduce(link, want.origin)
+            self.membership.records.introduce(link, want.origin, now)
             self._broadcast.push.answer(link, want, now)
 
     # ── timers ──────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ import msgspec
 
 from twisted_mesh.wire.fields import (
     MAX_GRANT,
+    MAX_NUMBER,
     FrameBase,
     Head,
     Kind,
@@ -22,6 +23,7 @@ from twisted_mesh.wire.fields import (
     Sequence,
 )
 
+FORGOTTEN: Final = MAX_NUMBER  #: ms: the age of a record whose author the sender's roster has forgotten
 #: Bytes of a record's array, unknown fields included and a credential not (guess): anybody can make up
 #: members, and each roster of ``members_limit`` is kept and sent by all.
 MAX_RECORD: Final = 1024
@@ -173,12 +175,13 @@ class Roster(FrameBase, array_like=True, frozen=True):
 
 
 class Records(FrameBase, array_like=True, frozen=True):
-    """Newest PRESENCEs, as payloads, of authors that are gone: they may speak, but are members no more."""
+    """Newest records of authors, as in a ROSTER, that the receiver needs: they do not come along a tree.
+
+    An author that the sender's roster has forgotten has the age FORGOTTEN.
+    """
 
     kind: ClassVar = Kind.RECORDS
-    records: Annotated[
-        list[Annotated[bytes, msgspec.Meta(max_length=MAX_PRESENCE)]], msgspec.Meta(max_length=MAX_RECORDS)
-    ]
+    entries: Annotated[list[RosterEntry], msgspec.Meta(max_length=MAX_RECORDS)]
 
 
 class ForwardJoin(FrameBase, array_like=True, frozen=True):

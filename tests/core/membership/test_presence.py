@@ -17,6 +17,7 @@ from tests.core.network import (
     origin_of,
     presence,
     prune,
+    records,
     roster,
     signature_of,
     signed_record,
@@ -46,11 +47,13 @@ from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import (
+    FORGOTTEN,
     MAX_INTERVAL,
     KeepVote,
     Presence,
     PresenceFlags,
     Purpose,
+    Records,
     Role,
     RosterEntry,
 )
@@ -445,8 +448,8 @@ class TestParents(MembershipTestCase):
         self.receive(2, prune("dora"))
         self.receive(1, presence("dora", 2))
         frames = self.all_frames(self.receive(2, want("dora", 1)), 2)
-        self.assertEqual([type(frame) for frame in frames], [SignedRecord, Have])
-        self.assertEqual(frames[0], presence("dora", 2).relayed())
+        self.assertEqual(frames[0], records(presence("dora", 2)))
+        self.assertEqual([type(frame) for frame in frames], [Records, Have])
 
     def test_an_author_that_is_overdue_is_sought_over_another_link(self) -> None:
         # The author's record may be lost, and nobody would say so.
@@ -507,12 +510,12 @@ class TestAnswers(MembershipTestCase):
         self.receive(3, ALL)
         self.receive(3, prune("dora", "emil"))
         self.receive(1, presence("emil", 1), batch("emil", 1))
-        self.assertEqual(self.kinds(3, "emil"), [SignedRecord, SignedBatch, Have])
+        self.assertEqual(self.kinds(3, "emil"), [Records, SignedBatch, Have])
 
     def test_once(self) -> None:
         self.receive(2, prune("dora"))
         self.receive(1, presence("dora", 2))
-        self.assertEqual(self.kinds(2)[0], SignedRecord)
+        self.assertEqual(self.kinds(2)[0], Records)
         self.assertEqual(self.kinds(2), [SignedBatch, Have])
 
     def test_the_own_one_likewise_and_as_the_first_hop(self) -> None:
@@ -890,6 +893,43 @@ class TestForgetting(MembershipTestCase):
         self.wait(400)
         more = {"failures": 0, "new_authors": 1, "author_sites": 1, "known_shares": 1}
         self.assert_untouched({**before, **more}, 3)
+
+
+class TestTold(MembershipTestCase):
+    """A record that a peer tells in RECORDS goes on, and changes no tree."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna", "bert", "cleo")
+        self.receive(1, presence("dora", 1))
+
+    def test_the_branch_to_its_author_stays_though_it_comes_later_there(self) -> None:
+        # Bert may have had all records of Dora from this node: then none would come over either link.
+        effects = self.receive(2, records(presence("dora", 2)))
+        self.assertEqual([self.presences(effects, number) for number in (1, 3)], [[], [("dora", 2, 0)]])
+        self.assertEqual(self.prunes(self.receive(1, presence("dora", 2)), 1), [])
+        self.assertEqual(self.presences(self.receive(1, presence("dora", 3)), 2), [("dora", 3, 0)])
+        self.assertEqual(self.asked(self.handle(closing(1))), [2])
+
+    def test_it_ends_a_suspicion(self) -> None:
+        self.receive(3, presence("emil", 1), suspect("emil", "dora", 1))
+        self.assertIs(self.state("dora"), State.SUSPECT)
+        self.receive(2, records(presence("dora", 2)))
+        self.assertIs(self.state("dora"), State.UP)
+
+    def test_of_an_author_that_is_gone_it_shows_nobody_as_up(self) -> None:
+        self.receive(2, records(presence("emil", 1), age=200_000))
+        self.assertIs(self.state("emil"), State.DOWN)
+        self.receive(2, records(presence("fred", 1), age=FORGOTTEN))
+        self.assertIsNone(self.state("fred"))
+
+    def test_it_is_taken_from_no_stranger(self) -> None:
+        effects = self.receive(2, records(forged(presence("dora", 2))))
+        self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
+
+    def test_an_old_one_or_the_own_one_is_nothing_new(self) -> None:
+        told = records(presence("dora", 1), presence("me", 1))
+        self.assertEqual(of(self.receive(2, told), Send), [])
 
 
 class TestExchangeLinks(MembershipTestCase):

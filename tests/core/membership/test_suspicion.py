@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import closing, forged, of, presence, prune, signature_of, suspect
+from tests.core.network import (
+    closing,
+    forged,
+    of,
+    presence,
+    prune,
+    records,
+    signature_of,
+    suspect,
+)
 from tests.core.node_case import ALL
 from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.handshake import Profile
@@ -182,7 +191,7 @@ class TestHearing(MembershipTestCase):
         self.receive(2, prune("dora"))
         self.assertEqual(self.presences(self.receive(1, presence("dora", 8, epoch=3)), 2), [])
         effects = self.receive(2, suspect("emil", "dora", 7, epoch=3))
-        self.assertEqual(self.presences(effects, 2), [("dora", 8, 0)])
+        self.assertEqual(self.all_frames(effects, 2), [records(presence("dora", 8, epoch=3))])
         self.assertIs(self.state("dora"), State.UP)
         self.assert_idle(suspect("anna", "dora", 7, epoch=3), suspect("emil", "dora", 9, epoch=3))
 

@@ -89,11 +89,11 @@ class Membership:
         if not link.is_exchange:
             self._suspicion.linked(link)
 
-    def outdated(self, link: Link) -> None:
+    def outdated(self, link: Link, now: float) -> None:
         """Before a double is closed, send its peer the record of a newer run of its key, if any."""
         origin = link.peer.origin
         if self.roster.rank(origin)[0] > link.peer.epoch:
-            self.records.introduce(link, origin)
+            self.records.introduce(link, origin, now)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """Take in that a link has ended."""
@@ -150,12 +150,15 @@ class Membership:
             yield news
         link.roster_received = frame.last
 
-    def on_records(self, link: Link, frame: Records, now: float) -> list[bytes]:
-        """Take in records of authors that are gone; return the authors that have shown that they may speak.
+    def on_records(self, link: Link, frame: Records, now: float) -> Iterator[tuple[bytes, News | None]]:
+        """Take in records that did not come along their authors' trees; yields the authors that may speak.
 
+        :return: each author with its news; None for one that is gone for long.
         :raises RemoteError: a record is no PRESENCE, or its signature is false.
         """
-        return list(self._presences.on_records(link, frame.records, now))
+        for origin, news in self._presences.on_records(link, frame.entries, now):
+            self._look_again(now)
+            yield origin, news
 
     def now_joined(self) -> bool:
         """Take in that a neighbour has sent its roster; return whether it was the first to do so."""

@@ -81,15 +81,7 @@ class Presences:
 
     def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> Iterator[News]:
         """Take in the peer's roster; RemoteError if an entry is no PRESENCE or a signature is false."""
-        for entry in entries:
-            signed = codec.decode(entry.frame)
-            if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
-                raise RemoteError("a roster with something else in it", Reason.SHAPE)
-            presence = signed.record
-            rank = (presence.epoch, presence.counter)
-            if presence.origin == self._local_node.origin or rank <= self._roster.rank(presence.origin):
-                link.presence.note_from_peer(presence.origin, rank)
-            heard = now - entry.age / 1000
+        for signed, presence, heard in self._entries(link, entries, now):
             if presence.origin == self._local_node.origin:
                 self._on_other(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
@@ -107,30 +99,62 @@ class Presences:
             if not link.is_exchange:  # the peer has a route to the author
                 run = (presence.origin, presence.epoch)
                 self._push.parents.note(run, presence.sequence, link.number, presence.counter)
-            if news.author.state is State.UP and heard + news.author.interval > now:
-                self._records.push(signed.relayed(), presence, link, parent)
+            self._pass_on(link, news, parent, now)
         return news
 
-    def on_records(self, link: Link, records: Iterable[bytes], now: float) -> Iterator[bytes]:
-        """Take in records of authors that are gone; yield the authors that may speak.
+    def on_records(
+        self, link: Link, entries: Iterable[RosterEntry], now: float
+    ) -> Iterator[tuple[bytes, News | None]]:
+        """Take in records that came over *link*, but not along their authors' trees.
 
+        :return: the authors that have shown that they may speak, each with its news; None for one that the
+            roster would have forgotten.
         :raises RemoteError: a record is no PRESENCE, or its signature is false.
         """
-        for payload in records:
-            signed = codec.decode(payload)
+        for signed, presence, heard in self._entries(link, entries, now):
+            origin = presence.origin
+            if origin == self._local_node.origin:
+                continue
+            if self._roster.is_forgotten(presence, heard, now):
+                if self._is_proven_now(link, signed, presence, now):
+                    yield origin, None
+            elif self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
+                parent = self._parent(origin, now)
+                if (news := self._keep(link, signed, presence, heard, now)) is not None:
+                    self._pass_on(link, news, parent, now)
+                    yield origin, news
+
+    def _entries(
+        self, link: Link, entries: Iterable[RosterEntry], now: float
+    ) -> Iterator[tuple[SignedRecord, Presence, float]]:
+        """Each record of *entries*, as it came and unpacked, and when the peer had it."""
+        for entry in entries:
+            signed = codec.decode(entry.frame)
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("something else among records", Reason.SHAPE)
             presence = signed.record
-            origin, rank = presence.origin, (presence.epoch, presence.counter)
-            known = self._admission.proven.get(origin)
-            if origin == self._local_node.origin or origin in self._roster or known is not None:
-                continue
-            if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
-                continue
-            self._signer.require(signed)
-            link.presence.note_from_peer(origin, rank)
-            self._admission.forgotten(signed, origin, now)
-            yield origin
+            rank = (presence.epoch, presence.counter)
+            if presence.origin == self._local_node.origin or rank <= self._roster.rank(presence.origin):
+                link.presence.note_from_peer(presence.origin, rank)
+            yield signed, presence, now - entry.age / 1000
+
+    def _is_proven_now(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> bool:
+        """Keep the record of an author that is gone; whether it is the first that proves the author."""
+        origin = presence.origin
+        if self._admission.proven.get(origin) is not None:
+            return False
+        if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
+            return False
+        self._signer.require(signed)
+        link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
+        self._admission.forgotten(signed, origin, now)
+        return True
+
+    def _pass_on(self, link: Link, news: News, parent: int | None, now: float) -> None:
+        """Push on a record that *link* told, if it is fresh."""
+        author = news.author
+        if author.state is State.UP and author.heard + author.interval > now:
+            self._records.push(author.signed.relayed(), author.presence, link, parent)
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
         """Take in a record signed with this node's key: by this node, or by another one."""
@@ -191,10 +215,14 @@ class Presences:
         must not be pushed to the node that brings *origin*'s records here.  That node would take this node
         as its parent and prune its former one: then each would wait for the other.
         """
+        is_branch = not link.is_exchange and origin not in link.push.lazy_by_us
+        return None if is_branch else self._parent(origin, now)
+
+    def _parent(self, origin: bytes, now: float) -> int | None:
+        """The link that brings *origin*'s records, if the newest is not overdue."""
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
-        is_branch = not link.is_exchange and origin not in link.push.lazy_by_us
-        return self._push.parents.of(origin) if is_served and not is_branch else None
+        return self._push.parents.of(origin) if is_served else None
 
 
 def _contact(link: Link, presence: Presence) -> Contact | None:

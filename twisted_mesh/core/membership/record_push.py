@@ -21,7 +21,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
 from twisted_mesh.wire import codec, membership
-from twisted_mesh.wire.membership import Presence, Records, RosterEntry
+from twisted_mesh.wire.membership import FORGOTTEN, Presence, Records, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 _ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole frame is under 64 KiB
@@ -84,25 +84,26 @@ class RecordPush:
                 link.presence.note(author.presence.origin, author.rank)
         self._effects.send((link,), membership.Roster(not untold, entries, link.presence.vote))
 
-    def introduce(self, link: Link, origin: bytes) -> None:
+    def introduce(self, link: Link, origin: bytes, now: float) -> None:
         """Send the peer the newest record of *origin*, unless the peer has that record.
 
+        A record that does not come along its author's tree goes in RECORDS.  If it looked like a pushed
+        one, the peer would take this node as its parent, which may be the peer's own child in that tree.
         If the roster has forgotten *origin*, the record shows only that its messages may be taken.
         """
-        if (kept := self._admission.proven.get(origin)) is not None:
-            rank = _rank_of(kept)
-            if link.presence.rank_of(origin) < rank:
-                link.presence.note(origin, rank)
-                self._effects.send((link,), Records([codec.payload(kept)]))
-            return
+        frame: SignedRecord | Records | None = None
         if origin == self._local_node.origin:
-            signed, rank = self._newest_own()
-        else:
-            author = self._roster.get(origin)
-            signed, rank = (None, (0, 0)) if author is None else (author.signed, author.rank)
-        if signed is not None and link.presence.rank_of(origin) < rank:
+            frame, rank = self._newest_own()
+        elif (author := self._roster.get(origin)) is not None:
+            rank = author.rank
+            entry = _entry(author.signed, self._roster.age(author, now))
+            frame = author.signed.relayed() if origin == link.peer.origin else Records([entry])
+        elif (kept := self._admission.proven.get(origin)) is not None:
+            rank = _rank_of(kept)
+            frame = Records([RosterEntry(FORGOTTEN, codec.payload(kept))])
+        if frame is not None and link.presence.rank_of(origin) < rank:
             link.presence.note(origin, rank)
-            self._effects.send((link,), signed.relayed() if origin != self._local_node.origin else signed)
+            self._effects.send((link,), frame)
 
     def push(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None

@@ -89,7 +89,7 @@ class Suspicion:
         if accuser is None or not counts or not may_accuse:
             self.idle += 1
             if rank < newest and not link.closing:
-                self._records.introduce(link, suspect.member)
+                self._records.introduce(link, suspect.member, now)
             return
         if accused is not None and now < accuser.accused + self._config.accuse_pause:
             self.idle += 1
