@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from twisted_mesh.errors import IdentityError
 
+ORIGIN_BYTES: Final = 32  # of a public key
 MAX_EPOCH: Final = 2**62  # no honest epoch is greater (docs/protocol.rst)
 #: The highest epoch of the node's own key that the node believes if a peer claims it.  An epoch is a time
 #: in milliseconds since 1970; this one is in the year 2248.

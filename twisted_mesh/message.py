@@ -20,7 +20,6 @@ from twisted_mesh.errors import LocalError, WrongType, WrongValue
 MessageId = tuple[bytes, int, int]
 #: A value that can be sent.  Tuples arrive as lists; other classes of these kinds raise TypeError.
 Packet: TypeAlias = "str | bytes | int | float | Sequence[Packet] | Mapping[Any, Packet] | None"
-_ORIGIN_BYTES = 32
 _SHORT = 8  # characters of an id in texts for people
 _SHOWN = 80  # characters of a payload that a log line shows
 
@@ -32,7 +31,7 @@ def check_broadcast_id(id: object) -> None:
     """
     match id:
         case (bytes() as origin, int(), int() as sequence):
-            if len(origin) != _ORIGIN_BYTES or sequence < 1:
+            if not origin or sequence < 1:
                 raise WrongValue(f"that is no id of a message to everybody: {id!r}")
         case _:
             raise WrongType(f"a message is named by its id, (origin, epoch, sequence), not {id!r}")

@@ -513,7 +513,8 @@ class MeshService(Service, Listeners):
     def trace(self, message_id: MessageId, timeout: float = 5.0) -> Deferred[Trace]:
         """Ask all members by which way a message came to them.
 
-        :param message_id: the ``id`` of a message, or of a receipt.
+        :param message_id: the ``id`` of a message, or of a receipt: (origin, epoch, sequence).  In place
+            of the origin it may have the author's id.
         :param timeout: seconds until the answers must have come.
         :return: fires with the answers when all that are up have answered, or the time is over.
         :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.

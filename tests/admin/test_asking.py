@@ -43,6 +43,32 @@ class AskingCase(HttpCase):
         return {"id": node.id.decode(), "label": label}
 
 
+class TestTraces(AskingCase):
+    def test_the_newest_message_of_an_author_or_one_of_its_numbers(self) -> None:
+        self.b.send("one")
+        self.b.send("two")
+        self.network.advance(1)
+        for body in ({"author": "db"}, {"author": self.b.id.decode()[:6], "sequence": 2}):
+            code, told = self.post("/trace", **body)
+            self.assertEqual((code, told["author"], told["sequence"]), (200, self.b.id.decode(), 2))
+            self.assertEqual({step["state"] for step in told["steps"]}, {"came"})
+        code, told = self.post("/trace", author="db", epoch=told["epoch"], sequence=1, wait_seconds=1)
+        self.assertEqual((code, len(told["steps"])), (200, 3))
+
+    def test_the_own_messages_and_those_that_are_none(self) -> None:
+        name = self.a.id.decode()
+        code, told = self.post("/trace", author=name)
+        self.assertEqual(code, 404)
+        self.assertIn("no message of", told["error"])
+        self.a.send("one")
+        self.network.advance(1)
+        code, told = self.post("/trace", author=name)
+        self.assertEqual((code, told["steps"][0]["source"]), (200, None))
+        self.assertEqual(self.post("/trace", author="nobody")[0], 404)
+        for body in ({}, {"author": 1}, {"author": "db", "sequence": 0}, {"author": "db", "epoch": -1}):
+            self.assertEqual(self.post("/trace", **body)[0], 400)
+
+
 class TestRequests(AskingCase):
     def test_the_answer_of_one_member(self) -> None:
         code, told = self.post("/request", to="db", packets=["?", {"$b": "AP8="}], type=50)

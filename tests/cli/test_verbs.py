@@ -68,6 +68,21 @@ class AskingVerbsTests(TestCase):
         status, told = await self.run_it("query", "silence", "--wait=0.1", "--json")
         self.assertEqual((status, json.loads(told)["answers"]), (1, []))
 
+    async def test_trace(self) -> None:
+        status, told = await self.run_it("send", "fire", "--trace")
+        self.assertEqual(status, 0)
+        first, second = told.splitlines()
+        self.assertRegex(first, r"^\w{8}: message 1$")
+        self.assertRegex(second, r"^└─ db \(\w{8}\): pushed, 1 hop, taken after \d+ ms$")
+        name = self.a.id.decode()
+        for message in (name, f"{name}/1", f"{name}/{self.a.status().node.epoch}/1"):
+            self.assertEqual((await self.run_it("trace", message))[1].splitlines()[0], first)
+        status, told = await self.run_it("trace", f"{name}/9", "--json")
+        self.assertEqual((status, json.loads(told)["steps"][1]["state"]), (1, "missing"))
+        status, told = await self.run_it("send", "fire", "--trace", "--to=db")
+        self.assertEqual(status, 2)
+        self.assertIn("--trace is for messages to everybody", told)
+
     async def test_ping(self) -> None:
         for words in ((), ("db",)):
             status, told = await self.run_it("ping", *words)

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.delivery.traces import ANSWERS_BURST, ANSWERS_RATE, AT_ONCE, MOST_OPEN
-from twisted_mesh.errors import Congested, LocalError, NotRunning
+from twisted_mesh.errors import Congested, LocalError, NotRunning, Unreachable
 from twisted_mesh.message import MessageId
 from twisted_mesh.service import MeshService
 from twisted_mesh.trace import Step, Trace
@@ -50,6 +50,12 @@ class TestTrace(TraceCase):
             self.assertEqual([steps[each].repaired for each in (a, b, c)], [False] * 3)
             self.assertEqual([steps[each].taken for each in (a, b, c)], [True] * 3)
             self.assertEqual(next(iter(steps)), asker.id.decode())
+
+    def test_the_author_may_be_named_by_its_id(self) -> None:
+        _, epoch, sequence = self.publish()
+        for asker in (self.a, self.c):
+            steps = self.trace((self.a.id, epoch, sequence), asker)
+            self.assertEqual({step.state for step in steps.values()}, {"came"})
 
     def test_it_names_the_message_and_measures_on_each_node(self) -> None:
         queue = self.c.messages()
@@ -122,10 +128,11 @@ class TestAsking(TraceCase):
         for wrong, kind in (
             ("x", TypeError),
             ((b"x" * 32, 1), TypeError),
-            ((b"x", 1, 1), ValueError),
+            ((b"", 1, 1), ValueError),
             ((b"x" * 32, 1, -1), ValueError),
         ):
             self.assertRaises(kind, self.a.trace, wrong)
+        self.failureResultOf(self.a.trace((b"x" * 64, 1, 1)), Unreachable)
         self.assertRaises(LocalError, self.a.trace, (b"x" * 32, 1, 1), timeout=-1)
         self.assertRaises(NotRunning, self.make().trace, (b"x" * 32, 1, 1))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from twisted_mesh.admin.bodies import Ping, Query, Reader, Request, Send
+from twisted_mesh.admin.bodies import Ping, Query, Reader, Request, Send, Trace
 from twisted_mesh.admin.names import member_named
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
@@ -34,6 +35,8 @@ _SEND: Final = Reader(Send, '{"packets": […]}')
 _REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
 _QUERY: Final = Reader(Query, '{"packets": […]}')
 _PING: Final = Reader(Ping, "{}")
+_TRACE: Final = Reader(Trace, '{"author": "name", "sequence": 1}')
+_epoch: Final = attrgetter("epoch")
 
 
 class Asking:
@@ -76,6 +79,19 @@ class Asking:
         there = [member for member in self._node.members.values() if member.state != "left"]
         members = there if ping.to is None else [self._member(ping.to)]
         return Deferred.fromCoroutine(self._ping(members, ping.wait_seconds))
+
+    def trace(self, body: bytes) -> Deferred[Any]:
+        """Find out by which way a message came to each node."""
+        trace: Trace = _TRACE.read(body)
+        status, everyone = self._node.status(), list(self._node.members.values())
+        me = Member(self._node.id, status.node.label, {}, None, "member", "up", 0.0, status.node.epoch)
+        author = member_named(trace.author, [me, *everyone]).id.decode()
+        newest = max((run for run in status.authors if run.id == author), default=None, key=_epoch)
+        epoch = trace.epoch if trace.epoch is not None or newest is None else newest.epoch
+        sequence = trace.sequence if trace.sequence is not None or newest is None else newest.head
+        if epoch is None or not sequence:
+            raise Refused(http.NOT_FOUND, f"no message of {trace.author!r} is known here")
+        return self._node.trace((author.encode(), epoch, sequence), trace.wait_seconds)
 
     # ── one member ──────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,7 @@ sentence that says so.
 from __future__ import annotations
 
 import math
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from twisted.web import http
@@ -66,6 +66,20 @@ class Ping(Body, kw_only=True):
     """
 
     to: str | None = None
+    wait_seconds: float = 5.0
+
+
+class Trace(Body, kw_only=True):
+    """The body of ``POST /trace``.
+
+    :ivar author: this node or a member, named as in :class:`Send`.
+    :ivar epoch: of its run; None for its newest.
+    :ivar sequence: of the message; None for the newest that is here.
+    """
+
+    author: str
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     wait_seconds: float = 5.0
 
 

@@ -75,6 +75,7 @@ class Paths:
             b"request": asking.request,
             b"query": asking.query,
             b"ping": asking.ping,
+            b"trace": asking.trace,
         }
         for path, answer in posts.items():
             root.putChild(path, Answer({b"POST": answer}))

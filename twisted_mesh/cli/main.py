@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _add_message(send)
     send.add_argument("--to", metavar="MEMBER", help="only to the member with this label or id")
     _add_wait(send, 0.0, "tell which members have it by then")
+    send.add_argument("--trace", action="store_true", help="show by which way it went")
     request = _add(subparsers, "request", verbs.request)
     request.add_argument("to", metavar="MEMBER", help="the member with this label or id")
     _add_message(request)
@@ -55,6 +56,14 @@ def parser() -> argparse.ArgumentParser:
     ping = _add(subparsers, "ping", verbs.ping)
     ping.add_argument("to", nargs="?", metavar="MEMBER", help="only the member with this label or id")
     _add_wait(ping, 5.0, "wait so long for the answers (5)")
+    trace = _add(subparsers, "trace", verbs.trace)
+    trace.add_argument(
+        "message",
+        type=_message,
+        metavar="AUTHOR[/EPOCH][/NUMBER]",
+        help="without a number its newest message",
+    )
+    _add_wait(trace, 5.0, "wait so long for the answers (5)")
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(
@@ -120,6 +129,15 @@ def _text(text: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"text in UTF-8, not {text!r}") from None
     return text
+
+
+def _message(text: str) -> tuple[str, int | None, int | None]:
+    """The author, the epoch and the number in ``AUTHOR[/EPOCH][/NUMBER]``."""
+    author, *numbers = text.rsplit("/", 2) if text.count("/") < 3 else [text]
+    if not author or not all(number.isascii() and number.isdigit() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"AUTHOR, AUTHOR/NUMBER or AUTHOR/EPOCH/NUMBER, not {text!r}")
+    epoch, number = ([None, None] + [int(number) for number in numbers])[-2:]
+    return author, epoch, number
 
 
 def _count(text: str) -> int:

@@ -16,12 +16,14 @@ from typing import Any, Final
 from twisted_mesh.cli.client import Client, Failed
 from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
+from twisted_mesh.cli.tree import has_everybody, tree
 
 _LONGEST: Final = 600.0  # seconds that the node may wait by itself for a member's acknowledgement (guess)
 Verb = Callable[[Client, Namespace], int]
 YES: Final = 0
 NO: Final = 1
 _PIPE_WIDTH: Final = 250  # characters of a line that goes into a pipe: nothing is cut there (guess)
+_TRACED_AFTER: Final = 5.0  # seconds at most until a message that was sent is traced (guess)
 _SLACK: Final = 5.0  # seconds that the node's answer may take beyond the time that it waits itself (guess)
 
 
@@ -60,6 +62,8 @@ def health(client: Client, options: Namespace) -> int:
 
 def send(client: Client, options: Namespace) -> int:
     """Send a message to everybody, or to one member."""
+    if options.trace:
+        return _sent_and_traced(client, options)
     body = {"to": options.to, **_message(options)}
     answer = client.post("/send", body, options.wait + _SLACK if options.wait else _LONGEST)
     if options.json:
@@ -72,6 +76,16 @@ def send(client: Client, options: Namespace) -> int:
         print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
         return YES
     return _told_who_has_it(answer, client.get("/members"))
+
+
+def _sent_and_traced(client: Client, options: Namespace) -> int:
+    """Send a message to everybody, and show by which way it went."""
+    if options.to is not None:
+        raise Failed("--trace is for messages to everybody, not --to one member")
+    options.wait = options.wait or _TRACED_AFTER
+    receipt = client.post("/send", _message(options), options.wait + _SLACK)
+    author = client.get("/status")["node"]["id"]
+    return _trace(client, options, author, receipt["epoch"], receipt["sequence"], options.wait)
 
 
 def request(client: Client, options: Namespace) -> int:
@@ -106,6 +120,21 @@ def ping(client: Client, options: Namespace) -> int:
     pongs = client.post("/ping", body, options.wait + _SLACK)
     _show(options, lambda: pongs, _pongs)
     return NO if any(pong["error"] for pong in pongs) else YES
+
+
+def trace(client: Client, options: Namespace) -> int:
+    """Show by which way a message came to each node."""
+    author, epoch, sequence = options.message
+    return _trace(client, options, author, epoch, sequence, options.wait)
+
+
+def _trace(
+    client: Client, options: Namespace, author: str, epoch: int | None, sequence: int | None, wait: float
+) -> int:
+    body = {"author": author, "epoch": epoch, "sequence": sequence, "wait_seconds": wait}
+    told = client.post("/trace", body, wait + _SLACK)
+    print(json.dumps(told) if options.json else "\n".join(tree(told)))
+    return YES if has_everybody(told) else NO
 
 
 def _message(options: Namespace) -> dict[str, Any]:

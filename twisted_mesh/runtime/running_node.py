@@ -50,7 +50,7 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
-from twisted_mesh.identity import MOST_CLAIMED, id_of
+from twisted_mesh.identity import MOST_CLAIMED, ORIGIN_BYTES, id_of
 from twisted_mesh.links.connections import Connections, Linked, Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
@@ -386,7 +386,13 @@ class RunningNode:
         return self._requests.ping(known, member.decode(), seconds)
 
     async def trace(self, id: MessageId, seconds: float) -> Trace:
-        origin, epoch, sequence = id
+        author, epoch, sequence = id
+        me = self.driver.local_node()
+        if author == me.id:
+            author = me.origin
+        origin = author if len(author) == ORIGIN_BYTES else self._origin_of(author)
+        if origin is None:
+            raise Unreachable(_unknown(author))
         run, step, table = (origin, epoch), self.reporting.step, self.members.table
         origins = {node_id: self.members.origin(node_id) for node_id in table}
         there = [node_id for node_id, member in table.items() if member.state in ("up", "suspect")]

@@ -1,0 +1,75 @@
+"""The drawing of the way of a message: what honest nodes say, and what others may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.cli.tree import has_everybody, tree
+from twisted_mesh.trace import Step, Trace
+
+
+def step(name: str, source: str | None = None, state: str = "came", **more: Any) -> Step:
+    """What the node *name* says, whose label is *name* and whose id is *name* in capitals."""
+    return Step(name.upper(), name, state, source and source.upper(), **more)
+
+
+def drawn(*steps: Step, author: str = "A") -> list[str]:
+    """The lines for these steps."""
+    return list(tree(json.loads(msgspec.json.encode(Trace(author, 1, 7, list(steps))))))
+
+
+class TreeTests(SynchronousTestCase):
+    def test_each_node_is_below_the_one_that_brought_it(self) -> None:
+        lines = drawn(
+            *(step("c", "b", hops=1, held_seconds=0.012, taken=True), step("a", taken=True)),
+            *(step("b", "a", taken=True), step("d", "b", hops=1, repaired=True), step("e", "a")),
+        )
+        self.assertEqual(
+            lines,
+            [
+                "a (A): message 7",
+                "├─ b (B): pushed, 1 hop, taken",
+                "│  ├─ c (C): pushed, 2 hops, taken after 12 ms",
+                "│  └─ d (D): repaired, 2 hops, not taken yet",
+                "└─ e (E): pushed, 1 hop, not taken yet",
+            ],
+        )
+
+    def test_nodes_that_do_not_say_that_it_came_are_below(self) -> None:
+        states = ("forgotten", "missing", "silent", "down", "of a later version")
+        lines = drawn(step("a"), *(step(f"n{at}", None, state) for at, state in enumerate(states)))
+        self.assertEqual(
+            [line.partition(": ")[2] for line in lines[1:]],
+            [
+                "has it, or will not get it; by which way, it does not remember",
+                "has not got it",
+                "did not answer",
+                "is down",
+                "of a later version",
+            ],
+        )
+
+    def test_claims_in_a_circle_or_of_strangers_are_shown_apart_and_once(self) -> None:
+        lines = drawn(step("a", "b"), step("b", "c"), step("c", "b"), step("d", "x"), step("e", "e"))
+        apart = "by a way that does not lead back to the author"
+        others = [f"{name} ({name.upper()}): {apart}" for name in "bcde"]
+        self.assertEqual(lines, ["a (A): message 7", *others])
+
+    def test_an_author_that_does_not_answer_is_drawn_all_the_same(self) -> None:
+        self.assertEqual(drawn(step("b", "a"))[0], "A: message 7")
+
+    def test_no_label_steers_the_terminal(self) -> None:
+        (line,) = drawn(Step("A", "\x1b[2J", "came"))
+        self.assertNotIn("\x1b", line)
+
+    def test_it_has_come_to_everybody_only_if_all_say_so(self) -> None:
+        for steps, everybody in (
+            ((step("a"), step("b", "a")), True),
+            ((step("a", state="silent"),), False),
+        ):
+            told = json.loads(msgspec.json.encode(Trace("A", 1, 7, list(steps))))
+            self.assertEqual(has_everybody(told), everybody)

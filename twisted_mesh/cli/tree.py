@@ -1,0 +1,71 @@
+"""Draws by which way a message came to the nodes of a mesh, as each node says for itself.
+
+Contract: the steps are claims.  A node whose claims do not lead back to the author is shown apart, and each
+node is drawn once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from twisted_mesh.cli.shown import name_of
+
+_APART: Final = {
+    "came": "by a way that does not lead back to the author",
+    "forgotten": "has it, or will not get it; by which way, it does not remember",
+    "missing": "has not got it",
+    "silent": "did not answer",
+    "down": "is down",
+}
+
+
+def tree(trace: Any) -> Iterator[str]:
+    """The lines of the drawing of a *trace*, as ``POST /trace`` gives it."""
+    steps = {step["id"]: step for step in trace["steps"]}
+    author = steps.pop(trace["author"], {"id": trace["author"], "label": None, "state": "author"})
+    children: dict[str, list[Any]] = {}
+    for step in sorted(steps.values(), key=lambda step: (step["label"] or "", step["id"])):
+        if step["state"] == "came":
+            children.setdefault(step["source"], []).append(step)
+    yield f"{name_of(author['id'], author['label'])}: message {trace['sequence']:,}"
+    drawn = {author["id"]}
+    yield from _below(author["id"], children, drawn, "")
+    for step in steps.values():
+        if step["id"] not in drawn:
+            yield f"{name_of(step['id'], step['label'])}: {_APART.get(step['state'], step['state'])}"
+
+
+def has_everybody(trace: Any) -> bool:
+    """Whether all nodes say that the message came to them."""
+    return all(step["state"] == "came" for step in trace["steps"])
+
+
+def _below(node_id: str, children: dict[str, list[Any]], drawn: set[str], indent: str) -> Iterator[str]:
+    """The lines of the nodes to which *node_id* brought the message, and of those behind them."""
+    waiting = [(indent, children.get(node_id, []), 0)]
+    while waiting:
+        indent, steps, at = waiting.pop()
+        if at == len(steps):
+            continue
+        waiting.append((indent, steps, at + 1))
+        step, is_last = steps[at], at == len(steps) - 1
+        if step["id"] in drawn:
+            continue
+        drawn.add(step["id"])
+        how = "repaired" if step["repaired"] else "pushed"
+        name = name_of(step["id"], step["label"])
+        yield f"{indent}{'└─' if is_last else '├─'} {name}: {how}, {_hops(step)}{_when(step)}"
+        further = indent + ("   " if is_last else "│  ")
+        waiting.append((further, children.get(step["id"], []), 0))
+
+
+def _hops(step: Any) -> str:
+    hops = step["hops"] + 1
+    return f"{hops} hop{'' if hops == 1 else 's'}"
+
+
+def _when(step: Any) -> str:
+    if step["held_seconds"] is not None:
+        return f", taken after {step['held_seconds'] * 1000:,.0f} ms"
+    return ", taken" if step["taken"] else ", not taken yet"
