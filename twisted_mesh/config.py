@@ -149,7 +149,8 @@ class MeshConfig:
     #: A member that is gone is forgotten after this time (docs/protocol.rst) ...
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once
-    #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).
+    #: Authors on the roster; for one more, one that is gone or silent is forgotten, or the new one waits
+    #: (guess).
     members_limit: int = 4096
     #: Unknown authors that the links of one site may bring in a row; those of all sites, sixteen times as
     #: many (guess) ...

@@ -50,9 +50,14 @@ class TestAttacks(SynchronousTestCase):
             self.assertGreater(member.node.counts["authors_waiting"], 500)
             self.assertLess(len(member.node.roster), 1_000)
 
-    def test_authors_that_fill_every_roster_push_nobody_out_who_was_there(self) -> None:
+    def test_authors_that_fill_every_roster_push_nobody_out_and_keep_no_newcomer_out(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("full-roster", 8)
+        self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
+
+    def test_members_that_are_kept_up_give_a_newcomer_room_soon_after_that(self) -> None:
+        only_at_length()
+        stage = self.assert_nothing_comes_of("held-roster", 8)
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
 
     def test_a_flood_of_made_up_authors_pushes_out_nothing_that_one_who_returns_lacks(self) -> None:

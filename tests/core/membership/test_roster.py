@@ -310,6 +310,146 @@ class TestRoom(RosterTestCase):
         self.assertIsNone(self.state("bert"))
 
 
+class TestFullOfMadeUpMembers(RosterTestCase):
+    """Anybody can make up members; who goes on to speak keeps its place, and who does not gives it up."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(members_limit=4)
+        self.counters: dict[str, int] = {}
+
+    def speak(self, *names: str, flags: int = 0) -> list[bool | None]:
+        """Each of these members sends its next record; whether these were kept."""
+        for name in names:
+            self.counters[name] = self.counters.get(name, 0) + 1
+        return [self.take(presence(name, self.counters[name], flags=flags)) for name in names]
+
+    def live(self, *names: str, seconds: float) -> None:
+        """Members send a record at once, and every 30 seconds."""
+        self.speak(*names)
+        for _ in range(round(seconds / 30)):
+            self.wait(30)
+            self.speak(*names)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all members on the roster."""
+        everybody = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina")
+        return {name for name in everybody if self.roster.get(origin_of(name)) is not None}
+
+    def test_a_flood_of_members_takes_no_place_of_one_that_goes_on_to_speak(self) -> None:
+        self.speak("anna", "bert", "cleo")
+        for second in range(1, 400):
+            self.wait(1)
+            if second % 30 == 0:
+                self.speak("anna", "bert", "cleo")
+            self.take(presence(f"made up {second}", interval=MAX_INTERVAL))
+            self.assertLessEqual({"anna", "bert", "cleo"}, self.names)
+            self.assertEqual(len(self.roster), 4)
+
+    def test_a_new_member_finds_room_in_such_a_flood_and_keeps_it(self) -> None:
+        self.make(members_limit=100)
+        kept = []
+        for second in range(400):
+            self.wait(1)
+            self.take(presence(f"made up {second}", interval=MAX_INTERVAL))
+            if second >= 100 and second % 30 == 10:
+                kept += self.speak("anna")
+        self.assertEqual(kept, [True, *[False] * 9])
+        self.assertIn("anna", self.names)
+
+    def test_who_is_new_and_silent_for_too_long_makes_room_whatever_it_says_of_its_interval(self) -> None:
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.take(presence(name, interval=MAX_INTERVAL))
+        self.wait(30)
+        self.take(presence("anna", 2, interval=MAX_INTERVAL))
+        self.wait(29.9)
+        self.assertEqual(self.speak("emil"), [None])
+        self.wait(0.1)
+        self.assertEqual(self.speak("emil"), [True])
+        self.assertEqual(self.names, {"anna", "cleo", "dora", "emil"})
+        self.assertEqual(self.wait(1), ([], [origin_of("bert")]))
+
+    def test_who_spoke_once_makes_room_before_one_that_spoke_again(self) -> None:
+        self.take(presence("anna", interval=MAX_INTERVAL))
+        self.wait(SPOKE_AGAIN)
+        self.take(presence("anna", 2, interval=MAX_INTERVAL))
+        self.wait(1)
+        for name in ("bert", "cleo", "dora"):
+            self.take(presence(name, interval=MAX_INTERVAL))
+        self.wait(60)
+        self.assertEqual(self.speak("emil", "fred", "gina", "fred"), [True, True, True, False])
+        self.assertEqual(self.names, {"anna", "emil", "fred", "gina"})
+        self.assertEqual(self.speak("bert", "cleo"), [True, None])
+        self.assertNotIn("anna", self.names)
+
+    def test_who_is_told_to_have_been_heard_of_long_ago_makes_room_sooner(self) -> None:
+        self.speak("anna", "bert", "cleo")
+        self.take(presence("dora", interval=MAX_INTERVAL), age=50)
+        self.wait(9)
+        self.assertEqual(self.speak("emil"), [None])
+        self.wait(1)
+        self.assertEqual(self.speak("emil"), [True])
+        self.assertEqual(self.names, {"anna", "bert", "cleo", "emil"})
+
+    def test_who_was_up_for_ten_minutes_makes_room_for_nobody_while_it_is_there(self) -> None:
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.take(presence(name, interval=MAX_INTERVAL))
+        self.wait(600)
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.take(presence(name, 2, interval=MAX_INTERVAL))
+        self.wait(1700)
+        self.assertIs(self.state("anna"), State.UP)
+        self.assertEqual(self.speak("emil"), [None])
+
+    def test_nor_when_it_is_gone_until_it_was_gone_for_longer_than_it_was_up(self) -> None:
+        self.live("anna", "bert", "cleo", "dora", seconds=600)
+        self.live("anna", "bert", seconds=90)
+        self.live("anna", seconds=30)
+        self.assertEqual([self.state(name) for name in ("anna", "cleo")], [State.UP, State.DOWN])
+        self.wait(449)
+        self.assertEqual(self.speak("emil"), [None])
+        self.assertEqual(self.names, {"anna", "bert", "cleo", "dora"})
+        self.wait(31)
+        self.assertEqual(self.speak("emil", "fred", "gina"), [True, True, None])
+        self.assertEqual(self.names, {"anna", "bert", "emil", "fred"})
+
+    def test_a_little_less_than_ten_minutes_are_not_enough(self) -> None:
+        self.live("anna", "bert", "cleo", "dora", seconds=570)
+        self.speak("anna", flags=LEAVING)
+        self.assertEqual(self.speak("emil"), [True])
+        self.assertEqual(self.names, {"bert", "cleo", "dora", "emil"})
+
+    def test_nor_are_ten_minutes_with_a_break(self) -> None:
+        self.live("anna", "bert", "cleo", "dora", seconds=600)
+        self.assertEqual(self.speak("emil"), [None])
+        self.speak("anna", flags=LEAVING)
+        self.speak("anna")
+        self.live("bert", "cleo", "dora", seconds=60)
+        self.assertEqual(self.speak("emil"), [True])
+        self.assertEqual(self.names, {"bert", "cleo", "dora", "emil"})
+
+    def test_a_suspicion_is_no_break(self) -> None:
+        self.live("anna", "bert", "cleo", "dora", seconds=570)
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.roster.suspect(self.entry(name), self.now)
+        self.wait(10)
+        self.live("anna", "bert", "cleo", "dora", seconds=30)
+        self.speak("anna", flags=LEAVING)
+        self.assertEqual(self.speak("emil"), [None])
+
+    def test_of_those_that_are_gone_none_that_was_up_for_long_makes_room_first(self) -> None:
+        self.live("anna", seconds=600)
+        self.speak("anna", flags=LEAVING)
+        self.wait(601)
+        for name in ("bert", "cleo", "dora"):
+            self.stay(name, LEAVING)
+            self.wait(1)
+        for name in ("emil", "fred", "gina"):
+            self.assertEqual(self.speak(name), [True])
+        self.assertEqual(self.names, {"anna", "emil", "fred", "gina"})
+
+
 class TestTelling(RosterTestCase):
     """The age of each record, as a neighbour is told."""
 

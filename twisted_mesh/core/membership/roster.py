@@ -6,8 +6,10 @@ author, by (epoch, counter), and the time when that came.  An author is *down* a
 decides only which state the application sees, which authors are drawn for an exchange, and when an author
 is forgotten.  Guests are authors, but no members.
 
-The roster has at most ``members_limit`` authors.  If it is full, the author that is gone longest makes room
-for a new one; if all are up, the new one is not kept, and can come again with its next PRESENCE.
+The roster has at most ``members_limit`` authors.  If it is full, an author makes room for a new one: an
+author that is gone, or else one that is new itself and has been silent for too long.  An author that was up
+for ``established_after`` makes room for none until it has been gone for longer than it was up.  If none
+makes room, the new one is not kept, and can come again with its next PRESENCE.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from twisted_mesh.wire.signed import SignedRecord
 SPOKE_AGAIN: Final = 2.5  # seconds from the first record to one that shows that its author stays (guess)
 HEARSAY: Final = 300.0  # seconds for which a gone member is kept after another roster named it (guess)
 _SPARED: Final = 5.0  # seconds more that suspects get while a line is slow (guess)
+#: Intervals of a full mesh for which a new author may be silent (guess: after _OVERDUE another route to it
+#: is tried, and its next record comes over that).
+_SILENT: Final = 2.0
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
 
 Rank = tuple[int, int]  # epoch, counter: the higher is of the newer record
@@ -38,6 +43,9 @@ class State(Enum):
     SUSPECT = "suspect"  #: a neighbour has lost it, and no record came since
     DOWN = "down"  #: no record came for too long
     LEFT = "left"  #: its last record says that it leaves
+
+
+_THERE: Final = (State.UP, State.SUSPECT)
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +61,7 @@ class Author:
     heard: float  # when that record came
     since: float  # when the author entered its state
     met: float  # when its first record came here
+    there_since: float  # when it was last gone, or met
     state: State = State.UP
     sought: int = 0
     accused: float = -inf  # when it last accused another author
@@ -93,7 +102,12 @@ class Author:
     @property
     def is_there(self) -> bool:
         """Whether it is up or suspected, as far as this node knows."""
-        return self.state in (State.UP, State.SUSPECT)
+        return self.state in _THERE
+
+    @property
+    def shown_for(self) -> float:
+        """For how many seconds its records show that it was there without a break."""
+        return self.heard - self.there_since
 
     @property
     def has_ended(self) -> bool:
@@ -126,6 +140,12 @@ class Roster:
     _authors: dict[bytes, Author] = field(default_factory=dict)
     _displaced: list[Author] = field(default_factory=list)  # forgotten since the last tick
     _suspects: dict[bytes, Author] = field(default_factory=dict)  # the suspected ones: they are few
+    _room_at: float = -inf  # no author makes room before this time
+
+    def __post_init__(self) -> None:
+        config = self._config
+        longest = max(config.presence_interval, config.members_limit / config.presence_rate)
+        self._silence = _SILENT * longest
 
     def __iter__(self) -> Iterator[Author]:
         return iter(self._authors.values())
@@ -168,9 +188,12 @@ class Roster:
         over = min(now, heard + self._patience(presence))  # since when the author is gone, if it is
         heard = heard if author is None else max(heard, author.heard)
         if author is None:
-            if len(self._authors) >= self._config.members_limit and not self._make_room():
+            if len(self._authors) >= self._config.members_limit and not self._make_room(now):
                 return None
-            author = self._authors[presence.origin] = Author(signed, presence, contact, heard, now, now)
+            author = self._authors[presence.origin] = Author(
+                signed, presence, contact, heard, now, now, now
+            )
+            self._room_at = min(self._room_at, heard + self._silence)
         else:
             author.renew(signed, presence, contact, heard)
             author.spoke_again |= now >= author.met + SPOKE_AGAIN
@@ -270,11 +293,16 @@ class Roster:
         """Set the state; return whether it has changed."""
         if author.state is state:
             return False
+        was_there = author.is_there
         author.state, author.since = state, now
         if state is State.SUSPECT:
             self._suspects[author.presence.origin] = author
         else:
             self._suspects.pop(author.presence.origin, None)
+        if author.is_there != was_there:
+            self._room_at = -inf
+            if author.is_there:
+                author.there_since = now
         return True
 
     def _is_shown(self, origin: bytes) -> bool:
@@ -299,11 +327,39 @@ class Roster:
             return until
         return min(until, max(author.since + self._config.ephemeral_memory, author.told + HEARSAY))
 
-    def _make_room(self) -> bool:
-        """Forget the author gone longest, preferably one soon forgotten anyway; False if all are up."""
-        if not (gone := [author for author in self._authors.values() if not author.is_there]):
+    def _make_room(self, now: float) -> bool:
+        """Forget an author, so that there is room for a new one; False if none makes room.
+
+        Anybody can make up authors, and honest nodes pass on their records.  So a made-up author differs
+        from others only in this: sooner or later nobody sends its records any more.
+        """
+        if now < self._room_at:  # a flood of new authors asks for room again and again
             return False
-        leaves = min(gone, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.since))
-        del self._authors[leaves.presence.origin]
+        # No method is called for each author: that would take four times as long (measured).
+        silence, long = self._silence, self._config.established_after
+        silent = [
+            one for one in self._authors.values() if one.heard + silence <= now or one.state not in _THERE
+        ]
+        new = [one for one in silent if one.heard - one.there_since < long]
+        leaving = (
+            [one for one in new if one.state not in _THERE]
+            or new
+            or [one for one in silent if not one.is_there and one.heard + one.shown_for <= now]
+        )
+        if not leaving:
+            self._room_at = self._next_room(now)
+            return False
+        leaves = min(
+            leaving, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.heard)
+        )
+        self.remove(leaves)
         self._displaced.append(leaves)
         return True
+
+    def _next_room(self, now: float) -> float:
+        """No author makes room before this time if the state of none changes."""
+        times = (
+            one.heard + (self._silence if one.state in _THERE else one.shown_for)
+            for one in self._authors.values()
+        )
+        return min((time for time in times if time > now), default=inf)

@@ -36,6 +36,7 @@ from twisted_mesh.wire.broadcast import (
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
+    MAX_INTERVAL,
     Contact,
     ForwardJoin,
     Presence,
@@ -316,6 +317,34 @@ class Hoarder(Minter):
             origin, sign = self.mint()
             presence = self.presence(origin, (f"10.250.{self.number}.{number}", 4444))
             self.put(self.record(replace(presence, counter=counter, retention=2**40), sign))
+
+
+class RoomTaker(Minter):
+    """Mints more members than rosters have room for, and sends records of each again and again.
+
+    :cvar ends: when it stops.
+    """
+
+    each_time = 5
+    most = 200
+    interval = MAX_INTERVAL
+    is_silent = True
+    ends = 40.0
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self._members: deque[tuple[bytes, Sign]] = deque()  # the longest silent first
+
+    def act(self) -> None:
+        """Send a record of each of some members, new ones first."""
+        if not self.node.membership.joined or self.world.now >= self.ends:
+            return
+        for _ in range(self.each_time):
+            member = self.mint() if self.minted < self.most else self._members.popleft()
+            self._members.append(member)
+            origin, sign = member
+            counter = int(self.world.now * 1000)
+            self.put(self.record(replace(self.presence(origin), counter=counter), sign))
 
 
 class MintedAccusers(Minter, Accuser):

@@ -32,6 +32,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Misleader,
     Namer,
     Replayer,
+    RoomTaker,
 )
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.adversaries.runs import Recorder
@@ -371,7 +372,8 @@ ATTACKS = {
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "babbled": Scene(_babbled, 12, SHARED, kinds=(Babbler,)),
     "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
-    "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
+    "full-roster": Scene(_minted, 16, FULL, kinds=(Minter,)),
+    "held-roster": Scene(_minted, 16, replace(FULL, authors_a_minute=6000.0), kinds=(RoomTaker,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
     "besieged": Scene(_besieged, 45, BRISK, kinds=(Besieger,) * 25),
     "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),
