@@ -7,6 +7,7 @@ from dataclasses import replace
 from msgspec.structs import replace as replace_field
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.shortened import shortened
 from tests.support.length import at_length
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
@@ -28,9 +29,7 @@ SECONDS = at_length(3.0, 2.0)
 
 def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> Asking:
     """One run of a schedule to its end."""
-    schedule = ASKING[name]
-    schedule = replace(schedule, seconds=seconds, partition=min(schedule.partition, seconds / 2))
-    playing = Asking(schedule, seed, nodes or nodes_for(seed))
+    playing = Asking(shortened(ASKING[name], seconds), seed, nodes or nodes_for(seed))
     playing.run()
     return playing
 
@@ -74,7 +73,7 @@ class TestPromises(SynchronousTestCase):
     def test_they_hold_in_every_schedule(self) -> None:
         for number, name in enumerate(ASKING):
             for seed in range(2 * number, 2 * number + at_length(2, 1)):
-                playing = play(name, seed, nodes=at_length(0, 9))
+                playing = play(name, seed, nodes=at_length(0, 7))
                 self.assertEqual(playing.world.violations, [], f"--schedule {name} --seed {seed}")
                 self.assertGreater(len(playing.book.letters), 20)
                 self.assertGreater(playing.world.kinds["Receipts"], 50)
@@ -87,16 +86,16 @@ class TestPromises(SynchronousTestCase):
         self.assertEqual(playing.book.letters, [])
 
     def test_in_a_hundred_nodes(self) -> None:
-        playing = play("asking-flapping", 7, nodes=at_length(100, 20), seconds=2.0)
+        playing = play("asking-flapping", 7, nodes=at_length(100, 12), seconds=2.0)
         self.assertEqual(playing.world.violations, [])
         # A message strays for at most DETOURS hops, and then goes a way from the author.
         self.assertLessEqual(playing.book.hops, DETOURS + playing.book.way + 1)
 
     def test_with_each_kind_of_adversary(self) -> None:
         for kind in RECEIPT_ADVERSARIES:
-            world = asking(at_length(14, 10), (kind, kind, kind), seed=5)
+            world = asking(at_length(14, 8), (kind, kind, kind), seed=5)
             honest = askers(world)
-            for number in range(12):
+            for number in range(at_length(12, 6)):
                 honest[number % 4].ask("x", number)
                 for reader in honest:
                     if reader is not honest[number % 4]:

@@ -7,6 +7,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.shortened import shortened
 from twisted_mesh.simulation import __main__ as simulation
 from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
 from twisted_mesh.simulation.report import COLUMNS, quantile
@@ -15,6 +16,10 @@ from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Schedule
 
 class TestCommand(SynchronousTestCase):
     """The command as a user runs it, on small networks."""
+
+    def setUp(self) -> None:
+        self.addCleanup(SCHEDULES.update, dict(SCHEDULES))
+        SCHEDULES.update({name: shortened(schedule, 2.0) for name, schedule in SCHEDULES.items()})
 
     def run_with(self, *arguments: str, terminal: bool = False) -> tuple[int, str, str]:
         """The exit status, and what was printed on both outputs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
@@ -56,6 +58,7 @@ class TestJoint(SynchronousTestCase):
 
     def test_they_begin_when_the_mesh_has_formed_and_do_less_when_all_is_said(self) -> None:
         joint = Joint(3, 10)
+        joint.schedule = replace(joint.schedule, seconds=5.0)
         self.patch(joint.world, "members", [identities.Flooder(joint.world, 0), *joint.world.members[1:]])
         flooder = joint.world.members[0]
         assert isinstance(flooder, Minter)

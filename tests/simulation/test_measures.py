@@ -105,7 +105,7 @@ class TestCalm(SynchronousTestCase):
 
     def assert_cheap(self, jitter: float, redundancy: float) -> None:
         """Assert bounds for all kinds of senders."""
-        for senders, nodes, interval, rounds in at_length(CALM, CALM[:2]):
+        for senders, nodes, interval, rounds in at_length(CALM, CALM[:1]):
             world = calm(Measured, nodes, jitter, senders, interval, rounds)
             self.assertEqual(world.violations, [])
             self.assertGreater(world.delivered, 1000)
@@ -124,8 +124,9 @@ class TestCalm(SynchronousTestCase):
 
     def test_announcements_are_few_and_fewer_the_more_there_is_to_say(self) -> None:
         announced = []
-        for interval in at_length((1.0, 0.1, 0.03, 0.01), (1.0, 0.1, 0.01)):
-            worlds = [calm(Measured, 30, 0.01, "one", interval, 40, seed) for seed in (1, 2, 3)]
+        seeds = at_length((1, 2, 3), (1,))
+        for interval in at_length((1.0, 0.1, 0.03, 0.01), (1.0, 0.01)):
+            worlds = [calm(Measured, 30, 0.01, "one", interval, 40, seed) for seed in seeds]
             haves = sum(world.kinds["Have"] for world in worlds)
             announced.append(haves / sum(world.counts["deliveries"] for world in worlds))
         self.assertLessEqual(announced[0], 3.0)
@@ -200,6 +201,7 @@ class TestRepairing(SynchronousTestCase):
             self.assertLess(slowest, 0.2, streams)
 
     def test_and_so_over_one_that_is_slower(self) -> None:
+        only_at_length()
         sent, took, _ = self.pull(16, 50_000, 3 * MIB, MIB // 4)
         self.assertLessEqual(sent, 1.1)
         self.assertLessEqual(took, 1.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -131,7 +132,8 @@ class TestPeers(SynchronousTestCase):
         self.assertEqual(set(member.table), {contact.id})
 
     def test_a_peer_that_had_no_room_is_visited_now_and_then(self) -> None:
-        world = self.world(30, 0)
+        world = self.world(20, 0)
+        world.config = replace(world.config, peer_interval=120.0)
         for member in world.members:
             member.start()
         world.run_until(30.0)
@@ -140,7 +142,7 @@ class TestPeers(SynchronousTestCase):
         self.assertLess(len(contact.table), 12)
         before = world.dials[contact.address]
         world.run_until(30.0 + world.config.peer_interval)
-        apart = 29 - len(contact.table)
+        apart = 19 - len(contact.table)
         # Some of them are linked with the contact again by then.
         self.assertGreater(world.dials[contact.address] - before, apart * 3 // 4)
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.shortened import shortened
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -16,7 +17,7 @@ from twisted_mesh.simulation.invariants.judge import check_at_rest, check_comple
 from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.observing import COUNTED
-from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, random_graph
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
@@ -30,15 +31,9 @@ SEEDS = {name: range(5 * number, 5 * number + RUNS) for number, name in enumerat
 SECONDS = 3.0
 
 
-def brief(name: str, seconds: float) -> Schedule:
-    """A schedule with so many seconds of traffic."""
-    schedule = SCHEDULES[name]
-    return replace(schedule, seconds=seconds, partition=min(schedule.partition, seconds / 2))
-
-
 def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> World:
     """One run of a schedule to its end."""
-    return Play(brief(name, seconds), seed, nodes or nodes_for(seed)).run()
+    return Play(shortened(SCHEDULES[name], seconds), seed, nodes or nodes_for(seed)).run()
 
 
 class TestPromises(SynchronousTestCase):
@@ -80,7 +75,7 @@ class TestPromises(SynchronousTestCase):
 
     def test_in_many_nodes(self) -> None:
         for name, nodes in (("flapping", 100), ("everything", 60)):
-            world = play(name, 7, nodes=at_length(nodes, nodes // 4), seconds=3.0)
+            world = play(name, 7, nodes=at_length(nodes, nodes // 5), seconds=3.0)
             self.assertEqual(world.violations, [], name)
 
     def test_every_schedule_is_played(self) -> None:
@@ -113,7 +108,7 @@ class TestAdversaries(SynchronousTestCase):
 
     def test_each_kind_of_adversary_alone(self) -> None:
         for kind in RELAY_ADVERSARIES:
-            world = World(11, 14, latency=(0.01, 0.04), members=[kind] * 3).start()
+            world = World(11, at_length(14, 9), latency=(0.01, 0.04), members=[kind] * 3).start()
             adversaries, honest = world.members[:3], world.members[3:]
             random_graph(world, honest, 4)
             for number, adversary in enumerate(adversaries):
@@ -286,7 +281,7 @@ class TestJudge(SynchronousTestCase):
 
     def broken(self, name: str, kind: type[Member]) -> set[str]:
         """The kinds of promises that are broken in a run in which all members are of *kind*."""
-        playing = Play(brief(name, SECONDS), 1, 12)
+        playing = Play(shortened(SCHEDULES[name], SECONDS), 1, 12)
         # Records tell the last message of each author, which would heal much: let none be sent.
         config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
         playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12).start()
