@@ -146,6 +146,9 @@ class MeshConfig:
     accuse_pause: float = 1.0
     #: From one look to the next at the files of ``trust``, which are read again when they change (guess).
     trust_interval: float = 5.0
+    #: Members that one member may have forgotten in a row; all new members together may as many (guess) ...
+    forgets_burst: int = 64
+    forgets_a_minute: float = 6.0  #: ... and a minute on average; more requests do not count
     #: A member that is gone is forgotten after this time (docs/protocol.rst) ...
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0  #: ... and after this time if its key was ephemeral, or it spoke once

@@ -23,6 +23,7 @@ from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBat
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind, MessageId
 from twisted_mesh.wire.membership import (
     Contact,
+    Forget,
     KeepVote,
     Presence,
     Purpose,
@@ -265,6 +266,11 @@ def presence(
 def suspect(accuser: str, member: str, counter: int = 1, epoch: int = 1) -> SignedRecord:
     """The suspicion of *accuser*, which lost its link to *member* without a BYE."""
     return signed_record(Suspect(origin_of(accuser), origin_of(member), epoch, counter))
+
+
+def forget(asker: str, member: str, counter: int = 1, epoch: int = 1) -> SignedRecord:
+    """The request of *asker* to forget *member*, which is gone."""
+    return signed_record(Forget(origin_of(asker), origin_of(member), epoch, counter))
 
 
 def roster(

@@ -10,6 +10,7 @@ from tests.core.network import (
     closing,
     direct,
     forged,
+    forget,
     have,
     lacks_key,
     of,
@@ -28,6 +29,7 @@ from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, Waitin
 from twisted_mesh.core.events import (
     Close,
     Deliver,
+    ForgetMember,
     LinkClosed,
     ListsDiffer,
     MemberGone,
@@ -38,7 +40,7 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import EVERYBODY, Policy
 from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
 from twisted_mesh.wire.link import Whisper
-from twisted_mesh.wire.membership import FORGOTTEN, Records, Role
+from twisted_mesh.wire.membership import FORGOTTEN, PresenceFlags, Records, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -195,6 +197,17 @@ class TestCredentials(PolicyCase):
     def test_more_than_wait_at_a_link_are_counted(self) -> None:
         self.receive(1, *(batch("cleo", at) for at in range(1, BATCHES_MOST + 3)))
         self.assertEqual((self.unproven(), self.count("no_room")), (BATCHES_MOST, 2))
+
+
+class TestForgetting(PolicyCase):
+    def test_one_that_only_listens_has_nobody_forgotten(self) -> None:
+        self.policy.listeners = {origin_of("anna"), origin_of("me")}
+        gone = self.policy.credential(origin_of("cleo"))
+        self.receive(1, presence("cleo", 2, flags=PresenceFlags.LEAVING, credential=gone))
+        self.assertEqual(self.gone(self.receive(1, forget("anna", "cleo", 2))), [])
+        self.assertEqual(self.handle(ForgetMember(origin_of("cleo"))), [])
+        self.assertEqual(self.gone(self.receive(1, forget("bert", "cleo", 2))), ["cleo"])
+        self.assertEqual(self.node.footprint()["proven_authors"], 1)  # others may hold its messages
 
 
 class TestGone(PolicyCase):

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.adversaries.askers import Asker
-from twisted_mesh.simulation.adversaries.identities import Boaster, Minter
+from twisted_mesh.simulation.adversaries.identities import Boaster, Forgetter, Minter
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.adversaries.runs import Recorder
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
@@ -40,6 +40,15 @@ class TestAttacks(SynchronousTestCase):
         only_at_length()
         stage = self.assert_nothing_comes_of("minted-accusers", 8)
         self.assertEqual(stage.membership.wrongs, [])
+
+    def test_members_that_ask_to_forget_everybody(self) -> None:
+        stage = self.assert_nothing_comes_of("forgotten", at_length(10, 6))
+        self.assertEqual(stage.membership.wrongs, [])
+        askers = [member for member in stage.world.members if isinstance(member, Forgetter)]
+        self.assertGreater(min(member.asked for member in askers), 1_000)
+        self.assertGreater(
+            min(member.node.counts["idle_forgets"] for member in stage.world.honest()), 1_000
+        )
 
     def test_authors_without_end_through_one_member(self) -> None:
         only_at_length()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import ForgetMember
 from twisted_mesh.core.membership.roster import HEARSAY, State
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import (
@@ -235,3 +236,27 @@ class TestHearsay(SynchronousTestCase):
             entry = newcomer.node.roster.get(away.origin)
             assert entry is not None
             self.assertEqual((entry.state, entry.spoke_again), (State.DOWN, False))
+
+
+class TestForgetting(SynchronousTestCase):
+    def test_nodes_that_were_cut_off_forget_the_member_when_they_meet_the_others(self) -> None:
+        stage = gathered(6, config=MeshConfig(presence_interval=5.0, exchange_interval=10.0))
+        world = stage.world
+        *members, gone = world.members
+        world.crash(gone)
+        world.part(lambda member: member.number < 3)
+        stage.run(patience(world.config))
+        members[0].handle(ForgetMember(gone.origin))
+        stage.run(1.0)
+
+        def shown() -> list[int]:
+            return [member.number for member in members if gone.origin in member.node.roster]
+
+        self.assertEqual(shown(), [3, 4])
+        world.heal()
+        stage.run(60.0)
+        self.assertEqual(shown(), [])
+        self.assertEqual(world.violations, [])
+        stage.gather(members=[gone])
+        stage.run(10.0)
+        self.assertEqual(shown(), [0, 1, 2, 3, 4])

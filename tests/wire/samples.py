@@ -101,7 +101,10 @@ FRAMES: dict[Kind, bytes] = {
     Kind.PROOF: payload(codec.encode(Proof(bytes(64), bytes(32)))),
     Kind.PONG: payload(codec.encode(Pong(MAX_NUMBER))),
 }
-SIGNED = (Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.DIRECT, Kind.DIRECT_ACK, Kind.DIRECT_KEY)
+SIGNED = (
+    *(Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.FORGET),
+    *(Kind.DIRECT, Kind.DIRECT_ACK, Kind.DIRECT_KEY),
+)
 
 # For each field: values that are allowed, and some that are not.
 NUMBERS = ([0, 1, MAX_NUMBER], [-1, MAX_NUMBER + 1, 2**64 - 1, True, 1.0, "1", None, [1]])

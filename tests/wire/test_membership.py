@@ -75,11 +75,12 @@ class TestBounds(WireCase):
         ]
         self.assert_bounds(Kind.PRESENCE, 7, good, bad)
 
-    def test_suspect(self) -> None:
-        for at in (0, 1):
-            self.assert_bounds(Kind.SUSPECT, at, *KEYS)
-        for at in (2, 3):
-            self.assert_bounds(Kind.SUSPECT, at, *NUMBERS)
+    def test_suspect_and_forget(self) -> None:
+        for kind in (Kind.SUSPECT, Kind.FORGET):
+            for at in (0, 1):
+                self.assert_bounds(kind, at, *KEYS)
+            for at in (2, 3):
+                self.assert_bounds(kind, at, *NUMBERS)
 
     def test_roster(self) -> None:
         self.assert_bounds(Kind.ROSTER, 0, *TRUTHS)

@@ -45,6 +45,7 @@ from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
     Credential,
+    Forget,
     ForwardJoin,
     Presence,
     Records,
@@ -104,6 +105,7 @@ PRESENCE = Presence(
     sealing_key=SEALING_KEY.public_key().public_bytes_raw(),
 )
 SUSPECT = Suspect(accuser=IDENTITY.origin, member=bytes(range(32)), epoch=1, counter=5)
+FORGET = Forget(asker=IDENTITY.origin, member=bytes(range(32)), epoch=1, counter=5)
 DIRECT = Direct(
     origin=IDENTITY.origin,
     epoch=EPOCH,
@@ -134,6 +136,7 @@ DIRECT_KEY = DirectKey(
 RECORDS: dict[str, Record] = {
     "presence": PRESENCE,
     "suspect": SUSPECT,
+    "forget": FORGET,
     "direct": DIRECT,
     "direct_ack": DIRECT_ACK,
     "direct_key": DIRECT_KEY,
@@ -357,6 +360,7 @@ class TestDocumentation(SynchronousTestCase):
         self.assertEqual({name: int(number) for number, name, _ in rows}, Kind.__members__)
         classes = {
             *(
+                Forget,
                 Knock,
                 Records,
                 Grant,

@@ -153,6 +153,10 @@ class Admission:
             return False
         return True
 
+    def may_forget(self, origin: bytes) -> bool:
+        """Whether *origin* may have members forgotten: a node that only listens may not."""
+        return not self._policy.only_listens(origin)
+
     def differs(self, presence: Presence) -> bytes:
         """Names the two sets of lists if the author of a record has others than this node; else empty."""
         return self._policy.differs(presence.credential)
@@ -180,6 +184,10 @@ class Admission:
             return True
         self.refused_new += 1
         return False
+
+    def is_new(self, origin: bytes, now: float) -> bool:
+        """Whether *origin* is a new author."""
+        return self._authors.introducer(origin, now) is not None
 
     def met(self, link: Link, origin: bytes, now: float) -> None:
         """Note that *link* has brought a verified record of *origin*."""

@@ -207,8 +207,19 @@ class Forget(msgspec.Struct, frozen=True):
     sequence: int
 
 
+class ForgetMember(msgspec.Struct, frozen=True):
+    """The application wants a member that is gone to leave the rosters of all nodes."""
+
+    origin: bytes
+
+
 class Leaving(msgspec.Struct, frozen=True):
-    """This node is about to stop."""
+    """This node is about to stop.
+
+    :ivar retires: whether it leaves for good.
+    """
+
+    retires: bool = False
 
 
 class TimerFired(msgspec.Struct, frozen=True):
@@ -224,7 +235,7 @@ class Check(msgspec.Struct, frozen=True):
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
 Asking = Taken | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
-Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | Leaving | TimerFired
+Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | ForgetMember | Leaving | TimerFired
 Event = LinkChange | LinkTraffic | Asking | Other
 
 # ── effects ─────────────────────────────────────────────────────────────────────────
@@ -316,9 +327,13 @@ class MemberChanged(msgspec.Struct, frozen=True):
 
 
 class MemberGone(msgspec.Struct, frozen=True):
-    """The roster has forgotten a member, which was gone for long."""
+    """The roster has forgotten a member, which was gone for long, or was to be forgotten.
+
+    :ivar asker: the public key of the node that asked for that; None if nobody did.
+    """
 
     origin: bytes
+    asker: bytes | None = None
 
 
 class Joined(msgspec.Struct, frozen=True):

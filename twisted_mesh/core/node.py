@@ -44,6 +44,7 @@ from twisted_mesh.wire.authority import Grant
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import (
+    Forget,
     ForwardJoin,
     Presence,
     Records,
@@ -136,8 +137,11 @@ class Node:
                 self._on_policy_changed(now)
             case events.Check():
                 self.outflow.check()
+            case events.ForgetMember():
+                if (author := self.membership.forgetting.ask(event.origin, now)) is not None:
+                    self.replies.dropped(author)
             case events.Leaving():
-                self.membership.announcing.leave(now)
+                self.membership.announcing.leave(now, event.retires)
                 self.outflow.leave()
             case events.TimerFired():
                 self._on_timer(event.timer, now)
@@ -314,7 +318,7 @@ class Node:
                 self._bound_claims(link, now)
             case SignedRecord(record=record):
                 match record:
-                    case Presence() | Suspect():
+                    case Presence() | Suspect() | Forget():
                         self._on_record(link, frame, now)
                     case Direct() | DirectAck() | DirectKey():
                         self._on_direct(link, frame, now)
@@ -373,7 +377,10 @@ class Node:
         self._broadcast.frontier.on_digest(link, frame, now)
 
     def _on_record(self, link: Link, signed: SignedRecord, now: float) -> None:
-        self._on_news_of(self.membership.received(link, signed, now), link, now)
+        if not isinstance(signed.record, Forget):
+            self._on_news_of(self.membership.received(link, signed, now), link, now)
+        elif (gone := self.membership.forgetting.received(link, signed, signed.record, now)) is not None:
+            self.replies.forgotten(gone)
 
     def _on_news_of(self, news: News | None, link: Link, now: float) -> None:
         """Take in the record that *link* brought, if it is newer than the known one."""

@@ -419,7 +419,7 @@ class Member:
                 self.table = {id: link for id, link in self.table.items() if link != what.link}
                 if not self.table:
                     self.linked_since = inf
-            case events.MemberChanged():
+            case events.MemberChanged() | events.MemberGone():
                 self.world.has_changed(self, what.origin)
             case events.GapFound():
                 self._told((what.origin, what.epoch), what.first, what.last)

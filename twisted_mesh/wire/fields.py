@@ -77,3 +77,4 @@ class Kind(IntEnum):
     DIRECT_KEY = 24
     RECORDS = 25
     GRANT = 26
+    FORGET = 27

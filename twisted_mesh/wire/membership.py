@@ -1,7 +1,7 @@
 """Frames of membership and of the overlay: which nodes are members, and where each node can be dialled.
 
-Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A PRESENCE and a SUSPECT are
-signed by their authors; every other frame here is only a claim of the peer that sends it.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A PRESENCE, a SUSPECT and a
+FORGET are signed by their authors; every other frame here is only a claim of the peer that sends it.
 """
 
 from __future__ import annotations
@@ -156,6 +156,25 @@ class Suspect(msgspec.Struct, array_like=True, frozen=True):
     @property
     def signer(self) -> bytes:
         return self.accuser
+
+
+class Forget(msgspec.Struct, array_like=True, frozen=True):
+    """Asks all nodes to take ``member``, which is gone, off their rosters.
+
+    :ivar asker: the member that asks.
+    :ivar counter: that of the newest record of ``member``; once ``member`` has sent another, this frame
+        means nothing.
+    """
+
+    kind: ClassVar = Kind.FORGET
+    asker: Origin
+    member: Origin
+    epoch: Number
+    counter: Number
+
+    @property
+    def signer(self) -> bytes:
+        return self.asker
 
 
 class RosterEntry(msgspec.Struct, array_like=True, frozen=True):

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 from twisted_mesh.wire.fields import FrameBase
-from twisted_mesh.wire.membership import Presence, Suspect
+from twisted_mesh.wire.membership import Forget, Presence, Suspect
 from twisted_mesh.wire.replies import Direct, DirectAck, DirectKey
 
 MAX_HOPS: Final = 255
 
-Record = Presence | Suspect | Direct | DirectAck | DirectKey
+Record = Presence | Suspect | Forget | Direct | DirectAck | DirectKey
 
 
 class SignedRecord(FrameBase, frozen=True):
-    """A PRESENCE, SUSPECT, DIRECT, DIRECT_ACK or DIRECT_KEY as it travels."""
+    """A PRESENCE, SUSPECT, FORGET, DIRECT, DIRECT_ACK or DIRECT_KEY as it travels."""
 
     record: Record
     signature: bytes

@@ -151,6 +151,11 @@ class TestOwnRecord(MembershipTestCase):
             own = self.own(effects, number)
             self.assertEqual((own.counter, own.flags), (2, PresenceFlags.LEAVING))
 
+    def test_who_leaves_for_good_says_that_its_key_is_used_no_more(self) -> None:
+        self.star("anna")
+        own = self.own(self.handle(Leaving(retires=True)), 1)
+        self.assertEqual(own.flags, PresenceFlags.LEAVING | PresenceFlags.EPHEMERAL)
+
     def test_then_it_says_no_more(self) -> None:
         self.star("anna", "bert")
         self.receive(2, presence("bert"))

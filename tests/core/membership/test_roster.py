@@ -70,7 +70,7 @@ class TestRecords(RosterTestCase):
         self.assertEqual(self.roster.rank(origin_of("anna")), (7, 3))
         self.assertTrue(self.roster.is_there(origin_of("anna")))
         self.assertEqual((len(self.roster), self.roster.there), (1, 1))
-        self.assertEqual(self.roster.footprint(), {"roster": 1})
+        self.assertEqual(self.roster.footprint(), {"roster": 1, "forgotten_members": 0})
 
     def test_that_it_is_still_there_is_no_news(self) -> None:
         self.take(presence("anna", 1))

@@ -48,6 +48,7 @@ class Announcing:
     _published: float = -inf
     _due: float = inf  # when the next record comes, as the newest one says
     _leaving: bool = False
+    _retires: bool = False
     _refuted: float = -inf
     _refutes: bool = False  # whether a refutation waits for refute_pause
     _began: float = inf  # when the first record was sent
@@ -97,7 +98,7 @@ class Announcing:
             me.retention,
             interval,
             (PresenceFlags.LEAVING if self._leaving else 0)
-            | (PresenceFlags.EPHEMERAL if me.ephemeral else 0)
+            | (PresenceFlags.EPHEMERAL if me.ephemeral or self._retires else 0)
             | (PresenceFlags.ASKS if self.asks else 0),
             me.policy.credential(me.origin),
             self._floor(now),
@@ -121,10 +122,10 @@ class Announcing:
             self._second_at = now + self._config.presence_settle
             self.look_again()
 
-    def leave(self, now: float) -> None:
-        """Tell the nodes that know this one that it leaves."""
+    def leave(self, now: float, retires: bool = False) -> None:
+        """Tell the nodes that know this one that it leaves, and does not come back if it *retires*."""
         if self.is_announced:
-            self._leaving = True
+            self._leaving, self._retires = True, retires
             self.announce(now)
 
     def renew(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The members, and whether they are up: composes presence and suspicion.
+"""The members, and whether they are up: composes presence, suspicion and forgetting.
 
 Contract: only signed records decide, and only the newest of each author: a suspected member that sends
 another record is up again.  If this node was held up, it counts no silence of others for that time.
@@ -20,6 +20,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.announcing import Announcing
+from twisted_mesh.core.membership.forgetting import Forgetting
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.presence import News, Presences
 from twisted_mesh.core.membership.record_push import RecordPush
@@ -42,6 +43,7 @@ class Membership:
     :ivar renewal: asks for a new run of this node.
     :ivar records: sends records.
     :ivar announcing: makes this node's own records.
+    :ivar forgetting: the members that leave the roster because a member asks for it.
     """
 
     _local_node: LocalNode
@@ -64,6 +66,9 @@ class Membership:
         self.announcing = Announcing(me, config, outbox, roster, conflict, self.records, effects)
         self._presences = Presences(me, roster, conflict, push, self.records, self._admission, effects)
         self._suspicion = Suspicion(me, config, roster, conflict, self.announcing, self.records, effects)
+        self.forgetting = Forgetting(
+            me, config, roster, self._admission, self.announcing, self.records, effects
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,6 +78,7 @@ class Membership:
             "authors_waiting": self._admission.refused_new,
             "refused_authors": self._admission.not_admitted,
             "idle_suspicions": self._suspicion.idle,
+            "idle_forgets": self.forgetting.idle,
         }
 
     # ── links ───────────────────────────────────────────────────────────────────────

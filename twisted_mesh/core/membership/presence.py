@@ -82,6 +82,7 @@ class Presences:
     def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> Iterator[News]:
         """Take in the peer's roster; RemoteError if an entry is no PRESENCE or a signature is false."""
         for signed, presence, heard in self._entries(link, entries, now):
+            self._records.correct(link, presence.origin, (presence.epoch, presence.counter))
             if presence.origin == self._local_node.origin:
                 self._on_other(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):

@@ -3,7 +3,7 @@
 Contract: a PRESENCE travels like a batch along its author's tree, over every link that is not lazy by peer.
 So the tree of an author exists before its first message.  ROSTERs bring a new neighbour all records, as
 fast as the link takes them.  A SUSPECT floods, since it must reach the suspect over any links that are
-left.
+left, and so does a FORGET.
 """
 
 from __future__ import annotations
@@ -105,6 +105,11 @@ class RecordPush:
             link.presence.note(origin, rank)
             self._effects.send((link,), frame)
 
+    def correct(self, link: Link, origin: bytes, rank: Rank) -> None:
+        """Send the FORGET of a record that the peer has on its roster, if it is forgotten here."""
+        if (signed := self._roster.forgotten(origin, rank)) is not None and not link.closing:
+            self._effects.send((link,), signed.relayed())
+
     def push(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
     ) -> None:
@@ -123,7 +128,7 @@ class RecordPush:
         self._effects.send(links, signed)
 
     def flood(self, signed: SignedRecord, source: Link | None) -> None:
-        """Send a suspicion over all links but *source*."""
+        """Send a SUSPECT or a FORGET over all links but *source*."""
         self._effects.send([link for link in self._links.fed if link is not source], signed)
 
     def warn(self, suspect: bytes, signed: SignedRecord, source: Link) -> None:

@@ -6,22 +6,29 @@ author, by (epoch, counter), and the time when that came.  An author is *down* a
 decides only which state the application sees, which authors are drawn for an exchange, and when an author
 is forgotten.  Guests are authors, but no members.
 
-The roster has at most ``members_limit`` authors.  If it is full, an author makes room for a new one: an
-author that is gone, or else one that is new itself and has been silent for too long.  An author that was up
-for ``established_after`` makes room for none until it has been gone for longer than it was up.  If none
-makes room, the new one is not kept, and can come again with its next PRESENCE.
+A member that is gone can be *forgotten* at once, on the word of another member.  It comes back with its
+next record.  Until then, and for ``member_memory`` at most, the roster remembers which record was its
+newest, and takes neither that nor an older one.
+
+The roster has at most ``members_limit`` authors, and remembers as many forgotten ones.  If it is full, an
+author makes room for a new one: an author that is gone, or else one that is new itself and has been silent
+for too long.  An author that was up for ``established_after`` makes room for none until it has been gone
+for longer than it was up.  If none makes room, the new one is not kept, and can come again with its next
+PRESENCE.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import MemberChanged
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -69,6 +76,7 @@ class Author:
     spoke_again: bool = False  # whether another record came SPOKE_AGAIN after *met*
     lists: bytes = b""  # names its lists and this node's, if they differ and that was reported
     told: float = -inf  # when another node's roster last named the record, since the author is gone
+    forgets: RateLimit | None = None  # how often it may have others forgotten; None if it never did
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -124,6 +132,18 @@ class Author:
         return _shown(self.presence) == _shown(presence)
 
 
+class Forgotten(NamedTuple):
+    """A member that was forgotten.
+
+    :ivar rank: of its newest record; :ivar signed: the FORGET.
+    :ivar until: when the roster remembers this no more.
+    """
+
+    rank: Rank
+    signed: SignedRecord
+    until: float
+
+
 def _is_passing(presence: Presence) -> bool:
     return bool(presence.flags & PresenceFlags.EPHEMERAL) or presence.role == Role.GUEST
 
@@ -140,6 +160,7 @@ class Roster:
     _authors: dict[bytes, Author] = field(default_factory=dict)
     _displaced: list[Author] = field(default_factory=list)  # forgotten since the last tick
     _suspects: dict[bytes, Author] = field(default_factory=dict)  # the suspected ones: they are few
+    _forgotten: OrderedDict[bytes, Forgotten] = field(default_factory=OrderedDict)  # the longest first
     _room_at: float = -inf  # no author makes room before this time
 
     def __post_init__(self) -> None:
@@ -161,9 +182,11 @@ class Roster:
         return self._authors.get(origin)
 
     def rank(self, origin: bytes) -> Rank:
-        """The rank of the newest record of *origin*; (0, 0) if there is none."""
-        author = self._authors.get(origin)
-        return (0, 0) if author is None else author.rank
+        """The rank of the newest record of *origin*, also if it is forgotten; (0, 0) if there is none."""
+        if (author := self._authors.get(origin)) is not None:
+            return author.rank
+        forgotten = self._forgotten.get(origin)
+        return (0, 0) if forgotten is None else forgotten.rank
 
     def is_there(self, origin: bytes) -> bool:
         """Whether *origin* is up as far as this node knows."""
@@ -194,6 +217,7 @@ class Roster:
                 signed, presence, contact, heard, now, now, now
             )
             self._room_at = min(self._room_at, heard + self._silence)
+            self._forgotten.pop(presence.origin, None)
         else:
             author.renew(signed, presence, contact, heard)
             author.spoke_again |= now >= author.met + SPOKE_AGAIN
@@ -222,6 +246,19 @@ class Roster:
         """Suspect an author: unless another record comes, it is down after ``suspect_patience`` seconds."""
         self._enter(author, State.SUSPECT, now)
 
+    def forget(self, author: Author, signed: SignedRecord, now: float) -> None:
+        """Forget an author that is gone, as the FORGET *signed* asks."""
+        self.remove(author)
+        until = now + self._config.member_memory
+        self._forgotten[author.presence.origin] = Forgotten(author.rank, signed, until)
+        if len(self._forgotten) > self._config.members_limit:
+            self._forgotten.popitem(last=False)
+
+    def forgotten(self, origin: bytes, rank: Rank) -> SignedRecord | None:
+        """The FORGET of the record of *origin* with *rank*, if it is forgotten."""
+        forgotten = self._forgotten.get(origin)
+        return None if forgotten is None or forgotten.rank != rank else forgotten.signed
+
     def remove(self, author: Author) -> None:
         """Take an author off the roster."""
         del self._authors[author.presence.origin]
@@ -232,6 +269,8 @@ class Roster:
         changed: list[Author] = []
         gone = [author for author in self._displaced if not self._is_shown(author.presence.origin)]
         self._displaced = []
+        while self._forgotten and next(iter(self._forgotten.values())).until <= now:
+            self._forgotten.popitem(last=False)
         for author in list(self._authors.values()):
             if author.is_there:
                 over = author.heard + self._patience(author.presence)
@@ -287,7 +326,7 @@ class Roster:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"roster": len(self._authors)}
+        return {"roster": len(self._authors), "forgotten_members": len(self._forgotten)}
 
     def _enter(self, author: Author, state: State, now: float) -> bool:
         """Set the state; return whether it has changed."""

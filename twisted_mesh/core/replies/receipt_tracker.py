@@ -145,6 +145,21 @@ class ReceiptTracker:
         """Mark as missed the messages up to *head* that the member did not sign for; return new ones."""
         return self._lose(member, head) if self._open else ()
 
+    def drop(self, member: bytes) -> Sequence[int]:
+        """Wait for a member no more; return the messages that it has not signed for."""
+        changed = []
+        fewer: dict[frozenset[bytes], frozenset[bytes]] = {}  # many receipts share one set of members
+        for sequence, open in self._open.items():
+            if open.expected is None or not (member in open.pending or member in open.missed):
+                continue
+            if (left := fewer.get(open.expected)) is None:
+                left = fewer[open.expected] = open.expected - {member}
+            open.expected = left
+            open.pending.discard(member)
+            open.missed.discard(member)
+            changed.append(sequence)
+        return changed
+
     def of(self, sequence: int) -> Holders:
         """Which members have the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]

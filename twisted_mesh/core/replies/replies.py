@@ -129,6 +129,10 @@ class Replies:
         """Take in that the roster has forgotten a member."""
         self._changed(self._tracker.lose(author.presence.origin, self._outbox.head))
 
+    def dropped(self, author: Author) -> None:
+        """Take in that this node had a member forgotten: nobody waits for it here."""
+        self._changed(self._tracker.drop(author.presence.origin))
+
     @property
     def asks(self) -> bool:
         """Whether a receipt of an own message is open."""

@@ -38,6 +38,7 @@ from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
     MAX_INTERVAL,
     Contact,
+    Forget,
     ForwardJoin,
     Presence,
     PresenceFlags,
@@ -361,6 +362,43 @@ class MintedAccusers(Minter, Accuser):
             self.put(self.record(self.presence(origin), sign))
             for presence in known:
                 self.put(self.accusation(origin, presence, sign))
+
+
+class Forgetter(Minter):
+    """Asks to forget all members, also in the names of minted authors, and repeats each FORGET it hears.
+
+    :ivar asked: FORGETs that it made so far.
+    """
+
+    pace = 0.5
+    is_silent = True
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.asked = 0
+        self._heard: dict[bytes, SignedRecord] = {}  # by the member that was to be forgotten
+
+    def handle(self, event: events.Event) -> None:
+        """Keep the first FORGET of each member that comes."""
+        if isinstance(event, events.Received):
+            for frame in event.frames:
+                if isinstance(frame, SignedRecord) and isinstance(frame.record, Forget):
+                    self._heard.setdefault(frame.record.member, frame)
+        super().handle(event)
+
+    def act(self) -> None:
+        """Mint an author; in its name and in the own one, ask to forget every member."""
+        if not self.node.membership.joined:
+            return
+        origin, sign = self.mint()
+        self.put(self.record(self.presence(origin), sign))
+        for asker, key in ((self.origin, self.sign), (origin, sign)):
+            for presence in [presence for presence in self.known() if presence.label != MINTED]:
+                forget = Forget(asker, presence.origin, presence.epoch, presence.counter)
+                self.put(self.record(forget, key))
+                self.asked += 1
+        for signed in self._heard.values():
+            self.put(signed)
 
 
 class Misleader(Minter):

@@ -14,7 +14,7 @@ from itertools import permutations
 from math import log2
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import SendDirect
+from twisted_mesh.core.events import ForgetMember, SendDirect
 from twisted_mesh.core.membership.roster import HEARSAY
 from twisted_mesh.core.shares import LASTING, LATE
 from twisted_mesh.simulation.adversaries.askers import Asker
@@ -26,6 +26,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Encircler,
     Flooder,
     Forger,
+    Forgetter,
     Hoarder,
     MintedAccusers,
     Minter,
@@ -70,6 +71,32 @@ def _replayed(stage: Stage) -> None:
     later(world, 10.0, stage.gather, 1.0, [newcomer])
     stage.run(ATTACKED)
     stage.end(2 * patience(world.config))
+    _note_frames(stage)
+
+
+def _forgotten(stage: Stage) -> None:
+    """Two members go and are forgotten, while adversaries ask to forget everybody; later one comes back."""
+    world = stage.world
+    *members, first, second = world.members
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    later(world, 5.0, world.crash, first)
+    later(world, 6.0, world.leave, second)
+    stage.run(ATTACKED + patience(world.config))
+    asker = next(member for member in members if not member.lies)
+    for gone in (first, second):
+        asker.handle(ForgetMember(gone.origin))
+    stage.run(5.0)
+    for member in world.honest():
+        if first.origin in member.node.roster or second.origin in member.node.roster:
+            world.violated(member, "rosters", "shows a member that was to be forgotten")
+    stage.gather(members=[second])
+    stage.run(5.0)
+    stage.say()
+    stage.end(patience(world.config))
+    if any(first.origin in member.node.roster for member in world.honest()):
+        world.violated(first, "rosters", "is shown again, and has not come back")
     _note_frames(stage)
 
 
@@ -369,6 +396,7 @@ ATTACKS = {
     "replayed": Scene(_replayed, 20, BRISK, kinds=(Replayer, Replayer)),
     "storm": Scene(_attack, 16, kinds=(Accuser,)),
     "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
+    "forgotten": Scene(_forgotten, 16, FEW, kinds=(Forgetter, Forgetter)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "babbled": Scene(_babbled, 12, SHARED, kinds=(Babbler,)),
     "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
