@@ -236,7 +236,7 @@ class Mesh(LoopListeners):
         assert calls is not None
         return Link(calls, link)
 
-    async def forget(self, host: str, port: int) -> bool:
+    async def stop_dialling(self, host: str, port: int) -> bool:
         """Stop keeping up the link to *host* and *port* for which :meth:`connect` or *peers* asked.
 
         A link that is up stays until it is lost or :meth:`disconnect` closes it.
@@ -244,8 +244,17 @@ class Mesh(LoopListeners):
         :return: whether the node kept up a link to that address, or dialled it.
         :raises LocalError: *port* is no port; NotRunning: the mesh is not open.
         """
-        has: bool = await self._call(self._opened().forget, host, port)
+        has: bool = await self._call(self._opened().stop_dialling, host, port)
         return has
+
+    async def forget(self, member: bytes) -> None:
+        """Have all nodes forget a member that is down or has left, until it speaks again.
+
+        :param member: the member's id, as in :attr:`members`.
+        :raises LocalError: there is no such member, it is up, or this node is a guest or may only listen;
+            NotRunning: the mesh is not open.
+        """
+        await self._call(self._opened().forget, member)
 
     async def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for ``redial_forbidden`` seconds.

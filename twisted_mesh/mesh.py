@@ -208,7 +208,7 @@ class MeshSocket(Listeners):
         has: bool = self._thread.wait(self._node.if_open, self._node.joins, seconds_of(timeout))
         return has
 
-    def forget(self, addr: str, port: int) -> bool:
+    def stop_dialling(self, addr: str, port: int) -> bool:
         """Stop keeping up the link to *addr* and *port* for which :meth:`connect` or ``peers`` asked.
 
         A link that is up stays until it is lost or :meth:`disconnect` closes it.
@@ -216,8 +216,17 @@ class MeshSocket(Listeners):
         :return: whether the node kept up a link to that address, or dialled it.
         :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
-        has: bool = self._thread.call(self._node.if_open, self._node.forget, addr, port)
+        has: bool = self._thread.call(self._node.if_open, self._node.stop_dialling, addr, port)
         return has
+
+    def forget(self, member: bytes) -> None:
+        """Have all nodes forget a member that is down or has left, until it speaks again.
+
+        :param member: the member's id, as in :attr:`members`.
+        :raises LocalError: there is no such member, it is up, or this node is a guest or may only listen;
+            NotRunning: the socket is closed.
+        """
+        self._thread.call(self._node.if_open, self._node.forget, member)
 
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for ``redial_forbidden`` seconds.

@@ -243,13 +243,15 @@ class MeshService(Service, Listeners):
         super().startService()
         run.dial_out(self._peers)
 
-    def stopService(self) -> Deferred[None]:
+    def stopService(self, retire: bool = False) -> Deferred[None]:
         """Hand over unsent messages, say goodbye and close everything, within time limits.
 
+        :param retire: whether the node leaves for good: a minute later, no other node waits for it.  It may
+            come back all the same.
         The service stops even if the Deferred is cancelled.  The log says how many messages no neighbour's
         transport accepted, and how many may be lost since neighbours did not answer the goodbye.
         """
-        return wait_for(self._stop())
+        return wait_for(self._stop(retire))
 
     async def _give_all(self) -> None:
         """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
@@ -325,7 +327,7 @@ class MeshService(Service, Listeners):
         """What the node takes from its host; MemoryMesh has a host of its own."""
         return Host(time.time, verify, randbelow, allow_descriptors)
 
-    async def _stop(self) -> None:
+    async def _stop(self, retire: bool) -> None:
         super().stopService()
         run = self._run
         if run is None:
@@ -340,7 +342,7 @@ class MeshService(Service, Listeners):
             end.callback(self._over)
             ports_closed = maybeDeferred(self._listening.stop)
             end.push_async_callback(lambda: ports_closed)
-            end.push_async_callback(run.stop)
+            end.push_async_callback(run.stop, retire)
 
     def _close_in_fork(self) -> None:
         """Give up the node, which belongs to the parent of this forked process."""
@@ -377,7 +379,7 @@ class MeshService(Service, Listeners):
         address = PeerAddress(this_host(host), check_port(port))
         return self._running().connect(address)
 
-    def forget(self, host: str, port: int) -> bool:
+    def stop_dialling(self, host: str, port: int) -> bool:
         """Stop keeping up the link to *host* and *port* for which :meth:`connect` or *peers* asked.
 
         A link that is up stays until it is lost or :meth:`disconnect` closes it.  After another start of
@@ -387,6 +389,21 @@ class MeshService(Service, Listeners):
         :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
         return self._running().peers.forget(this_host(host), check_port(port))
+
+    def forget(self, member: bytes) -> None:
+        """Have all nodes forget a member that is down or has left, until it speaks again.
+
+        It leaves :attr:`members` at once, and those of the other nodes as soon as they hear of it.  The
+        receipts of this node wait for it no more; in those of other nodes it has missed the messages.
+
+        :param member: the member's id, as in :attr:`members`.
+        :raises WrongValue: there is no such member, or it is up or suspected.
+        :raises LocalError: this node is a guest, or may only listen; nobody would hear it.
+        :raises TypeError: *member* is no id; NotRunning: the service does not run.
+        """
+        run = self._running()
+        self._check_member(member)
+        run.forget(member)
 
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""

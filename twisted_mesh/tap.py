@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
@@ -95,6 +96,7 @@ class Options(usage.Options):
     optFlags = [
         ["no-overlay", None, "Link only with the nodes of --peer, and with nodes that dial this one."],
         ["no-control", None, "Open no control socket."],
+        ["retire", None, "Leave for good when the node stops, so that no other node waits for it."],
         *([name, None, told] for name, (_, told) in TERMINALS.items()),
         ["receipts", None, "With --stdio or --print: send lines typed; tell how many members have each."],
     ]
@@ -262,7 +264,7 @@ def makeService(options: Options) -> MultiService:
         )
     except LocalError as error:
         raise SystemExit(f"mesh: {error}") from None
-    process = Process(reactor, node, is_daemon=options.becomes_daemon())
+    process = Process(reactor, node, options.becomes_daemon(), bool(options["retire"]))
     paths = None
     if token is not None:
         from twisted_mesh.admin.http import Paths
@@ -286,12 +288,16 @@ def makeService(options: Options) -> MultiService:
 class Process(MultiService):
     """The services of one process; if it cannot start, one line says why."""
 
-    def __init__(self, reactor: Any, node: MeshService, is_daemon: bool) -> None:
-        """:param is_daemon: whether another process of twistd waits for the result of the start."""
+    def __init__(self, reactor: Any, node: MeshService, is_daemon: bool, retires: bool = False) -> None:
+        """
+        :param is_daemon: whether another process of twistd waits for the result of the start.
+        :param retires: whether the node leaves for good when it stops.
+        """
         super().__init__()
         self._reactor = reactor
         self._node = node
         self._is_daemon = is_daemon
+        self._retires = retires
         node.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
@@ -305,6 +311,13 @@ class Process(MultiService):
         if self._node.trust.is_open and any(map(_is_reached, self._node.addresses)):
             _log.warn(_OPEN)
         self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop all services."""
+        if self._retires:
+            self._node.stopService(retire=True)  # it stops once
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
 
     def _start(self, start: Callable[[], None]) -> None:
         _handle_signals(self._reactor)

@@ -162,3 +162,51 @@ class TestPings(AskingCase):
         client.lose()
         self.assertEqual(self.a.footprint()["unacknowledged"], 0)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class TestForgetting(AskingCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.gone = self.keyed(label="old")
+        self.link((self.gone, self.a), (self.a, self.c), after=1)
+        self.stop(self.gone)
+
+    def test_a_member_that_left_by_its_label_and_nobody_waits_for_it(self) -> None:
+        waiting = self.begin("/send", packets=[1], wait_seconds=60)
+        self.network.advance(1)
+        self.assertEqual(waiting.received, "")
+        told = {"forgotten": True, **self.named(self.gone, "old")}
+        self.assertEqual(self.post("/forget", member="old"), (200, told))
+        self.assertEqual(waiting.answer()[1]["complete"], True)
+        members = [member["id"] for member in self.ask("GET", "/members")[1]]
+        self.assertNotIn(self.gone.id.decode(), members)
+        code, told = self.post("/forget", member="old")
+        self.assertEqual((code, told["error"][:30]), (404, "no member is named 'old': give"))
+
+    def test_a_receipt_names_the_node_that_had_a_member_forgotten(self) -> None:
+        waiting = self.begin("/send", packets=[1], wait_seconds=60)
+        self.c.forget(self.gone.id)
+        self.network.advance(1)
+        _, told = waiting.answer()
+        missed = self.named(self.gone) | {"forgotten_by": self.named(self.c)}
+        self.assertEqual((told["complete"], told["missed"]), (False, [missed]))
+
+    def test_one_that_is_up_stays(self) -> None:
+        code, told = self.post("/forget", member="db")
+        error = "it is up: only members that are down or have left are forgotten"
+        self.assertEqual((code, told), (409, {"error": error}))
+        self.assertEqual(self.ask("POST", "/forget", "{}")[0], 400)
+
+    def test_of_two_with_one_name_the_one_that_is_gone_is_meant(self) -> None:
+        self.stop(self.b)
+        again = self.node(label="db")
+        self.link((again, self.a), after=1)
+        self.assertEqual(self.post("/forget", member="db")[1]["id"], self.b.id.decode())
+
+    def test_a_guest_asks_nobody(self) -> None:
+        guest = self.node(role="guest")
+        self.linked(guest, self.c, after=1)
+        self.stop(self.b)
+        self.serve(guest)
+        code, told = self.post("/forget", member="db")
+        self.assertEqual((code, told["error"][:23]), (400, "this node is a guest: n"))

@@ -141,7 +141,8 @@ class LinkTests(AioCase):
             await link.whisper("psst")
             self.assertEqual(await self.packets(got, 1), ["psst"])
             await self.soon(lambda: a.id in b.routing_table)
-            self.assertEqual([await a.forget(*b.addresses[0]) for _ in range(2)], [True, False])
+            self.assertEqual([await a.stop_dialling(*b.addresses[0]) for _ in range(2)], [True, False])
+            await self.raises(ValueError, a.forget(b.id))  # it is up
             await a.disconnect(link)
             await self.soon(lambda: not a.routing_table)
             await self.raises(Unreachable, result(link.whisper("late")))

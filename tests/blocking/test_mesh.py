@@ -354,9 +354,11 @@ class ConnectTests(SocketCase):
         self.assertIs(link.send(base.flags.whisper, 0x30, "psst"), None)
         self.assertEqual([m.packets for m in self.all_of(b, 2)], [[2, "psst"], [0x30, "psst"]])
         self.assertEqual(
-            [b.forget(*a.out_addr), *(a.forget(*b.out_addr) for _ in range(2))], [False, True, False]
+            [b.stop_dialling(*a.out_addr), *(a.stop_dialling(*b.out_addr) for _ in range(2))],
+            [False, True, False],
         )
         self.assertEqual(list(a.routing_table), [b.id])
+        self.assertRaisesRegex(LocalError, "no member|is up: forget members that are down", a.forget, b.id)
         a.disconnect(link)
         self.assertEqual(a.routing_table, {})
         self.assertEqual(table, {b.id: link})

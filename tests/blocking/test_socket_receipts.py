@@ -22,6 +22,7 @@ class ReceiptTests(SocketCase):
         self.assertIs(receipt.complete(30), receipt)
         self.assertEqual(receipt.delivered, {b.id, c.id})
         self.assertEqual((receipt.pending, receipt.missed, receipt.closed), (set(), set(), None))
+        self.assertEqual(receipt.forgotten, {})
         self.assertTrue(receipt.is_complete)
         self.assertEqual(b.recv(timeout=30).id, receipt.id)
         self.assertEqual(repr(receipt), "<receipt: 2 delivered, 0 pending, 0 missed>")

@@ -367,6 +367,25 @@ class StartTests(SynchronousTestCase):
                 refusal = self.assertRaises(SystemExit, getattr(process, start))
                 self.assertEqual(refusal.code, f"mesh: cannot listen on {told}")
 
+    def test_a_node_that_leaves_for_good_says_so_when_the_process_stops(self) -> None:
+        node = MeshService(self.clock, listen=())
+        retired: list[bool] = []
+        stop = node.stopService
+
+        def stopping(retire: bool = False) -> Deferred[None]:
+            retired.append(retire)
+            return stop(retire)
+
+        self.patch(node, "stopService", stopping)
+        for retires in (False, True):
+            process = tap.Process(self.clock, node, False, retires)
+            process.startService()
+            stopped = process.stopService()
+            self.clock.advance(60)
+            self.successResultOf(stopped)
+            node.disownServiceParent()
+        self.assertEqual(retired, [False, True, False])
+
     def logged(self) -> list[str]:
         """The log lines from now on."""
         lines: list[str] = []

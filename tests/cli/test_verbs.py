@@ -93,3 +93,13 @@ class AskingVerbsTests(TestCase):
         await self.b.stopService()
         self.assertEqual(await self.run_it("ping"), (0, "no other member\n"))
         self.assertEqual(await self.run_it("query", "?"), (0, "no other member is up\n"))
+
+    async def test_forget(self) -> None:
+        status, told = await self.run_it("forget", "db")
+        error = "it is up: only members that are down or have left are forgotten"
+        self.assertEqual((status, told), (1, f"mesh: {error}\n"))
+        await self.b.stopService()
+        status, told = await self.run_it("forget", "db")
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^db \(\w{8}\) is forgotten\n$")
+        self.assertEqual(await self.run_it("members"), (0, "no other member\n"))

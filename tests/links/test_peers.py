@@ -136,8 +136,8 @@ class TestPeers(MeshCase):
 
     def test_what_is_forgotten_is_not_dialled_again(self) -> None:
         a, b = self.chain(2)
-        self.assertIs(a.forget(self.host(b), PORT), True)
-        self.assertIs(a.forget(self.host(b), PORT), False)
+        self.assertIs(a.stop_dialling(self.host(b), PORT), True)
+        self.assertIs(a.stop_dialling(self.host(b), PORT), False)
         self.assertEqual(list(a.routing_table), [b.id])
         a.disconnect(a.routing_table[b.id])
         for _ in range(20):
@@ -154,7 +154,7 @@ class TestPeers(MeshCase):
         self.network.connect_takes = 1.0
         a = self.node(peers=["10.0.0.9:4444", f"{name}@10.0.0.9:4444", "10.0.0.8:4444"])
         self.network.advance(0.5)
-        self.assertIs(a.forget("10.0.0.9", 4444), True)
+        self.assertIs(a.stop_dialling("10.0.0.9", 4444), True)
         self.network.advance(30)
         dialled = [host for _, (host, _), _ in self.network.dials]
         self.assertEqual(dialled.count("10.0.0.9"), 2)
@@ -163,9 +163,9 @@ class TestPeers(MeshCase):
 
     def test_what_cannot_be_forgotten(self) -> None:
         a = self.node()
-        self.assertRaises(LocalError, a.forget, "10.0.0.9", 0)
+        self.assertRaises(LocalError, a.stop_dialling, "10.0.0.9", 0)
         self.stop(a)
-        self.assertRaises(NotRunning, a.forget, "10.0.0.9", 1)
+        self.assertRaises(NotRunning, a.stop_dialling, "10.0.0.9", 1)
 
     def test_disconnect_forbids_dialling_for_as_long_as_the_configuration_says(self) -> None:
         for limits, forbidden in (({}, 60.0), ({"redial_forbidden": 5.0}, 5.0)):

@@ -193,7 +193,7 @@ class TestRotation(ReloadCase):
 
     def unlink_for_ever(self, one: MeshService, other: MeshService) -> None:
         """End a link that is dialled no more, so that the nodes are a chain."""
-        one.forget(self.host(other), PORT)
+        one.stop_dialling(self.host(other), PORT)
         self.unlink(one, other)
 
     def test_links_by_a_secret_that_is_struck_out_are_closed(self) -> None:

@@ -19,8 +19,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from twisted_mesh.admin.bodies import Ping, Query, Reader, Request, Send, Trace
-from twisted_mesh.admin.names import member_named
+from twisted_mesh.admin.bodies import Forget, Ping, Query, Reader, Request, Send, Trace
+from twisted_mesh.admin.names import UnknownName, member_named
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
 from twisted_mesh.delivery.query import Query as Answers
@@ -35,6 +35,8 @@ _SEND: Final = Reader(Send, '{"packets": […]}')
 _REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
 _QUERY: Final = Reader(Query, '{"packets": […]}')
 _PING: Final = Reader(Ping, "{}")
+_FORGET: Final = Reader(Forget, '{"member": "name"}')
+_GONE: Final = ("down", "left")
 _TRACE: Final = Reader(Trace, '{"author": "name", "sequence": 1}')
 _epoch: Final = attrgetter("epoch")
 
@@ -92,6 +94,19 @@ class Asking:
         if epoch is None or not sequence:
             raise Refused(http.NOT_FOUND, f"no message of {trace.author!r} is known here")
         return self._node.trace((author.encode(), epoch, sequence), trace.wait_seconds)
+
+    def forget(self, body: bytes) -> Any:
+        """Have all nodes forget a member that is down or has left."""
+        forget: Forget = _FORGET.read(body)
+        members = self._node.members.values()
+        try:
+            member = member_named(forget.member, [one for one in members if one.state in _GONE], left=True)
+        except UnknownName:
+            member = member_named(forget.member, members, left=True)  # raises, unless it is there
+            told = f"it is {member.state}: only members that are down or have left are forgotten"
+            raise Refused(http.CONFLICT, told) from None
+        self._node.forget(member.id)
+        return {"forgotten": True, "id": member.id.decode(), "label": member.label}
 
     # ── one member ──────────────────────────────────────────────────────────────────
 
@@ -163,8 +178,15 @@ class Asking:
             "error": result.getErrorMessage() if isinstance(result, Failure) else None,
             "delivered": self._all_named(receipt.delivered),
             "pending": self._all_named(receipt.pending),
-            "missed": self._all_named(receipt.missed),
+            "missed": [
+                {**self._named(node_id), "forgotten_by": self._asker(receipt, node_id)}
+                for node_id in sorted(receipt.missed)
+            ],
         }
+
+    def _asker(self, receipt: Receipt, node_id: bytes) -> dict[str, Any] | None:
+        by = receipt.forgotten.get(node_id)
+        return None if by is None else self._named(by)
 
     def _all_named(self, ids: Iterable[bytes]) -> list[dict[str, Any]]:
         return [self._named(node_id) for node_id in sorted(ids)]

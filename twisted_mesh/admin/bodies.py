@@ -16,7 +16,7 @@ from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import from_json
 
 _LONGEST: Final = 3600.0  # seconds that a client may wait (guess)
-BodyT = TypeVar("BodyT", bound="Body")
+BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -83,6 +83,15 @@ class Trace(Body, kw_only=True):
     wait_seconds: float = 5.0
 
 
+class Forget(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /forget``.
+
+    :ivar member: the member to forget, named as in :class:`Send`.
+    """
+
+    member: str
+
+
 def _number(text: str) -> float:
     """The float in *text*; for some of them msgspec alone would take 7 us."""
     if math.isinf(value := float(text)):
@@ -109,6 +118,6 @@ class Reader:
                 told.packets = from_json(told.packets)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused(http.BAD_REQUEST, f"the body is {self._example}: {error}") from None
-        if not 0 <= told.wait_seconds <= _LONGEST:
+        if isinstance(told, Body) and not 0 <= told.wait_seconds <= _LONGEST:
             raise Refused(http.BAD_REQUEST, f"wait_seconds is 0 to {_LONGEST:g}")
         return told

@@ -75,6 +75,7 @@ class Paths:
             b"request": asking.request,
             b"query": asking.query,
             b"ping": asking.ping,
+            b"forget": asking.forget,
             b"trace": asking.trace,
         }
         for path, answer in posts.items():
@@ -223,7 +224,7 @@ def _failed(request: Request, failure: Failure) -> bytes:
             return tell(request, Refused(http.FORBIDDEN, str(error)))
         case MeshError() if not isinstance(error, LocalError):
             return tell(request, Refused(http.GATEWAY_TIMEOUT, str(error)))
-        case TypeError() | ValueError():  # packets that cannot be sent
+        case TypeError() | ValueError() | LocalError():  # such as packets that cannot be sent
             return tell(request, Refused(http.BAD_REQUEST, str(error)))
         case _:
             if failure.check(CancelledError):

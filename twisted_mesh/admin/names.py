@@ -17,9 +17,10 @@ class UnknownName(ValueError):
     """No member, or more than one, has the name; the text says so."""
 
 
-def member_named(name: str, members: Iterable[Member]) -> Member:
+def member_named(name: str, members: Iterable[Member], left: bool = False) -> Member:
     """The member with that id; or else with that label, or an id that begins so, and that has not left.
 
+    :param left: whether members that have left can be meant by their labels, too.
     :raises UnknownName: there is none, or more than one.
     """
     everyone = {member.id.decode(): member for member in members}
@@ -28,7 +29,7 @@ def member_named(name: str, members: Iterable[Member]) -> Member:
     fitting = {
         node_id: member
         for node_id, member in everyone.items()
-        if member.state != "left"
+        if (left or member.state != "left")
         and (member.label == name or (len(name) >= LEAST and node_id.startswith(name)))
     }
     if len(fitting) == 1:

@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
         help="without a number its newest message",
     )
     _add_wait(trace, 5.0, "wait so long for the answers (5)")
+    forget = _add(subparsers, "forget", verbs.forget)
+    forget.add_argument("member", metavar="MEMBER", help="the member with this label or id")
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(

@@ -137,6 +137,14 @@ def _trace(
     return YES if has_everybody(told) else NO
 
 
+def forget(client: Client, options: Namespace) -> int:
+    """Have all nodes forget a member that is down or has left, until it speaks again."""
+    answer = client.post("/forget", {"member": options.member}, _SLACK)
+    told = f"{name_of(answer['id'], answer['label'])} is forgotten"
+    print(json.dumps(answer) if options.json else told)
+    return YES
+
+
 def _message(options: Namespace) -> dict[str, Any]:
     return {"packets": options.text, "type": options.type, "wait_seconds": options.wait}
 
@@ -310,6 +318,8 @@ def _told_who_has_it(receipt: Any, members: Any) -> int:
         if member is not None:
             why = f"{member['state']} for {duration(time.time() - member['since_unix_seconds'])}"
         missed = ", will not get it" if each in receipt["missed"] else ""
+        if (asker := each.get("forgotten_by")) is not None:
+            why = f"forgotten, as {name_of(asker['id'], asker['label'])} asked"
         print(f"  {name_of(each['id'], each['label'])}: {why}{missed}")
     if not delivered and not others:
         print(f"  {for_terminal(receipt['error'])}")

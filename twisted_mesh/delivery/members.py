@@ -14,11 +14,13 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mesh.core.events import MemberChanged, MemberGone, NewRun
+from twisted_mesh.errors import WrongValue
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Member
 from twisted_mesh.wire.membership import Role
 
 UP: Final = "up"
+SUSPECT: Final = "suspect"
 GONE: Final = "gone"  #: the state of a member that the roster has forgotten
 
 
@@ -101,6 +103,18 @@ class Members:
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id; None if there is no such member."""
         return self._origins.get(node_id)
+
+    def to_forget(self, node_id: bytes) -> bytes:
+        """The public key of the member with that id, which is to be forgotten.
+
+        :raises WrongValue: there is no such member, or it is not gone.
+        """
+        name = node_id.decode("ascii", "replace")
+        if (member := self._table.get(node_id)) is None:
+            raise WrongValue(f"{name}: no member with that id is known here")
+        if member.state in (UP, SUSPECT):
+            raise WrongValue(f"{name} is {member.state}: forget members that are down or have left")
+        return self._origins[node_id]
 
     def is_established(self, node_id: bytes) -> bool:
         """Whether the member was up for ``established_after`` seconds in a row, until now or earlier."""

@@ -10,7 +10,7 @@ begins, receipts of messages that are sent again in it stay open, and the others
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Protocol as Interface
 
@@ -23,7 +23,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
-from twisted_mesh.identity import ids_of
+from twisted_mesh.identity import id_of, ids_of
 from twisted_mesh.message import MessageId
 
 _NOBODY: frozenset[bytes] = frozenset()
@@ -76,6 +76,7 @@ class Receipt(HolderIds):
         self._id: MessageId | None = None
         self._is_complete = False
         self._closed: str | None = None
+        self._forgotten: dict[bytes, bytes] = {}  # members that others had forgotten, and who asked
 
     @property
     def id(self) -> MessageId | None:
@@ -86,6 +87,15 @@ class Receipt(HolderIds):
     def is_complete(self) -> bool:
         """Whether every member that should have the message has taken it."""
         return self._is_complete
+
+    @property
+    def forgotten(self) -> Mapping[bytes, bytes]:
+        """The ids of members in :attr:`missed` that others had forgotten, each with the id of who asked."""
+        return self.forgotten_among(self._holders().missed)
+
+    def forgotten_among(self, missed: frozenset[bytes]) -> Mapping[bytes, bytes]:
+        """:attr:`forgotten`, given the keys of the members in :attr:`missed`; for any thread."""
+        return {id_of(one): id_of(by) for one, by in self._forgotten.copy().items() if one in missed}
 
     @property
     def closed(self) -> str | None:
@@ -222,6 +232,13 @@ class Receipts:
         for number, receipt in numbers.items():
             if number <= new_run.last:
                 self._close(receipt, receipt._last, "a new run of this node has begun")
+
+    def gone(self, gone: events.MemberGone) -> None:
+        """Note who asked that a member is forgotten."""
+        if gone.asker is not None:
+            for receipt in self._open.values():
+                if gone.origin in receipt._holders().missed:
+                    receipt._forgotten[gone.origin] = gone.asker
 
     def receipted(self, receipted: events.Receipted) -> None:
         """Report the receipts of which the core knows more."""

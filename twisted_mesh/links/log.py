@@ -11,9 +11,10 @@ from twisted.logger import Logger
 
 from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Dial
+from twisted_mesh.core.events import Dial, MemberGone
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import PeerLog
+from twisted_mesh.identity import id_of
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Refusal, shown
 from twisted_mesh.network import Protocol as Network
@@ -59,6 +60,11 @@ class LinkLog:
         text = "member {who} {state}" if member.label is None else "member {who} {label!r} {state}"
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
+
+    def gone(self, gone: MemberGone) -> None:
+        if gone.asker is not None:
+            who, asker = id_of(gone.origin).decode(), id_of(gone.asker).decode()
+            self._note(1, "member {who} is forgotten: {asker} asked for that", who=who, asker=asker)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
         """Log that a connection closes; return the Refusal that the application is told of, or None.

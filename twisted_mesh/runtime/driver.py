@@ -124,10 +124,10 @@ class Driver:
         self._batching.stop()
         return self.when(lambda: self.node.status().given_to_all)
 
-    def left(self) -> Deferred[None]:
+    def left(self, retires: bool) -> Deferred[None]:
         """Fires when every neighbour knows that this node leaves, and no receipt is left to send."""
         self._batching.stop()
-        self.handle(events.Leaving())
+        self.handle(events.Leaving(retires))
         return self.when(lambda: self.node.status().has_left)
 
     def renew(self, local_node: LocalNode, randomness: Randomness) -> None:

@@ -43,6 +43,7 @@ from twisted_mesh.errors import (
     Congested,
     IdentityError,
     KeyInUse,
+    LocalError,
     NotRunning,
     StoreFull,
     TrustError,
@@ -71,7 +72,7 @@ from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.trace import Step, Trace
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
-from twisted_mesh.wire.membership import Contact
+from twisted_mesh.wire.membership import Contact, Role
 
 T = TypeVar("T")
 _log = Logger()
@@ -204,7 +205,7 @@ class RunningNode:
         on(events.Equivocation, delivery.equivocation)
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
-        on(events.MemberGone, self.members.gone)
+        on(events.MemberGone, self._receipts.gone, self._log.gone, self.members.gone)
         on(events.NewRun, self.directs.new_run, self._requests.new_run, self._traces.stop)
         on(events.NewRun, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
@@ -420,6 +421,15 @@ class RunningNode:
         if (why := self._settings.policy.why_silent) is not None:
             raise TrustError(why)
 
+    def forget(self, member: bytes) -> None:
+        origin = self.members.to_forget(member)
+        local_node = self.driver.local_node()
+        if (why := local_node.policy.why_silent) is not None:
+            raise TrustError(why)
+        if local_node.profile.role is Role.GUEST:
+            raise LocalError("this node is a guest: no other node would forget a member for it")
+        self.driver.handle(events.ForgetMember(origin))
+
     def _origin_of(self, member: bytes) -> bytes | None:
         """The origin of a member or neighbour by its id; None if it is not known here."""
         link = self.connections.table.get(member)
@@ -439,8 +449,11 @@ class RunningNode:
     async def handed_over(self, timeout: float) -> None:
         await handed_over(self.driver, self._clock, timeout)
 
-    async def stop(self) -> None:
-        """End the run: hand over unsent messages and close every link, each within a time limit."""
+    async def stop(self, retire: bool = False) -> None:
+        """End the run: hand over unsent messages and close every link, each within a time limit.
+
+        :param retire: whether the node leaves for good.
+        """
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
@@ -457,7 +470,7 @@ class RunningNode:
             end.callback(self.driver.stopping)
             if self._rejoin is not None:
                 end.callback(self._rejoin.stop)
-            end.push_async_callback(self._say_goodbye)
+            end.push_async_callback(self._say_goodbye, retire)
             never = NotRunning("the service stopped before it had joined")
             end.callback(self._joined.failed, Failure(never))
             end.callback(self._key_is_back.happened, None)
@@ -472,12 +485,12 @@ class RunningNode:
         """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
         await wait_at_most(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
 
-    async def _say_goodbye(self) -> None:
+    async def _say_goodbye(self, retire: bool) -> None:
         await deferLater(self._clock, 0)  # in a later turn: during a delivery the core handles no event
         await self.give_all()
         if self.driver.unsent:
             _log.warn("{messages} taken by no neighbour", messages=were(self.driver.unsent, "message"))
-        await wait_at_most(self.driver.left(), self._config.farewell_timeout, self._clock)
+        await wait_at_most(self.driver.left(retire), self._config.farewell_timeout, self._clock)
         status = self.driver.node.status()
         if status.silent and (lost := status.unread):
             told = "{lost} may have reached nobody: {silent} did not answer at the end"

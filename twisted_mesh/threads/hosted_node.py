@@ -101,7 +101,7 @@ class HostedNode(MeshService):
         """Fires with True once a neighbour has sent its roster, or with False after *seconds*."""
         return Deferred.fromCoroutine(wait_at_most(self.joined(), seconds, self._clock))
 
-    def stopService(self) -> Deferred[None]:
+    def stopService(self, retire: bool = False) -> Deferred[None]:
         """Stop.
 
         If messages wait and there is no neighbour, wait until one has read them (``handover_timeout``).
@@ -109,13 +109,13 @@ class HostedNode(MeshService):
         self.closed = True
         if self._run is not None:
             self._run.cancel_connecting()
-        return wait_for(self._stop_at_last())
+        return wait_for(self._stop_at_last(retire))
 
-    async def _stop_at_last(self) -> None:
+    async def _stop_at_last(self, retire: bool) -> None:
         run = self._run
         if self._peers and run is not None and run.unsent and not run.connections.table:
             # The application may send before it has a neighbour, so the messages wait for one.
             with suppress(NotHandedOver, NotRunning):  # another call may have stopped the node meanwhile
                 await self.handed_over(self.config.handover_timeout)
-        await super().stopService()
+        await super().stopService(retire)
         self.stopped()

@@ -6,7 +6,7 @@ what the method returns: it waits for the result, or returns an awaitable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
@@ -81,6 +81,12 @@ class ReceiptProxy(Proxy[ServiceReceipt], HolderIds):
     def is_complete(self) -> bool:
         """Whether every member that should have the message has taken it."""
         return self.inner.is_complete
+
+    @property
+    def forgotten(self) -> Mapping[bytes, bytes]:
+        """The ids of members in :attr:`missed` that others had forgotten, each with the id of who asked."""
+        missed = self._holders().missed
+        return self.inner.forgotten_among(missed)
 
     @property
     def closed(self) -> str | None:
