@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.support.meshcase import PORT, MeshCase, Raw
+from tests.support.meshcase import PORT, Raw, TlsCase
 from tests.support.named import NamedReactor, Table
 from twisted_mesh.addressing import names
 from twisted_mesh.addressing.names import ADDRESSES_MOST, Lookup, Names
@@ -26,7 +26,7 @@ HOST = "10.1.0.1"
 NAME = "mesh.example"
 
 
-class NamedCase(MeshCase):
+class NamedCase(TlsCase):
     def setUp(self) -> None:
         super().setUp()
         self.table = Table()

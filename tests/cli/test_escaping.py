@@ -34,7 +34,7 @@ class EscapingTests(SynchronousTestCase):
 
     def test_a_text_of_more_characters_than_any_script_has_is_escaped_whole(self) -> None:
         """It would hold up the process to look at each."""
-        text = "".join(map(chr, range(sys.maxunicode + 1)))
+        text = "".join(map(chr, range(0, sys.maxunicode + 1, 8)))
         self.assertTrue(for_terminal(text).isascii())
         line = for_json(text)
         self.assertTrue(line.isascii() and line.isprintable())

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tests.support.length import at_length
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import EpochConflict, SendDirect
 from twisted_mesh.errors import Congested, LocalError, NoReply, NotRunning, Unreachable
@@ -96,7 +97,7 @@ class TestRequest(RequestCase):
         self.assertEqual((late.packets[1], late.in_reply_to), ("late", self.question().id))
 
     def test_without_a_limit_it_waits(self) -> None:
-        asked = self.ask("?", timeout=None, after=3600)
+        asked = self.ask("?", timeout=None, after=at_length(3600, 600))
         self.question().reply("at last")
         self.assertEqual(self.packets_of(asked, after=1), ["at last"])
 

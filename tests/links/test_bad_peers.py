@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from tests.support.meshcase import MeshCase, Puppet, Raw, batch
+from tests.support.meshcase import Puppet, Raw, TlsCase, batch
 from twisted_mesh.core.handshake import Side, Stage
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -25,7 +25,7 @@ NO_FRAMES = {
 }
 
 
-class BadPeer(MeshCase):
+class BadPeer(TlsCase):
     """Two linked nodes; afterwards the link must work, and the tables of the first must be as before."""
 
     def setUp(self) -> None:

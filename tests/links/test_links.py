@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.error import ConnectionRefusedError
 
-from tests.support.meshcase import PORT, MeshCase, Raw
+from tests.support.meshcase import PORT, Raw, TlsCase
 from twisted_mesh.errors import (
     ConnectFailed,
     EncryptionMismatch,
@@ -26,7 +26,7 @@ from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Whisper
 
 
-class TestEvents(MeshCase):
+class TestEvents(TlsCase):
     def names(self, service: object) -> list[str]:
         return [name for name, _ in self.events(service) if "connect" in name]  # type: ignore[attr-defined]
 
@@ -136,7 +136,7 @@ class TestEvents(MeshCase):
         self.assertEqual(len(self.network.dials), 1)
 
 
-class TestRefusals(MeshCase):
+class TestRefusals(TlsCase):
     def assert_refused(
         self, a: object, b: object, error: type[Exception], reason: str, *, target: str | None = None
     ) -> str:
@@ -322,7 +322,7 @@ class TestRefusals(MeshCase):
         self.assertEqual(self.reasons(a), ["lost"])
 
 
-class TestTheApplicationsSide(MeshCase):
+class TestTheApplicationsSide(TlsCase):
     def test_connect_checks_its_arguments_at_once(self) -> None:
         a = self.make()
         self.assertRaises(NotRunning, a.connect, "10.0.0.9", PORT)

@@ -20,7 +20,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from tests.support.meshcase import PORT, MeshCase
+from tests.support.meshcase import PORT, TlsCase
 from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
 from twisted_mesh.config import MeshConfig
@@ -187,7 +187,7 @@ class TestPorts(TestCase):
         self.assertEqual(list(other.routing_table), [one.id])
 
 
-class TestReady(MeshCase):
+class TestReady(TlsCase):
     def test_what_an_endpoint_decides_later(self) -> None:
         later = Later()
         service = self.node(listen=[later])
@@ -240,7 +240,7 @@ class TestReady(MeshCase):
         self.assertEqual((service.addresses, service.out_addr), ((), None))
 
 
-class TestOutAddr(MeshCase):
+class TestOutAddr(TlsCase):
     def test_where_others_are_told_to_dial(self) -> None:
         wild = self.network.listen("0.0.0.0", PORT)
         self.assertEqual(self.node().out_addr, ("10.0.0.1", PORT))
@@ -289,7 +289,7 @@ class RoamingEndpoint:
         return self._endpoint.listen(factory).addCallback(bound)
 
 
-class TestRoaming(MeshCase):
+class TestRoaming(TlsCase):
     def setUp(self) -> None:
         super().setUp()
         self.endpoint = RoamingEndpoint(self.network.listen("10.5.0.1", PORT))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.meshcase import PORT, MeshCase, Raw
+from tests.support.meshcase import PORT, Raw, TlsCase
 from twisted_mesh.errors import NotAMember, Reason, RemoteError
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.policy import Trust
@@ -39,7 +39,7 @@ class Half(Raw):
                 self.other.write(passed)
 
 
-class TestManInTheMiddle(MeshCase):
+class TestManInTheMiddle(TlsCase):
     def relay(
         self,
         target: MeshService,

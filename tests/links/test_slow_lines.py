@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
+from tests.support.meshcase import PORT, Puppet, Raw, TlsCase, batch
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.core.membership.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
@@ -21,7 +21,7 @@ LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
 _STEP = 0.125  # seconds; a power of two, so that rounding makes no second call
 
 
-class SlowLineCase(MeshCase):
+class SlowLineCase(TlsCase):
     def setUp(self) -> None:
         super().setUp()
         self._reading: list[LoopingCall] = []

@@ -6,11 +6,11 @@ from OpenSSL import SSL
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.protocol import Factory
 
-from tests.support.meshcase import PORT, MeshCase, Raw
+from tests.support.meshcase import PORT, Raw, TlsCase
 from twisted_mesh.links import tls
 
 
-class TestTls(MeshCase):
+class TestTls(TlsCase):
     def test_links_are_tls_1_3(self) -> None:
         a, b = self.chain(2)
         handle = a.routing_table[b.id].transport.getHandle()

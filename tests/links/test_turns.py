@@ -253,6 +253,6 @@ class TestTurns(MeshCase):
         hub = self.hub(limits={"dead_after": 0.06, "ping_after": 0.02})
         crowd = self.linked_from(hub, CROWD, 30)
         self.flood(crowd)
-        self.turns(1.0)
+        self.turns(0.5)
         self.assertGreater(hub.footprint()["waiting_links"], 20)
         self.assertEqual([peer.lost for peer in crowd], [None] * 30)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 from twisted.internet.protocol import Factory
 
-from tests.support.meshcase import MeshCase, Raw, batch, take
+from tests.support.meshcase import MeshCase, Raw, TlsCase, batch, take
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.runtime.reporting import CONGESTED
 from twisted_mesh.status import Status
 
 
-class TestTree(MeshCase):
+class TestTree(TlsCase):
     def test_the_node_and_its_link_are_told(self) -> None:
         a, b = self.linked(self.node(label="web1", subnet="alerts"), self.node(label="db", subnet="alerts"))
         self.send(a, "one", "two", after=20)

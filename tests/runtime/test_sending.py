@@ -301,7 +301,7 @@ class TestHandingOver(MeshCase):
 
 class TestWhisper(MeshCase):
     def test_it_reaches_direct_peers_only(self) -> None:
-        a, b, c = self.chain(3)
+        a, b, c = self.chain(3, encryption="SSL")
         b.send("hear", flag=flags.whisper)
         a.send("me", flag=flags.whisper, type=0x40)
         self.network.pump()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from tests.support.length import at_length
-from tests.support.meshcase import PORT, MeshCase
+from tests.support.meshcase import PORT, TlsCase
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.broadcast import SignedBatch
 
 
-class TestBroadcast(MeshCase):
+class TestBroadcast(TlsCase):
     def triangle(self) -> list[MeshService]:
         a, b, c = (self.node() for _ in range(3))
         self.link((a, b), (b, c), (c, a))

@@ -9,7 +9,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, TimeoutError
 from zope.interface.verify import verifyObject
 
-from tests.support.meshcase import PORT, MeshCase, Raw, batch
+from tests.support.meshcase import PORT, Raw, TlsCase, batch
 from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.errors import LocalError, NotRunning
@@ -19,7 +19,7 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.wire.link import Ping, Pong
 
 
-class ReprTests(MeshCase):
+class ReprTests(TlsCase):
     def test_a_service_shows_who_it_is(self) -> None:
         a, _ = self.chain(2)
         self.assertEqual(repr(a), f"<MeshService {a.id.decode()}, neighbours: 1>")
@@ -27,7 +27,7 @@ class ReprTests(MeshCase):
         self.assertEqual(repr(a), f"<MeshService {a.id.decode()}, stopped>")
 
 
-class TestConstruction(MeshCase):
+class TestConstruction(TlsCase):
     def test_it_opens_nothing(self) -> None:
         a = self.make(peers=["10.0.0.9:1"])
         verifyObject(IService, a)
@@ -81,7 +81,7 @@ class TestConstruction(MeshCase):
             table[b"x"] = None  # type: ignore[index]
 
 
-class TestRuns(MeshCase):
+class TestRuns(TlsCase):
     def test_in_a_multi_service(self) -> None:
         parent = MultiService()
         a = self.make()
@@ -207,7 +207,7 @@ class TestRuns(MeshCase):
             self.stop(a)
 
 
-class TestFault(MeshCase):
+class TestFault(TlsCase):
     def test_a_fault_of_ours_is_seen_and_costs_no_more_than_its_event(self) -> None:
         a, b = self.chain(2)
         batch = Inbound.batch
@@ -241,7 +241,7 @@ class TestFault(MeshCase):
         self.assertEqual((self.got(b), self.got(c)), (["to both"], ["to both"]))
 
 
-class TestHandingOver(MeshCase):
+class TestHandingOver(TlsCase):
     def test_stopping_hands_over_what_is_unsent(self) -> None:
         a, b = self.chain(2)
         self.measured(a)
@@ -300,7 +300,7 @@ class TestHandingOver(MeshCase):
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
 
-class TestLiveness(MeshCase):
+class TestLiveness(TlsCase):
     def test_an_idle_link_is_pinged_and_lives(self) -> None:
         a, b = self.chain(2)
         puppet = self.joined(a)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
+from tests.support.meshcase import PORT, Puppet, Raw, TlsCase, batch
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import LocalError, NotAMember, TrustError
 from twisted_mesh.identity import Identity
@@ -24,7 +24,7 @@ from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
 
 
-class TrustCase(MeshCase):
+class TrustCase(TlsCase):
     def secret(self) -> Path:
         """A new file with a secret."""
         path = Path(self.mktemp())

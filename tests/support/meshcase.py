@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Coroutine, Iterable
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side, Stage
 from twisted_mesh.core.link import READ_ALL, READ_SNAPSHOT, READ_SO_FAR
@@ -155,11 +157,17 @@ class Puppet(Raw):
 
 
 class MeshCase(SynchronousTestCase):
-    """Nodes on one network in memory, which are stopped at the end; nothing may be left of them then."""
+    """Nodes on one network in memory, which are stopped at the end; nothing may be left of them then.
+
+    :cvar encryption: of nodes and scripted peers, unless a test says otherwise.
+    """
 
     seed = 0
+    encryption = at_length("SSL", "Plaintext")  # TLS takes more than a third of all time (measured)
 
     def setUp(self) -> None:
+        gc.freeze()  # a collection looks at none of the things that there were before
+        self.addCleanup(gc.unfreeze)
         self.mesh = MemoryMesh(0, seed=self.seed)
         self.network = self.mesh.network
         self.services = self.mesh.services
@@ -196,6 +204,7 @@ class MeshCase(SynchronousTestCase):
         if not listens:
             options["listen"] = ()
         # Without it a message would wait, and most tests let no time pass.
+        options.setdefault("encryption", self.encryption)
         limits = {"batch_delay": 0} | (options.pop("limits", None) or {})
         options.setdefault("config", MeshConfig(**limits))
         return self.mesh.add(started=False, **options)
@@ -368,6 +377,10 @@ class MeshCase(SynchronousTestCase):
 
     # ── peers that misbehave ────────────────────────────────────────────────────────
 
+    def is_encrypted(self, encrypted: bool | None) -> bool:
+        """Whether a connection of a scripted peer is encrypted; None: as those of the nodes."""
+        return self.encryption == "SSL" if encrypted is None else encrypted
+
     def tls(self) -> Tls:
         """TLS for scripted peers."""
         if not _tls:
@@ -376,22 +389,22 @@ class MeshCase(SynchronousTestCase):
         return _tls[0]
 
     def dial(
-        self, peer: Raw, service: MeshService, *, host: str = "10.9.9.9", encrypted: bool = True
+        self, peer: Raw, service: MeshService, *, host: str = "10.9.9.9", encrypted: bool | None = None
     ) -> Any:
         """Let *peer* dial *service*; the connection is made, and no bytes have passed yet."""
         endpoint: IStreamClientEndpoint = self.network.dial_from(host)(self.host(service), PORT)
-        if encrypted:
+        if self.is_encrypted(encrypted):
             endpoint = self.tls().client(endpoint)
         made = endpoint.connect(Factory.forProtocol(lambda: peer))
         self.network.clock.advance(0)
         self.successResultOf(made)
         return peer
 
-    def serve(self, peers: Iterable[Raw], *, host: str = "10.9.9.9", encrypted: bool = True) -> None:
+    def serve(self, peers: Iterable[Raw], *, host: str = "10.9.9.9", encrypted: bool | None = None) -> None:
         """Let *peers* accept one connection each at *host*."""
         waiting = iter(peers)
         factory: Any = Factory.forProtocol(lambda: next(waiting))
-        if encrypted:
+        if self.is_encrypted(encrypted):
             factory = self.tls().factory(factory)
         self.successResultOf(self.network.listen(host, PORT).listen(factory))
 
@@ -400,14 +413,14 @@ class MeshCase(SynchronousTestCase):
         side: Side = Side.DIALLER,
         *,
         identity: Identity | None = None,
-        encrypted: bool = True,
+        encrypted: bool | None = None,
         purpose: Purpose = Purpose.JOIN,
         frontier: bool = True,
         **options: Any,
     ) -> Puppet:
         """A scripted peer that shakes hands; *options* are fields of its LocalNode."""
         me = identity or Identity.generate()
-        network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
+        network = MeshNetwork("mesh", "SSL" if self.is_encrypted(encrypted) else "Plaintext")
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
         values |= {"settled": True, "sign": me.sign, "verify": verify, "sealing": HpkeKeys()}
         puppet = Puppet(side, LocalNode(**(values | options)), frontier=frontier)
@@ -417,7 +430,7 @@ class MeshCase(SynchronousTestCase):
     def met(self, service: MeshService, *, host: str = "10.9.9.9", **options: Any) -> Puppet:
         """A puppet that has dialled *service*, linked or not; *options* as for :meth:`puppet`."""
         puppet: Puppet = self.puppet(**options)
-        self.dial(puppet, service, host=host, encrypted=options.get("encrypted", True))
+        self.dial(puppet, service, host=host, encrypted=options.get("encrypted"))
         self.network.pump()
         return puppet
 
@@ -433,6 +446,12 @@ class MeshCase(SynchronousTestCase):
         if roster:
             self.send_frames(puppet, Roster(True, [], 0))
         return puppet
+
+
+class TlsCase(MeshCase):
+    """A :class:`MeshCase` whose links are always encrypted."""
+
+    encryption = "SSL"
 
 
 async def take(queue: MessageQueue, count: int) -> list[Any]:
