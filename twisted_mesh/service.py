@@ -57,7 +57,7 @@ from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
 from twisted_mesh.status import Status
-from twisted_mesh.trace import Trace
+from twisted_mesh.trace import Neighbours, Trace
 from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
@@ -540,7 +540,18 @@ class MeshService(Service, Listeners):
         """
         run = self._running()
         check_broadcast_id(message_id)
-        return Deferred.fromCoroutine(run.trace(message_id, seconds_of(timeout)))
+        return Deferred.fromCoroutine(run.tracing.trace(message_id, seconds_of(timeout)))
+
+    def graph(self, timeout: float = 5.0) -> Deferred[list[Neighbours]]:
+        """Ask all members with which nodes they are linked.
+
+        :param timeout: seconds until the answers must have come.
+        :return: fires with the answer of each node, this one first, as :meth:`trace` does.  Fails with
+            Congested if too many traces wait for answers.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
+        """
+        run = self._running()
+        return Deferred.fromCoroutine(run.tracing.graph(seconds_of(timeout)))
 
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):

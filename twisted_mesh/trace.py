@@ -1,4 +1,6 @@
-"""By which way one message came to the nodes of a mesh, as they say: what :meth:`.MeshService.trace` gives.
+"""By which way one message came to the nodes of a mesh, and who their neighbours are, as they say.
+
+:meth:`.MeshService.trace` and :meth:`.MeshService.graph` give these values.
 
 Contract: each step is the claim of its node alone.  No clock of one node is compared with that of another:
 each duration was measured by one node.
@@ -47,3 +49,16 @@ class Trace(msgspec.Struct, frozen=True):
     epoch: int
     sequence: int
     steps: list[Step]
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """What one node says about its links.
+
+    :ivar state: ``"up"`` if it has answered, ``"silent"`` if it has not, ``"down"`` if it was not asked.
+    :ivar neighbours: the ids of the nodes that it is linked with, 256 at most.
+    """
+
+    id: str
+    label: str | None
+    state: str
+    neighbours: list[str]

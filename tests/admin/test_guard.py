@@ -83,7 +83,6 @@ class GuardTests(HttpCase):
         ):
             self.assertEqual(self.status(Authorization=shown), 401, shown)
         for path in (
-            "/",
             "/none",
             "/metrics",
             "/events",

@@ -11,11 +11,15 @@ import msgspec
 from twisted.internet.testing import StringTransport
 
 from tests.admin.http_case import Client, HttpCase
+from twisted_mesh.admin.asking import GRAPH_SECONDS
+from twisted_mesh.admin.guard import Guard, Token
 from twisted_mesh.admin.http import Paths
+from twisted_mesh.admin.page import FILES
 from twisted_mesh.admin.recent import KEPT_AFTER
 from twisted_mesh.admin.site import IDLE_SECONDS, REQUEST_SECONDS
 from twisted_mesh.admin.streams import BEAT, PATIENCE
 from twisted_mesh.cli.json_values import MAX_VALUES
+from twisted_mesh.delivery.traces import MOST_OPEN
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.unpack_guard import MAX_NUMBER_KEYS
 
@@ -50,7 +54,7 @@ class TestReading(HttpCase):
         self.assertEqual(self.ask("GET", "/healthz")[0], 200)
 
     def test_a_path_or_a_method_that_is_none_is_told_which_there_are(self) -> None:
-        for path in ("/nothing", "/", "/a/b"):
+        for path in ("/nothing", "/nothing.js", "/a/b"):
             code, told = self.ask("GET", path)
             self.assertEqual(code, 404)
             self.assertIn("/status", told["error"])
@@ -98,13 +102,88 @@ class TestPaths(HttpCase):
         root = Paths(self.network.clock, self.make(), None).root()  # type: ignore[arg-type]
         paths = {}
         for name, resource in root.children.items():
+            if name in set(FILES) - {b""}:
+                continue  # the page's own
             methods = getattr(resource, "allowedMethods", (b"GET",))
             paths[f"/{name.decode()}"] = {method.decode().lower() for method in methods}
         described = json.loads((DOCS / "openapi.json").read_text())["paths"]
         self.assertEqual({path: set(methods) for path, methods in described.items()}, paths)
         page = (DOCS / "http.rst").read_text()
-        told = {path: {method.lower()} for method, path in re.findall(r"``(GET|POST) (/\w+)``", page)}
+        told = {path: {method.lower()} for method, path in re.findall(r"``(GET|POST) (/[\w.]*)``", page)}
         self.assertEqual(told, paths)
+
+
+class TestPage(HttpCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.linked(self.node(label="web1"), self.node(), after=1)
+        self.serve(self.a, Guard(Token(Path("token"), "t" * 32)))
+
+    def got(self, path: str, method: str = "GET") -> str:  # type: ignore[override]
+        """All that comes for a request without a token."""
+        client = self.client()
+        client.ask(method, path, Host="127.0.0.1:8420")
+        return client.received
+
+    def test_its_files_need_no_token_and_their_policy_lets_nothing_else_in(self) -> None:
+        for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")):
+            head, _, body = self.got(path).partition("\r\n\r\n")
+            self.assertIn(f"Content-Type: {kind}; charset=utf-8", head)
+            self.assertIn("Content-Security-Policy: default-src 'none'; script-src 'self'; ", head)
+            self.assertNotIn("'unsafe", head)
+            self.assertNotIn("web1", body)
+            self.assertEqual(self.got(path, "HEAD").partition("\r\n\r\n")[2], "")
+        for path in ("//", "/?x", "/page", "/page.js/", "/status", "/%70age.js"):
+            self.assertIn(" 401 ", self.got(path).partition("\r\n")[0], path)
+        self.assertIn(" 405 ", self.got("/", "POST").partition("\r\n")[0])
+
+    def test_it_loads_nothing_from_elsewhere_and_makes_no_markup_of_text(self) -> None:
+        texts = [self.got(path).partition("\r\n\r\n")[2] for path in ("/", "/page.js", "/page.css")]
+        found = re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\s\"']*", "".join(texts))
+        self.assertEqual(set(found), {"http://www.w3.org/2000/svg"})
+        for sink in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "srcdoc",
+            " style=",
+        ):
+            self.assertNotIn(sink, "".join(texts))
+
+    def test_where_it_is_is_told(self) -> None:
+        self.serve(self.a)
+        code, told = self.ask("GET", "/page")
+        self.assertEqual(code, 404)
+        self.assertIn("--http tcp:8420:interface=127.0.0.1 --http-token FILE", told["error"])
+
+    def test_the_graph_is_asked_once_for_all_that_want_it(self) -> None:
+        self.serve(self.a)
+        asked: list[object] = []
+        graph = self.a.graph
+        self.patch(self.a, "graph", lambda timeout: asked.append(timeout) or graph(timeout))
+        clients = [self.client() for _ in range(3)]
+        for client in clients:
+            client.ask("GET", "/graph")
+        self.network.advance(1)
+        ids = {self.a.id.decode(), self.b.id.decode()}
+        for client in clients:
+            code, told = client.answer()
+            self.assertEqual((code, {each["id"] for each in told}), (200, ids))
+        self.assertEqual((self.ask("GET", "/graph"), len(asked)), ((200, told), 1))
+        self.network.advance(GRAPH_SECONDS + 1)
+        client = self.client()
+        client.ask("GET", "/graph")
+        self.network.advance(1)
+        self.assertEqual((client.answer()[0], len(asked)), (200, 2))
+
+    def test_a_graph_that_cannot_be_asked_is_told_as_such(self) -> None:
+        self.serve(self.a)
+        traces = [self.a.trace((b"x" * 32, 1, 1)) for _ in range(MOST_OPEN)]
+        self.assertEqual(self.ask("GET", "/graph")[0], 503)
+        self.network.advance(GRAPH_SECONDS + 1)
+        self.assertEqual(len([self.successResultOf(each) for each in traces]), MOST_OPEN)
 
 
 class TestSending(HttpCase):
@@ -354,6 +433,23 @@ class TestStreams(HttpCase):
         self.assertEqual({name for _, name, _ in messages.events()}, {"message"})
         (_, _, first), *_ = messages.events()
         self.assertEqual((first["sender"], first["sequence"]), (self.b.id.decode(), 1))
+
+    def test_receipts_come_as_they_fill(self) -> None:
+        reader = self.reader()
+        self.a.send("fire", receipt=True)
+        self.network.advance(1)
+        told = [data for _, name, data in reader.events() if name == "receipt"]
+        self.assertEqual(
+            told[-1] | {"epoch": 0},
+            {
+                "epoch": 0,
+                "sequence": 1,
+                "delivered": 1,
+                "pending": 0,
+                "missed": 0,
+                "complete": True,
+            },
+        )
 
     def test_a_reader_that_comes_back_goes_on_where_it_was(self) -> None:
         reader = self.reader()

@@ -67,8 +67,9 @@ class WebTests(TestCase):
         self.assertEqual((await deferToThread(get, address, "/status"))[0], 401)
         status, told = await deferToThread(get, address, "/status", Authorization=AUTHORIZED)
         self.assertEqual((status, told["node"]["id"]), (200, self.node.id.decode()))
+        self.assertEqual(self.paths.addresses, [f"http://127.0.0.1:{address[1]}/#{TEXT}"])
         await web.stopService()
-        self.assertEqual(web.addresses, ())
+        self.assertEqual((web.addresses, self.paths.addresses), ((), []))
         with self.assertRaises(ConnectionRefusedError):
             await deferToThread(get, address, "/status")
         web.privilegedStartService()
@@ -76,11 +77,13 @@ class WebTests(TestCase):
         self.assertEqual(len(web.addresses), 1)
         self.assertEqual(self.warnings(), [])
         texts = [event["log_format"].format(**event) for event in self.logged if "log_format" in event]
-        self.assertIn(f"http://127.0.0.1:{address[1]} answers with the token in /token", texts)
+        there = f"http://127.0.0.1:{address[1]} has the page; mesh page prints its address, with the token"
+        self.assertIn(there, texts)
         self.assertNotIn(TEXT, "".join(texts))
 
     async def test_one_that_others_can_reach_is_warned_of(self) -> None:
-        self.web("tcp:0")
+        (_, port), *_ = self.web("tcp:0").addresses
+        self.assertEqual(self.paths.addresses, [f"http://127.0.0.1:{port}/#{TEXT}"])
         self.assertIn("HTTP is not encrypted", self.warnings()[0])
 
     async def test_a_port_that_is_taken_is_an_error(self) -> None:

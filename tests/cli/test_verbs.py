@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from twisted_mesh.admin.control import Control
+from twisted_mesh.admin.http import Paths
 from twisted_mesh.cli.main import main
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -30,7 +31,8 @@ class AskingVerbsTests(TestCase):
         self.a = MeshService(reactor, listen=("tcp:0:interface=127.0.0.1",))
         self.b = MeshService(reactor, listen=(), label="db")
         self.b.on("message", self.answer)
-        for service in (self.a, self.b, Control(reactor, self.a, self.path)):
+        self.paths = Paths(reactor, self.a)
+        for service in (self.a, self.b, Control(reactor, self.a, self.path, paths=self.paths)):
             service.startService()
             self.addCleanup(service.stopService)
         await self.b.connect(*self.a.addresses[0])
@@ -82,6 +84,15 @@ class AskingVerbsTests(TestCase):
         status, told = await self.run_it("send", "fire", "--trace", "--to=db")
         self.assertEqual(status, 2)
         self.assertIn("--trace is for messages to everybody", told)
+
+    async def test_page(self) -> None:
+        status, told = await self.run_it("page")
+        self.assertEqual(status, 1)
+        self.assertIn("this node has no page: start it with --http", told)
+        self.paths.addresses = ["http://127.0.0.1:8420/#secret"]
+        self.assertEqual(await self.run_it("page"), (0, "http://127.0.0.1:8420/#secret\n"))
+        status, told = await self.run_it("page", "--json")
+        self.assertEqual((status, json.loads(told)), (0, {"addresses": self.paths.addresses}))
 
     async def test_ping(self) -> None:
         for words in ((), ("db",)):

@@ -14,7 +14,9 @@ from twisted_mesh.message import MessageId
 from twisted_mesh.service import MeshService
 from twisted_mesh.trace import Step, Trace
 from twisted_mesh.wire.bodies import pack_entry
-from twisted_mesh.wire.tracing import ANSWER_ENTRY, QUESTION_ENTRY
+from twisted_mesh.wire.tracing import WayAnswer, WayQuestion
+
+QUESTION_ENTRY, ANSWER_ENTRY = WayQuestion.entry_kind, WayAnswer.entry_kind
 
 
 class TraceCase(MeshCase):
@@ -119,6 +121,30 @@ class TestTrace(TraceCase):
         self.assertEqual(small.footprint()["ways"], 2)
 
 
+class TestGraph(TraceCase):
+    def test_each_node_says_who_its_neighbours_are(self) -> None:
+        a, b, c = (node.id.decode() for node in (self.a, self.b, self.c))
+        for asker in (self.a, self.c):
+            told = self.result_of(asker.graph(), after=1)
+            found = {each.id: (each.state, set(each.neighbours)) for each in told}
+            self.assertEqual(found, {a: ("up", {b}), b: ("up", {a, c}), c: ("up", {b})})
+
+    def test_those_that_do_not_answer_are_told_as_such(self) -> None:
+        self.network.between(self.host(self.b), self.host(self.c))[1].reads = False
+        told = self.result_of(self.a.graph(timeout=1), after=1)
+        found = {each.id: (each.state, each.neighbours) for each in told}
+        self.assertEqual(found[self.c.id.decode()], ("silent", []))
+
+    def test_the_answer_to_another_question_is_none(self) -> None:
+        asked = self.a.graph()
+        self.parts_of(self.b).tracing.traces._look = lambda question: self.parts_of(self.b).reporting.way(
+            (b"x" * 32, 1), 1
+        )
+        self.network.advance(1)
+        found = {each.id: each.state for each in self.successResultOf(asked)}
+        self.assertEqual(found[self.b.id.decode()], "silent")
+
+
 class TestAsking(TraceCase):
     def ask(self, **options: Any) -> Deferred[Trace]:
         """A trace of a message that nobody has."""
@@ -165,9 +191,9 @@ class TestAsking(TraceCase):
         self.successResultOf(asked)
 
     def test_more_nodes_than_are_asked_at_once(self) -> None:
-        traces = self.parts_of(self.a)._traces
+        traces = self.parts_of(self.a).tracing.traces
         origins = [bytes([number]) * 32 for number in range(AT_ONCE + 1)]
-        asked = traces.ask((origins[0], 1), 1, origins, 2.0)
+        asked = traces.ask(WayQuestion(origins[0], 1, 1), origins, 2.0)
         self.network.advance(1)  # nobody has heard of them
         self.assertEqual(self.successResultOf(asked), {})
 

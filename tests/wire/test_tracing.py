@@ -9,10 +9,11 @@ from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import USERS, Entry, join_entries, unpack_entries
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.tracing import (
-    ANSWER_ENTRY,
-    MOST_PUSHED,
-    QUESTION_ENTRY,
+    MOST_NAMED,
     Known,
+    LinksAnswer,
+    LinksQuestion,
+    Telling,
     WayAnswer,
     WayQuestion,
     unpack,
@@ -24,7 +25,7 @@ ANSWER = WayAnswer(Known.CAME, OTHER, True, 2, 1500, True, 7, [KEY, OTHER])
 NONE = WayAnswer(Known.MISSING, None, False, 0, 0, False, None, [])
 
 
-def entry_of(value: WayQuestion | WayAnswer) -> Entry:
+def entry_of(value: Telling) -> Entry:
     """The entry that holds *value*, as it comes out of a body."""
     (entry,) = unpack_entries(join_entries((value.pack(),)))
     return entry
@@ -32,12 +33,15 @@ def entry_of(value: WayQuestion | WayAnswer) -> Entry:
 
 class TestTracing(SynchronousTestCase):
     def test_what_was_packed_comes_out_and_is_no_message_of_an_application(self) -> None:
-        for value, kind in ((QUESTION, QUESTION_ENTRY), (ANSWER, ANSWER_ENTRY), (NONE, ANSWER_ENTRY)):
+        links = (LinksQuestion(), LinksAnswer([]), LinksAnswer([KEY, OTHER]))
+        for value, kind in zip((QUESTION, ANSWER, NONE, *links), (1, 2, 2, 3, 4, 4), strict=True):
             entry = entry_of(value)
             self.assertEqual(entry[:2], [kind, 0])
             self.assertNotIn(kind, USERS)
-            self.assertEqual(unpack(entry, type(value)), value)
-            self.assertEqual(unpack([*entry, "of a later version"], type(value)), value)
+            self.assertEqual(unpack(entry), value)
+            self.assertEqual(unpack([*entry, "of a later version"]), value)
+        for kind in (0, 5, 64):
+            self.assertIsNone(unpack([kind, 0]))
 
     def test_bounds(self) -> None:
         good = entry_of(ANSWER)
@@ -49,11 +53,13 @@ class TestTracing(SynchronousTestCase):
             (6, (-1, 2**53 + 1, 0.5, None)),
             (7, (1,)),
             (8, (-1, 2**53 + 1, "1")),
-            (9, ([bytes(31)], [None], None, [OTHER] * (MOST_PUSHED + 1))),
+            (9, ([bytes(31)], [None], None, [OTHER] * (MOST_NAMED + 1))),
         ):
             for value in wrong:
                 entry = [*good[:at], value, *good[at + 1 :]]
-                self.assertRaises(PoisonedBody, unpack, entry, WayAnswer)
-        self.assertEqual(len(unpack([*good[:9], [OTHER] * MOST_PUSHED], WayAnswer).pushed), MOST_PUSHED)
+                self.assertRaises(PoisonedBody, unpack, entry)
+        self.assertIsNotNone(unpack([*good[:9], [OTHER] * MOST_NAMED]))
         for entry in ([1, 0], [1, 0, KEY, -1, 1], [1, 0, KEY, 1, 0], [1, 0, KEY, 1, MAX_NUMBER + 1]):
-            self.assertRaises(PoisonedBody, unpack, entry, WayQuestion)
+            self.assertRaises(PoisonedBody, unpack, entry)
+        for entry in ([4, 0], [4, 0, [OTHER] * (MOST_NAMED + 1)], [4, 0, None]):
+            self.assertRaises(PoisonedBody, unpack, entry)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from math import inf
 from operator import attrgetter
 from typing import Any, Final
 
@@ -26,10 +27,15 @@ from twisted_mesh.cli.json_values import as_json
 from twisted_mesh.delivery.query import Query as Answers
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import NotRunning, Unreachable
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.message import Member, Message
 from twisted_mesh.service import MeshService
+from twisted_mesh.trace import Neighbours
 
+GRAPH_SECONDS: Final = 2.0  # for which an answer of all members is given again (guess) ...
+GRAPH_MEMBERS: Final = 50.0  # ... and one more for each so many members: to ask one costs 1 ms (guess)
+GRAPH_TIMEOUT: Final = 2.0  # seconds for which the members may take to answer (guess)
 _AT_ONCE: Final = 32  # pings that are sent in one turn of the reactor: 4 ms (measured)
 _SEND: Final = Reader(Send, '{"packets": […]}')
 _REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
@@ -47,6 +53,10 @@ class Asking:
     def __init__(self, clock: IReactorTime, node: MeshService) -> None:
         self._clock = clock
         self._node = node
+        self._graphs = WaitingDeferreds[list[Neighbours]]()
+        self._graph: list[Neighbours] = []  # the last answer
+        self._graph_until = -inf  # when it is too old
+        self._asks_graph = False
 
     def send(self, body: bytes) -> Any:
         """Send a message to everybody, or to one member."""
@@ -107,6 +117,27 @@ class Asking:
             raise Refused(http.CONFLICT, told) from None
         self._node.forget(member.id)
         return {"forgotten": True, "id": member.id.decode(), "label": member.label}
+
+    def graph(self, _: bytes) -> Deferred[list[Neighbours]]:
+        """Find out who is linked with whom.  Clients that ask in the same seconds share one question."""
+        now, waiting = self._clock.seconds(), self._graphs.wait()
+        if self._asks_graph:
+            return waiting
+        if now < self._graph_until:
+            self._graphs.happened(self._graph)
+            return waiting
+        self._asks_graph = True
+        self._graph_until = now + GRAPH_SECONDS + len(self._node.members) / GRAPH_MEMBERS
+        self._node.graph(GRAPH_TIMEOUT).addCallbacks(self._graph_told, self._graph_failed)
+        return waiting
+
+    def _graph_told(self, graph: list[Neighbours]) -> None:
+        self._asks_graph, self._graph = False, graph
+        self._graphs.happened(graph)
+
+    def _graph_failed(self, failure: Failure) -> None:
+        self._asks_graph, self._graph_until = False, -inf
+        self._graphs.failed(failure)
 
     # ── one member ──────────────────────────────────────────────────────────────────
 

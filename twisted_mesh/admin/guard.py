@@ -1,5 +1,7 @@
 """Which requests a node answers over TCP: those with its token, from no page of another site.
 
+The files of the node's own page need no token.
+
 Contract: the token is in a file with mode 0600 that nobody but the node's user can read, and in no error
 and no log line.  A request is judged by its head, before any of its body is kept.
 """
@@ -13,11 +15,12 @@ import re
 import secrets
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted.web import http
 from twisted.web.server import Request
 
+from twisted_mesh.admin.page import FILES
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.errors import TrustError
 from twisted_mesh.trust.files import read_lines
@@ -27,6 +30,7 @@ _SHORTEST: Final = 32  # characters of a token that somebody chose (guess)
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z.-]+)(?::[0-9]{1,5})?")
 _KIND: Final = "the token"
+_OPEN: Final = {b"/" + path for path in FILES}  # the files of the page: they tell nothing of the node
 
 
 class Token:
@@ -91,6 +95,9 @@ class Guard:
             return Refused(http.FORBIDDEN, told)
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in _headers(request, b"origin")):
             return Refused(http.FORBIDDEN, "a page of another site asks: only this node's own page may")
+        channel: Any = request.channel
+        if channel.target in _OPEN:
+            return None
         shown = _headers(request, b"authorization")
         if len(shown) != 1 or not self._token.is_shown(shown[0]):
             told = "this port answers with its token alone: send the header Authorization: Bearer TOKEN"

@@ -22,8 +22,9 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted_mesh.admin.asking import Asking
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
 from twisted_mesh.admin.names import UnknownName
+from twisted_mesh.admin.page import FILES, File
 from twisted_mesh.admin.recent import Recent
-from twisted_mesh.admin.site import JSON, Bounded, Refused, tell
+from twisted_mesh.admin.site import JSON, Bounded, Refused, not_allowed, tell
 from twisted_mesh.admin.streams import EventStream
 from twisted_mesh.errors import (
     Congested,
@@ -44,6 +45,7 @@ class Paths:
     """Answers the requests for one node.
 
     :ivar config: the limits.
+    :ivar addresses: of the node's page, with the token: empty if the node has no port for HTTP.
     """
 
     def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent | None = None) -> None:
@@ -51,6 +53,7 @@ class Paths:
         if recent is None:
             recent = Recent(clock, node, node.config, f"{time.time_ns() // 1_000_000:x}")
         self.config = node.config
+        self.addresses: list[str] = []
         self._node = node
         self._recent = recent
         self._metrics = Metrics(self.status)
@@ -81,6 +84,10 @@ class Paths:
         for path, answer in posts.items():
             root.putChild(path, Answer({b"POST": answer}))
         root.putChild(b"metrics", Answer({b"GET": lambda _: self._metrics.text()}, CONTENT_TYPE))
+        root.putChild(b"page", Answer({b"GET": self._page}))
+        root.putChild(b"graph", Answer({b"GET": asking.graph}))
+        for path, (file, content_type) in FILES.items():
+            root.putChild(path, File(file, content_type))
         most = max(1, node.config.control_clients * 3 // 4)  # the rest is for other requests
         root.putChild(b"events", Stream(self._recent, None, most))
         root.putChild(b"messages", Stream(self._recent, "message", most))
@@ -99,6 +106,16 @@ class Paths:
         """Keep no events any more: the node stops."""
         self._recent.stop()
 
+    def _page(self, _: bytes) -> Any:
+        """Where the page is, with the token that opens it."""
+        if not self.addresses:
+            raise Refused(
+                http.NOT_FOUND,
+                "this node has no page: start it with --http tcp:8420:interface=127.0.0.1 "
+                "--http-token FILE",
+            )
+        return {"addresses": self.addresses}
+
     def _ready(self, _: bytes) -> Any:
         """Whether the node has joined and may publish; :class:`Refused` with 503 if not."""
         status = self._node.status()
@@ -108,18 +125,12 @@ class Paths:
 
 
 class Root(Resource):
-    """All paths; another one is an error that names them."""
+    """All paths; another one is an error that names them.  The path ``/`` is the page."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """The answer to a path that is none."""
-        names = " ".join(f"/{name.decode()}" for name in sorted(self.children))
+        names = " ".join(f"/{name.decode()}" for name in sorted(self.children) if name not in FILES)
         return NoPath(f"there is no such path; the paths are {names}")
-
-    def render(self, request: Request) -> bytes:
-        """The answer to the path ``/``."""
-        resource = self.getChild(b"", request)
-        body: bytes = resource.render(request)
-        return body
 
 
 class NoPath(Resource):
@@ -151,7 +162,7 @@ class Answer(Resource):
         """Answer *request*."""
         method = self._methods.get(_method(request))
         if method is None:
-            return _not_allowed(request, *self._methods)
+            return not_allowed(request, *self._methods)
         try:
             content: Any = request.content
             result = method(content.read())
@@ -186,7 +197,7 @@ class Stream(Resource):
     def render(self, request: Request) -> Any:
         """Begin a stream."""
         if _method(request) != b"GET":
-            return _not_allowed(request, b"GET")
+            return not_allowed(request, b"GET")
         if len(self._recent) >= self._most:
             told = f"{self._most} readers follow events already"
             return tell(request, Refused(http.SERVICE_UNAVAILABLE, told))
@@ -203,12 +214,6 @@ def _method(request: Request) -> bytes:
     """The method of *request*; HEAD is a GET of which Twisted leaves out the body of the answer."""
     method: bytes = request.method
     return b"GET" if method == b"HEAD" else method
-
-
-def _not_allowed(request: Request, *methods: bytes) -> bytes:
-    told = b", ".join(methods)
-    request.setHeader(b"allow", told + b", HEAD" if b"GET" in methods else told)
-    return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {told.decode()} alone"))
 
 
 def _failed(request: Request, failure: Failure) -> bytes:

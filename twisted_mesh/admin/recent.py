@@ -19,6 +19,7 @@ from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.listeners import Event as Told
+from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.service import MeshService
 
 _log = Logger()
@@ -114,6 +115,7 @@ class Recent:
         name: Told
         for name in ("message", "member", "gap", "refused"):
             self._hear(name, partial(self._add_value, name))
+        self._hear("receipt", self._add_receipt)
         self._hear("connect", lambda _: self._add("connect", {}))
         self._hear("disconnect", lambda _: self._add("disconnect", {}))
         self._hear("failure", lambda failure: self._add("failure", {"error": failure.getErrorMessage()}))
@@ -124,6 +126,16 @@ class Recent:
 
     def _add_value(self, name: str, value: Any) -> None:
         self._add(name, fields_of(value))
+
+    def _add_receipt(self, receipt: Receipt) -> None:
+        if receipt.id is None:
+            return
+        _, epoch, sequence = receipt.id
+        holders = receipt.refresh()
+        counts = {field: len(members) for field, members in holders._asdict().items()}
+        self._add(
+            "receipt", {"epoch": epoch, "sequence": sequence, **counts, "complete": receipt.is_complete}
+        )
 
     def _add(self, name: str, fields: dict[str, Any]) -> None:
         self._number += 1

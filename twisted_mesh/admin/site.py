@@ -54,6 +54,13 @@ def tell(request: Request, refused: Refused) -> bytes:
     return msgspec.json.encode({"error": str(refused)}) + b"\n"
 
 
+def not_allowed(request: Request, *methods: bytes) -> bytes:
+    """The answer to a request of another method than *methods*."""
+    told = b", ".join(methods)
+    request.setHeader(b"allow", told + b", HEAD" if b"GET" in methods else told)
+    return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {told.decode()} alone"))
+
+
 class Judge(Protocol):
     """Decides which requests are answered."""
 
@@ -118,6 +125,11 @@ class OneRequest(http.HTTPChannel):
         super().connectionMade()
         self.site.channels.add(self)
         self._must_meet(REQUEST_SECONDS, self.forceAbortClient)
+
+    @property
+    def target(self) -> bytes:
+        """The path of the request, as it came."""
+        return self._path
 
     def allHeadersReceived(self) -> None:
         """The head has come: refuse the request, or let it come."""

@@ -35,6 +35,7 @@ class Web(Service):
         :raises LocalError: *listen* is no endpoint.
         """
         self._token = token
+        self._paths = paths
         config = paths.config
         self._clients = Clients(paths.root(), reactor, config, Guard(token))
         self._log_to = QuotaFilter(globalLogPublisher, monotonic(reactor).seconds, config)
@@ -66,6 +67,7 @@ class Web(Service):
         closed(self._close_in_fork)
         for client in list(self._clients.channels):
             client.forceAbortClient()
+        self._paths.addresses = []
         listening, self._listening = self._listening, None
         return succeed(None) if listening is None else listening.stop()
 
@@ -73,9 +75,11 @@ class Web(Service):
         listening = Listening(self._endpoints, self._log_to)
         listening.start(self._clients)
         self._listening = listening
+        reached = [show(_reached(address)) for address in self.addresses]
+        self._paths.addresses = [f"http://{host}/#{self._token.reveal()}" for host in reached]
         close_in_forks(self._close_in_fork)
         where = ", ".join(f"http://{show(address)}" for address in self.addresses)
-        _log.info("{where} answers with the token in {path}", where=where, path=str(self._token.path))
+        _log.info("{where} has the page; mesh page prints its address, with the token", where=where)
         if any(reach_of(host) is not Reach.OWN for host, _ in self.addresses):
             _log.warn(_NOT_ENCRYPTED)
 
@@ -85,6 +89,12 @@ class Web(Service):
             self._listening.close_in_fork()
         for client in self._clients.channels:
             close_socket(client.transport)
+
+
+def _reached(address: tuple[str, int]) -> tuple[str, int]:
+    """Where this host reaches a port that is bound to *address*."""
+    host, port = address
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
 _NOT_ENCRYPTED = (

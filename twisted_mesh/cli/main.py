@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         table = _add(subparsers, name, verb)
         table.add_argument("--watch", action="store_true", help="show it again every second")
     _add(subparsers, "health", verbs.health)
+    _add(subparsers, "page", verbs.page)
     trust_files.add_verbs(subparsers)
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)

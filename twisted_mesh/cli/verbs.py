@@ -60,6 +60,13 @@ def health(client: Client, options: Namespace) -> int:
     return YES
 
 
+def page(client: Client, options: Namespace) -> int:
+    """Print the address of the node's page, for a browser."""
+    told = client.get("/page")
+    print(json.dumps(told) if options.json else "\n".join(told["addresses"]))
+    return YES
+
+
 def send(client: Client, options: Namespace) -> int:
     """Send a message to everybody, or to one member."""
     if options.trace:

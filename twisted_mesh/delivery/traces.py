@@ -1,4 +1,4 @@
-"""Asks other nodes by which way a message came to them, and answers them.
+"""Asks other nodes by which way a message came to them, or who their neighbours are, and answers them.
 
 Contract: a question and its answer are direct messages that the application does not get.  An answer counts
 if its node was asked, and is its first.  A trace ends when all have answered or cannot be reached, or when
@@ -22,23 +22,31 @@ from twisted_mesh.delivery.direct import PendingDirects
 from twisted_mesh.errors import Congested, PoisonedBody, Unreachable
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import MessageId
-from twisted_mesh.wire.bodies import kind_of
-from twisted_mesh.wire.tracing import ANSWER_ENTRY, QUESTION_ENTRY, WayAnswer, WayQuestion, unpack
+from twisted_mesh.wire.tracing import (
+    Asked,
+    LinksAnswer,
+    LinksQuestion,
+    Told,
+    WayAnswer,
+    WayQuestion,
+    unpack,
+)
 
 MOST_OPEN: Final = 16  # traces at a time; one more fails with Congested (guess: each is a person's)
 AT_ONCE: Final = 32  # questions that are sent in one turn of the reactor: 4 ms (measured, of pings)
 ANSWERS_BURST: Final = 64  # questions that are answered in a row (guess: so many pages follow the mesh) ...
 ANSWERS_RATE: Final = 16.0  # ... and a second on average; others are dropped
-Answers = dict[bytes, WayAnswer]  # by origin
+Answers = dict[bytes, Told]  # by origin
 
 
 class _Open:
-    """A trace that awaits answers."""
+    """A question to many nodes that awaits answers; *type* is that of the answers."""
 
-    __slots__ = ("answers", "done", "entry", "ids", "left", "pending", "timer")
+    __slots__ = ("answers", "done", "entry", "ids", "left", "pending", "timer", "type")
 
-    def __init__(self, entry: bytes, asked: Iterable[bytes], done: Deferred[Answers]) -> None:
-        self.entry = entry
+    def __init__(self, question: Asked, asked: Iterable[bytes], done: Deferred[Answers]) -> None:
+        self.entry = question.pack()
+        self.type = WayAnswer if isinstance(question, WayQuestion) else LinksAnswer
         self.left = deque(asked)  # origins that are to be asked
         self.pending = set(self.left)
         self.answers: Answers = {}
@@ -58,7 +66,7 @@ class Traces:
         clock: IReactorTime,
         directs: PendingDirects,
         run: Callable[[], StreamId],
-        look: Callable[[StreamId, int], WayAnswer],
+        look: Callable[[Asked], Told],
     ) -> None:
         """
         :param run: gives the stream of this node's present run.
@@ -74,10 +82,8 @@ class Traces:
         self._rate = RateLimit(ANSWERS_BURST, ANSWERS_RATE)
         self.refused = 0
 
-    def ask(
-        self, run: StreamId, sequence: int, asked: Iterable[bytes], seconds: float
-    ) -> Deferred[Answers]:
-        """Ask the nodes *asked*, by their origins, about the message *sequence* of *run*.
+    def ask(self, question: Asked, asked: Iterable[bytes], seconds: float) -> Deferred[Answers]:
+        """Ask the nodes *asked*, by their origins.
 
         :return: fires with the answers after *seconds* at the latest.
         :raises Congested: too many traces are open.
@@ -85,7 +91,7 @@ class Traces:
         if len(self._open) >= MOST_OPEN:
             raise Congested(f"{MOST_OPEN} traces wait for their answers")
         done: Deferred[Answers] = Deferred(lambda _: self._cancelled(opened))
-        opened = _Open(WayQuestion(*run, sequence).pack(), asked, done)
+        opened = _Open(question, asked, done)
         self._open[opened] = None
         opened.timer = self._clock.callLater(seconds, self._end, opened)
         self._send(opened)
@@ -93,13 +99,18 @@ class Traces:
 
     def arrived(self, deliver: Deliver) -> bool:
         """Whether a direct message is a question or an answer of a trace; it is taken in then."""
-        kinds = {*map(kind_of, deliver.entries)}
-        if kinds == {QUESTION_ENTRY}:
-            self._asked(deliver)
-        elif kinds == {ANSWER_ENTRY}:
-            self._answered(deliver)
-        else:
+        if len(deliver.entries) != 1:
             return False
+        try:
+            match unpack(deliver.entries[0]):
+                case WayQuestion() | LinksQuestion() as question:
+                    self._asked(deliver, question)
+                case WayAnswer() | LinksAnswer() as answer:
+                    self._answered(deliver, answer)
+                case _:
+                    return False
+        except PoisonedBody:
+            pass  # nobody but its author is to blame
         return True
 
     def stop(self, _: object = None) -> None:
@@ -131,14 +142,11 @@ class Traces:
         failure.trap(Unreachable)
         self._heard(opened, origin)
 
-    def _answered(self, deliver: Deliver) -> None:
-        try:
-            answer = unpack(deliver.entries[0], WayAnswer)
-        except PoisonedBody:
-            return  # nobody but its author is to blame, and it is asked no more
+    def _answered(self, deliver: Deliver, answer: Told) -> None:
         if (id := self._questions.credit(deliver)) is not None:
             opened = self._by_id[id]
-            opened.answers[deliver.origin] = answer
+            if isinstance(answer, opened.type):
+                opened.answers[deliver.origin] = answer
             self._heard(opened, deliver.origin)
 
     def _heard(self, opened: _Open, origin: bytes) -> None:
@@ -169,15 +177,11 @@ class Traces:
 
     # ── answering ───────────────────────────────────────────────────────────────────
 
-    def _asked(self, deliver: Deliver) -> None:
-        try:
-            question = unpack(deliver.entries[0], WayQuestion)
-        except PoisonedBody:
-            return
+    def _asked(self, deliver: Deliver, question: Asked) -> None:
         if not self._rate.take(self._clock.seconds()):
             self.refused += 1
             return
-        answer = self._look((question.origin, question.epoch), question.sequence)
+        answer = self._look(question)
         id = (deliver.origin, deliver.epoch, -deliver.direct_number)
         sent = self._directs.send(deliver.origin, id_of(deliver.origin).decode(), answer.pack(), id)
         sent.addErrback(lambda failure: failure.trap(Unreachable) and None)

@@ -34,7 +34,7 @@ from twisted_mesh.storage.writer import HistoryWriter
 from twisted_mesh.trace import Step
 from twisted_mesh.version import __version__
 from twisted_mesh.wire.greeting import Address
-from twisted_mesh.wire.tracing import MOST_PUSHED, Known, WayAnswer
+from twisted_mesh.wire.tracing import MOST_NAMED, Asked, Known, LinksAnswer, Told, WayAnswer, WayQuestion
 
 Labels = Mapping[bytes, str | None]  # by id
 _STATES: Final[dict[int, str]] = {Known.MISSING: "missing", Known.CAME: "came"}
@@ -115,6 +115,17 @@ class Reporting:
             list(self._warnings(where, authors, now)),
         )
 
+    def answer(self, question: Asked) -> Told:
+        """This node's answer to a *question* of another node."""
+        if isinstance(question, WayQuestion):
+            return self.way((question.origin, question.epoch), question.sequence)
+        return LinksAnswer(self.neighbours()[:MOST_NAMED])
+
+    def neighbours(self) -> list[bytes]:
+        """The origins of the nodes that this node is linked with."""
+        peers = (link.peer for link in self._connections.table.values())
+        return [peer.origin for peer in peers if peer is not None]
+
     def way(self, run: StreamId, sequence: int) -> WayAnswer:
         """What this node knows about the way of the message *sequence* of *run*."""
         node, now = self._driver.node, self._clock.seconds()
@@ -126,7 +137,7 @@ class Reporting:
             known = Known.FORGOTTEN if there else Known.MISSING
             return WayAnswer(known, None, False, 0, 0, taken, None, [])
         held = None if taken_at is None else _milliseconds(taken_at - way.came_at)
-        pushed = list(way.pushed[:MOST_PUSHED])
+        pushed = list(way.pushed[:MOST_NAMED])
         age = _milliseconds(now - way.came_at)
         return WayAnswer(Known.CAME, way.source, way.pulled, way.hops, age, taken, held, pushed)
 

@@ -38,7 +38,6 @@ from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.delivery.requests import Requests
-from twisted_mesh.delivery.traces import Traces
 from twisted_mesh.errors import (
     Congested,
     IdentityError,
@@ -51,7 +50,7 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
-from twisted_mesh.identity import MOST_CLAIMED, ORIGIN_BYTES, id_of
+from twisted_mesh.identity import MOST_CLAIMED, id_of
 from twisted_mesh.links.connections import Connections, Linked, Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
@@ -67,9 +66,9 @@ from twisted_mesh.runtime.handover import counted, handed_over, were
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.runtime.settings import Settings
+from twisted_mesh.runtime.tracing import Tracing
 from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
-from twisted_mesh.trace import Step, Trace
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Role
@@ -140,7 +139,7 @@ class RunningNode:
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
             self.directs = PendingDirects(driver.handle)
             self._requests = Requests(clock, config.requests_limit, delivery, self.directs, self._stream)
-            self._traces = Traces(clock, self.directs, self._stream, self.reporting.way)
+            self.tracing = Tracing(driver, self.members, self.reporting, self.directs)
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
@@ -206,7 +205,7 @@ class RunningNode:
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self._receipts.gone, self._log.gone, self.members.gone)
-        on(events.NewRun, self.directs.new_run, self._requests.new_run, self._traces.stop)
+        on(events.NewRun, self.directs.new_run, self._requests.new_run, self.tracing.traces.stop)
         on(events.NewRun, self.members.new_run, self._receipts.new_run)
         on(Member, self._log.member, lambda member: emit("member", member))
         on(events.Numbered, self._receipts.numbered, self._requests.numbered)
@@ -233,7 +232,7 @@ class RunningNode:
         return self.driver.node.read(run, after, upto, most)  # the node changes: see renew()
 
     def _deliver(self, deliver: events.Deliver) -> None:
-        if deliver.direct_number and self._traces.arrived(deliver):
+        if deliver.direct_number and self.tracing.traces.arrived(deliver):
             return
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
         if deliver.answers is not None and self._requests.answered(deliver, source):
@@ -386,28 +385,6 @@ class RunningNode:
             return fail(Unreachable(_unknown(member)))
         return self._requests.ping(known, member.decode(), seconds)
 
-    async def trace(self, id: MessageId, seconds: float) -> Trace:
-        author, epoch, sequence = id
-        me = self.driver.local_node()
-        if author == me.id:
-            author = me.origin
-        origin = author if len(author) == ORIGIN_BYTES else self._origin_of(author)
-        if origin is None:
-            raise Unreachable(_unknown(author))
-        run, step, table = (origin, epoch), self.reporting.step, self.members.table
-        origins = {node_id: self.members.origin(node_id) for node_id in table}
-        there = [node_id for node_id, member in table.items() if member.state in ("up", "suspect")]
-        asked = [known for node_id in there if (known := origins[node_id]) is not None]
-        answers = await self._traces.ask(run, sequence, asked, min(seconds, self._config.direct_timeout))
-        steps = [step(self.driver.id, self.reporting.way(run, sequence))]
-        for node_id, member in table.items():
-            if (answer := answers.get(origins.get(node_id) or b"")) is not None:
-                steps.append(step(node_id, answer))
-            elif member.state != "left":
-                state = "silent" if node_id in there else "down"
-                steps.append(Step(node_id.decode(), member.label, state))
-        return Trace(id_of(origin).decode(), epoch, sequence, steps)
-
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)
         self._check_granted()
@@ -459,7 +436,7 @@ class RunningNode:
                 end.push_async_callback(self._rejoin.wait_for_book)
             end.callback(self.directs.stop)
             end.callback(self._requests.stop)
-            end.callback(self._traces.stop)
+            end.callback(self.tracing.traces.stop)
             end.callback(self._receipts.stop)
             end.callback(self.driver.stop)
             if self.writer is not None:
@@ -514,7 +491,7 @@ class RunningNode:
     def dropped(self) -> Counter[str]:
         """How many items the core ignored or dropped in this run, by kind."""
         counts = self.driver.counts
-        counts["dropped_traces"] += self._traces.refused
+        counts["dropped_traces"] += self.tracing.traces.refused
         return counts
 
     def footprint(self) -> dict[str, int]:
@@ -528,7 +505,7 @@ class RunningNode:
             "receipts": len(self._receipts),
             **self.directs.footprint(),
             **self._requests.footprint(),
-            **self._traces.footprint(),
+            **self.tracing.traces.footprint(),
             "dialled_peers": len(self.peers),
             **self._connector.footprint(),
         }

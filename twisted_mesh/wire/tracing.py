@@ -1,4 +1,6 @@
-"""By which way a message came: the question, and a node's answer, in the entries of direct messages.
+"""Questions of people to nodes, and the answers, in the entries of direct messages.
+
+They are by which way a message came, and with which nodes a node is linked.
 
 Contract: a question and an answer are entries of kinds of their own, which nodes that do not know them
 acknowledge and ignore.  An answer is its author's own claim: nothing is decided by it.
@@ -7,7 +9,7 @@ acknowledge and ignore.  An answer is its author's own claim: nothing is decided
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -15,13 +17,11 @@ from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry
 from twisted_mesh.wire.fields import Number, Origin, Sequence
 
-QUESTION_ENTRY: Final = 1  #: the kind of an entry that holds a :class:`WayQuestion`
-ANSWER_ENTRY: Final = 2  #: the kind of an entry that holds a :class:`WayAnswer`
-MOST_PUSHED: Final = 256  # neighbours named in an answer; further ones are left out (docs/protocol.rst)
+MOST_NAMED: Final = 256  # neighbours named in an answer; further ones are left out (docs/protocol.rst)
 _NO_TYPE: Final = 0  # stands where other entries have their type
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-EntryT = TypeVar("EntryT", bound="WayQuestion | WayAnswer")
+Neighbours = Annotated[list[Origin], msgspec.Meta(max_length=MOST_NAMED)]
 
 
 class Known(IntEnum):
@@ -32,19 +32,29 @@ class Known(IntEnum):
     FORGOTTEN = 2  #: it came, or was given up, or was before the node's time: no way is remembered
 
 
-class WayQuestion(msgspec.Struct, array_like=True, frozen=True):
+class Telling(msgspec.Struct, array_like=True, frozen=True):
+    """A question or an answer.
+
+    :cvar entry_kind: the kind of the entry that holds it.
+    """
+
+    entry_kind: ClassVar[int]
+
+    def pack(self) -> bytes:
+        """The entry that holds it."""
+        return _encode([self.entry_kind, _NO_TYPE, *msgspec.to_builtins(self, builtin_types=(bytes,))])
+
+
+class WayQuestion(Telling, array_like=True, frozen=True):
     """Asks by which way the message *sequence* of a run came."""
 
+    entry_kind: ClassVar = 1
     origin: Origin
     epoch: Number
     sequence: Sequence
 
-    def pack(self) -> bytes:
-        """The entry that holds the question."""
-        return _encode([QUESTION_ENTRY, _NO_TYPE, *msgspec.to_builtins(self, builtin_types=(bytes,))])
 
-
-class WayAnswer(msgspec.Struct, array_like=True, frozen=True):
+class WayAnswer(Telling, array_like=True, frozen=True):
     """What the node that answers says about the message.
 
     :ivar source: the neighbour that brought the message first; None if there is none, or it is forgotten.
@@ -56,6 +66,7 @@ class WayAnswer(msgspec.Struct, array_like=True, frozen=True):
     :ivar pushed: the neighbours to which it was pushed.
     """
 
+    entry_kind: ClassVar = 2
     known: Annotated[int, msgspec.Meta(ge=0, le=255)]
     source: Origin | None
     pulled: bool
@@ -63,21 +74,39 @@ class WayAnswer(msgspec.Struct, array_like=True, frozen=True):
     age: Milliseconds
     taken: bool
     held: Milliseconds | None
-    pushed: Annotated[list[Origin], msgspec.Meta(max_length=MOST_PUSHED)]
-
-    def pack(self) -> bytes:
-        """The entry that holds the answer."""
-        return _encode([ANSWER_ENTRY, _NO_TYPE, *msgspec.to_builtins(self, builtin_types=(bytes,))])
+    pushed: Neighbours
 
 
+class LinksQuestion(Telling, array_like=True, frozen=True):
+    """Asks with which nodes a node is linked."""
+
+    entry_kind: ClassVar = 3
+
+
+class LinksAnswer(Telling, array_like=True, frozen=True):
+    """With which nodes the node that answers is linked."""
+
+    entry_kind: ClassVar = 4
+    neighbours: Neighbours
+
+
+Asked = WayQuestion | LinksQuestion  #: the questions
+Told = WayAnswer | LinksAnswer  #: the answers
+_TYPES: Final[dict[int, type[Telling]]] = {
+    type_.entry_kind: type_ for type_ in (WayQuestion, WayAnswer, LinksQuestion, LinksAnswer)
+}
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def unpack(entry: Entry, type_: type[EntryT]) -> EntryT:
-    """The question or the answer in *entry*; fields of later versions are ignored.
+def unpack(entry: Entry) -> Telling | None:
+    """The question or the answer in *entry*; None if it holds none.
 
-    :raises PoisonedBody: it holds none.
+    Fields of later versions are ignored.
+
+    :raises PoisonedBody: it is of the kind of one, and is none.
     """
+    if (type_ := _TYPES.get(entry[0])) is None:
+        return None
     try:
         return msgspec.convert(entry[2:], type_)
     except msgspec.ValidationError as error:

@@ -1,0 +1,115 @@
+"""The page in a headless Chromium, over real links of five nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.support.browser import CHROMIUM, Browser
+from tests.support.processes import eventually
+from twisted_mesh.admin.guard import Token
+from twisted_mesh.admin.http import Paths
+from twisted_mesh.admin.web import Web
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.service import MeshService
+
+reactor: Any = _reactor
+T = TypeVar("T")
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+MARKUP = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+NODES = "document.querySelectorAll('#graph .node').length"
+
+
+class PageTests(TestCase):
+    timeout = 60
+    if CHROMIUM is None:
+        skip = "no Chromium here: apt-get install chromium"
+    elif not os.environ.get("MESH_BROWSER"):
+        skip = "a browser takes seconds: set MESH_BROWSER"
+
+    async def setUp(self) -> None:
+        config = MeshConfig(suspect_patience=1.0)
+        self.nodes: list[MeshService] = []
+        for label in ("web1", "web2", "db", MARKUP[:64], "siren"):
+            peers = [f"127.0.0.1:{node.addresses[0][1]}" for node in self.nodes[:2]]
+            node = MeshService(reactor, listen=(LOOPBACK,), peers=peers, label=label, config=config)
+            node.startService()
+            self.nodes.append(node)
+            self.addCleanup(lambda node=node: node.stopService() if node.running else None)
+        self.paths = Paths(reactor, self.nodes[0])
+        web = Web(reactor, self.paths, LOOPBACK, Token(Path("/token"), "t" * 32))
+        web.startService()
+        self.addCleanup(web.stopService)
+        self.addCleanup(self.paths.stop)
+        await eventually(lambda: len(self.nodes[0].members) == 4)
+        self.browser = await deferToThread(Browser)
+        self.addCleanup(lambda: self.browser.close())
+        await self.call(self.browser.size, 1280, 900)
+        await self.call(self.browser.open, self.paths.addresses[0])
+        await self.wait(NODES, 5)
+
+    async def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call a method of the browser in a thread, while the nodes run in this one."""
+        result: T = await deferToThread(method, *arguments, **options)
+        return result
+
+    async def wait(self, script: str, wanted: object) -> None:
+        """Wait until *script* gives *wanted*."""
+        await self.call(self.browser.wait, script, wanted)
+
+    async def test_what_people_do_with_it(self) -> None:
+        value, nodes = self.browser.value, self.nodes
+        self.assertEqual(await self.call(value, "location.hash + document.title"), "web1 · mesh")
+        # all that others say is text
+        self.assertIn(MARKUP[:18], await self.call(value, "document.querySelector('#members').textContent"))
+        await self.call(value, "document.querySelector('#text').focus()")
+        await self.call(self.browser.type, MARKUP)
+        await self.call(self.browser.key, "Enter")
+        # a receipt fills
+        await self.wait(
+            "document.querySelector('[data-receipt]')?.getAttribute('aria-label')", "4 of 4 have it"
+        )
+        # its way is drawn when it is clicked
+        await self.wait("document.querySelectorAll('#messages button').length", 1)
+        await self.call(value, "document.querySelector('#messages button').click()")
+        await self.wait("document.querySelectorAll('#graph .way:not(.head)').length", 4)
+        self.assertEqual(await self.call(value, "document.querySelectorAll('#trace-steps li').length"), 5)
+        await self.call(self.browser.key, "Escape")
+        await self.wait("document.querySelectorAll('#graph .way').length", 0)
+        # a message of another node comes by itself
+        nodes[2].send("fire", {"floor": 3})
+        await self.wait("document.querySelectorAll('#messages button').length", 2)
+        messages = await self.call(value, "document.querySelector('#messages').textContent")
+        self.assertIn('db: fire {"floor":3}', messages)
+        # one that is killed goes grey, and its links go
+        await self.nodes[4].stopService()
+        await self.wait(
+            f"document.querySelector('[data-id=\"{nodes[4].id.decode()}\"]').classList.contains('left')",
+            True,
+        )
+        self.assertIn("siren", await self.call(value, "document.querySelector('#events').textContent"))
+        # nothing was executed, loaded from elsewhere or complained about
+        self.assertEqual(
+            await self.call(value, "document.querySelectorAll('main script, main img').length"), 0
+        )
+        self.assertEqual(await self.call(value, "document.title"), "web1 · mesh")
+        self.assertEqual(self.browser.errors, [])
+        await self.take_pictures()
+
+    async def take_pictures(self) -> None:
+        """Write what it looks like into the folder that MESH_BROWSER names, if it is one."""
+        folder = Path(os.environ["MESH_BROWSER"])
+        if not folder.is_dir():
+            return
+        await self.call(self.browser.value, "document.querySelectorAll('#messages button')[1].click()")
+        for width, height in ((1280, 1100), (400, 2400)):
+            for dark in (False, True):
+                await self.call(self.browser.size, width, height, dark=dark)
+                await self.wait("ticking", False)
+                await self.call(self.browser.picture, folder / f"{width}{'-dark' if dark else ''}.png")

@@ -1,0 +1,101 @@
+"""What people ask of all nodes at once: by which way a message came, and who is linked with whom.
+
+Contract: this node answers for itself; members that are up are asked.  A node that has not answered in time
+is in the result all the same, and so is one that is down.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.delivery.direct import PendingDirects
+from twisted_mesh.delivery.members import Members
+from twisted_mesh.delivery.traces import Traces
+from twisted_mesh.errors import Unreachable
+from twisted_mesh.identity import ORIGIN_BYTES, id_of
+from twisted_mesh.message import MessageId
+from twisted_mesh.runtime.driver import Driver
+from twisted_mesh.runtime.reporting import Reporting
+from twisted_mesh.trace import Neighbours, Step, Trace
+from twisted_mesh.wire.tracing import Asked, LinksAnswer, LinksQuestion, Told, WayAnswer, WayQuestion
+
+_THERE: Final = {"up", "suspect"}
+
+
+class _Heard(NamedTuple):
+    """The answer of a node; without one, *state* is "silent" or "down"."""
+
+    id: bytes
+    label: str | None
+    state: str
+    answer: Told | None
+
+
+class Tracing:
+    """Asks the nodes of the mesh for one run of a service.
+
+    :ivar traces: the questions that are open.
+    """
+
+    def __init__(
+        self, driver: Driver, members: Members, reporting: Reporting, directs: PendingDirects
+    ) -> None:
+        self._driver = driver
+        self._members = members
+        self._reporting = reporting
+        self.traces = Traces(driver.clock, directs, self._run, reporting.answer)
+
+    async def trace(self, id: MessageId, seconds: float) -> Trace:
+        """By which way the message *id* came; the id may have the author's id in place of its origin."""
+        author, epoch, sequence = id
+        if (origin := self._origin(author)) is None:
+            raise Unreachable(f"{author.decode('ascii', 'replace')}: no member with that id is known here")
+        step = self._reporting.step
+        steps = [
+            step(heard.id, heard.answer)
+            if isinstance(heard.answer, WayAnswer)
+            else Step(heard.id.decode(), heard.label, heard.state)
+            for heard in await self._ask(WayQuestion(origin, epoch, sequence), seconds)
+        ]
+        return Trace(id_of(origin).decode(), epoch, sequence, steps)
+
+    async def graph(self, seconds: float) -> list[Neighbours]:
+        """Who is linked with whom."""
+        return [
+            Neighbours(
+                heard.id.decode(),
+                heard.label,
+                heard.state,
+                [id_of(each).decode() for each in heard.answer.neighbours]
+                if isinstance(heard.answer, LinksAnswer)
+                else [],
+            )
+            for heard in await self._ask(LinksQuestion(), seconds)
+        ]
+
+    def _run(self) -> StreamId:
+        return self._driver.node.status().stream
+
+    def _origin(self, author: bytes) -> bytes | None:
+        me = self._driver.local_node()
+        if author == me.id:
+            return me.origin
+        return author if len(author) == ORIGIN_BYTES else self._members.origin(author)
+
+    async def _ask(self, question: Asked, seconds: float) -> list[_Heard]:
+        """What each node says, this one first."""
+        members, me = self._members, self._driver.local_node()
+        known = {node_id: members.origin(node_id) for node_id in members.table}
+        states = {node_id: member.state for node_id, member in members.table.items()}
+        asked = [origin for node_id, origin in known.items() if origin and states[node_id] in _THERE]
+        longest = self._driver.config.direct_timeout
+        answers = await self.traces.ask(question, asked, min(seconds, longest))
+        told = [_Heard(me.id, me.profile.label, "up", self._reporting.answer(question))]
+        for node_id, member in members.table.items():
+            if (answer := answers.get(known.get(node_id) or b"")) is not None:
+                told.append(_Heard(node_id, member.label, "up", answer))
+            elif member.state != "left":
+                state = "silent" if states.get(node_id) in _THERE else "down"
+                told.append(_Heard(node_id, member.label, state, None))
+        return told
