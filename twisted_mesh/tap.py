@@ -22,6 +22,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
+from twisted_mesh.cli import log_output
 from twisted_mesh.cli import supervisor as supervision
 from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
@@ -91,6 +92,7 @@ class Options(usage.Options):
         ["control", None, None, "Path of the control socket; by default it is named by the process."],
         ["http", None, None, "Answer as the control socket at this endpoint, too, with a token."],
         ["http-token", None, None, "File of the token for --http; made if there is none, mode 0600."],
+        ["log-format", None, "text", "text; or json, an object a line."],
         ["debug-level", None, "1", "0 warnings; 1 links, 2 decisions, 4 handlers, 5 messages as well."],
     ]
     optFlags = [
@@ -173,6 +175,7 @@ class Options(usage.Options):
         if (self["http"] is None) != (self["http-token"] is None):
             raise usage.UsageError("--http and --http-token go together: nothing is told without a token")
         self._check_terminal()
+        self._choose_log()
         try:
             self._check()
         except LocalError as error:
@@ -193,6 +196,27 @@ class Options(usage.Options):
             raise usage.UsageError(f"{both} need the terminal: use twistd -n")
         if chosen and None in (sys.__stdin__, sys.__stdout__):
             raise usage.UsageError(f"{both} need standard input and output, not closed ones")
+
+    def _choose_log(self) -> None:
+        """Have twistd, or twist, write the log in the format of ``--log-format``."""
+        as_json, parent = self["log-format"] == "json", self.parent
+        if not as_json and self["log-format"] != "text":
+            raise usage.UsageError(f"--log-format is text or json, not {self['log-format']!r}")
+        if parent is None:
+            return
+        if "logFile" in parent or "logfile" not in parent:  # twist
+            if as_json:
+                parent["fileLogObserverFactory"] = log_output.json_log
+            return
+        if parent.get("syslog") or parent.get("logger"):
+            if as_json:
+                raise usage.UsageError("--log-format json excludes twistd's --syslog and --logger")
+            return
+        path = parent["logfile"] or (None if parent.get("nodaemon") else "twistd.log")
+        is_file = path not in (None, "-")
+        if is_file or (as_json and parent.get("nodaemon")):  # twistd says why a daemon has no other log
+            log_output.choose(path if is_file else None, as_json)
+            parent["logger"] = log_output.FACTORY
 
     def _check(self) -> None:
         """Check the options as the service will.
@@ -321,8 +345,9 @@ class Process(MultiService):
 
     def _start(self, start: Callable[[], None]) -> None:
         _handle_signals(self._reactor)
-        if hasattr(signal, "SIGHUP") and not self._node.trust.is_open:
-            reload = self._reload_trust
+        has_terminal = os.isatty(0)  # which sends SIGHUP when it is closed
+        if hasattr(signal, "SIGHUP") and not (has_terminal and self._node.trust.is_open):
+            reload = self._reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
         try:
             start()
@@ -332,8 +357,9 @@ class Process(MultiService):
                 raise LocalError(_reason(error)) from None
             raise SystemExit(f"mesh: {_reason(error)}") from None
 
-    def _reload_trust(self) -> None:
-        """Read the files of --secret, --authority, --grant, --allow and --deny again."""
+    def _reload(self) -> None:
+        """Open the log again, and read the files of --secret, --authority, --grant, --allow and --deny."""
+        log_output.reopen()
         try:
             self._node.reload_trust()
         except TrustError as error:
