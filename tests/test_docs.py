@@ -29,7 +29,6 @@ SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
 #: ``python -m``.
-RUN_MODULE = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__', True)"
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
 
@@ -70,12 +69,12 @@ class ExamplesTests(ProcessCase):
         (self.directory / "test_alarm.py").write_text(example)
         (self.directory / "test_alarm_too.py").write_text(pytests)
         runners = ("twisted.trial", "unittest")
-        told = [self.fork(RUN_MODULE, runner, "test_alarm") for runner in runners]
+        told = [self.run_module(runner, "test_alarm") for runner in runners]
         self.assertEqual(await self.until_ended(*told), [0, 0], told)
         for runner, child in zip(runners, told, strict=True):
             self.assertIn(f"``python -m {runner} test_alarm``", TESTING)
             self.assertIn("Ran 2 tests in", child.out.decode() + child.log)
-        told = self.fork(RUN_MODULE, "pytest", "-p", "no:cacheprovider", "test_alarm_too.py")
+        told = self.run_module("pytest", "-p", "no:cacheprovider", "test_alarm_too.py")
         self.assertIn("``python -m pytest test_alarm_too.py``", TESTING)
         self.assertEqual(await self.until_ended(told), [0], told)
         self.assertIn("6 passed in", told.out.decode())

@@ -8,7 +8,7 @@ import socket
 import stat
 from typing import Any
 
-from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase, readable
+from tests.support.processes import ANYWHERE, TWISTD, Child, ProcessCase, readable
 
 PROMPT = 5.0  # seconds in which a node with nothing to hand over ends, even on a busy machine
 LOG_BURST = 5
@@ -28,8 +28,8 @@ class RefusedTests(ProcessCase):
     async def test_wrong_options_end_with_a_helpful_line_before_anything_listens(self) -> None:
         neither = "neither --port, --listen nor --peer: this node could never meet another"
         by_twistd = self.twistd("mesh")
-        by_twist = self.start(*TWIST, "mesh")
-        daemon = self.start(*TWISTD, "mesh", "--port=0", "--stdio")
+        by_twist = self.run_module("twisted", "mesh")
+        daemon = self.fork(TWISTD[-1], "mesh", "--port=0", "--stdio")
         self.assertEqual(await self.until_ended(by_twistd, by_twist, daemon), [1, os.EX_USAGE, 1])
         self.assertTrue(by_twistd.lines[-1].endswith(f": {neither}"), by_twistd)
         self.assertIn(f"Error: {neither}\n", by_twist.log)
@@ -45,7 +45,7 @@ class RefusedTests(ProcessCase):
         port = taken.getsockname()[1]
         arguments = ("mesh", f"--listen=tcp:{port}:interface=127.0.0.1")
         by_twistd = self.twistd(*arguments, "--print")
-        by_twist = self.start(*TWIST, *arguments, "--stdio")
+        by_twist = self.run_module("twisted", *arguments, "--stdio")
         quiet = self.twistd(*arguments)
         children = [by_twistd, by_twist, quiet]
         self.assertEqual(await self.until_ended(*children), [1, 1, 1])
@@ -283,7 +283,7 @@ class PrintTests(ProcessCase):
             self.assertEqual(rest.read(), b"for the next command")
 
     async def test_twist_keeps_its_log_off_standard_output_as_well(self) -> None:
-        node = self.start(*TWIST, "mesh", f"--listen={ANYWHERE}", "--print")
+        node = self.start("-m", "twisted", "mesh", f"--listen={ANYWHERE}", "--print")
         await self.until(lambda: node.event("listening"))
         node.signal("INT")
         await self.until_ended(node)

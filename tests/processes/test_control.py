@@ -25,7 +25,7 @@ def post(path: Path, what: str, body: Any) -> Any:
         connection.close()
 
 
-MESH = ("-m", "twisted_mesh.cli.main")  #: the command
+MESH = "twisted_mesh.cli.main"  #: the command
 
 
 class ControlCase(ProcessCase):
@@ -80,7 +80,7 @@ class MeshCommandTests(ControlCase):
 
     async def command(self, *arguments: str) -> tuple[int | None, str]:
         """Exit status and output of one verb."""
-        child = self.start(*MESH, *arguments)
+        child = self.run_module(MESH, *arguments)
         (status,) = await self.until_ended(child)
         return status, child.out.decode() + child.log
 
@@ -89,11 +89,11 @@ class MeshCommandTests(ControlCase):
         (port,) = await eventually(lambda: one.ports)
         at_two = self.folder / "two.sock"
         options = (f"--control={at_two}", "--label=two", f"--peer=127.0.0.1:{port}", "--tag=floor=3")
-        two = self.start(*MESH, "run", f"--listen={ANYWHERE}", *options)
+        two = self.start("-m", MESH, "run", f"--listen={ANYWHERE}", *options)
         await eventually(at_two.exists)
         await eventually(lambda: self.members_up(at_one) and self.members_up(at_two))
         node = f"--node={at_one}"
-        watching = self.start(*MESH, "members", node, "--watch", "--json")
+        watching = self.run_module(MESH, "members", node, "--watch", "--json")
         status, told = await self.command("members", node)
         self.assertEqual(status, 0)
         self.assertRegex(
@@ -114,7 +114,7 @@ class MeshCommandTests(ControlCase):
         self.assertEqual([json.loads(line)[0]["label"] for line in watching.lines][:2], ["two", "two"])
         self.assertEqual(await self.command("listen", node, "--for=0.01"), (0, ""))
         self.assertEqual(await self.command("listen", node, "--for=0.01", "--count=1"), (1, ""))
-        listener = self.start(*MESH, "listen", f"--node={at_two}", "--count=1")
+        listener = self.run_module(MESH, "listen", f"--node={at_two}", "--count=1")
         await eventually(lambda: self.readers(at_two))
         told = await self.command("send", node, "--wait=20", "fire", "now")
         self.assertEqual(told, (0, "1 of 1 member has it\n"))

@@ -18,7 +18,7 @@ class TrustTests(ProcessCase):
     async def made(self, *names: str) -> None:
         """Make a secret in each of the files *names*, as the page says."""
         for name in names:
-            child = self.start("-m", "twisted_mesh.cli.main", "secret", "new", name)
+            child = self.run_module("twisted_mesh.cli.main", "secret", "new", name)
             self.assertEqual(await self.until_ended(child), [0])
             self.assertRegex(
                 child.lines[0], rf"^secret [0-9a-f]{{16}} in {name}: copy the file to all nodes"

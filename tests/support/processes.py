@@ -36,7 +36,8 @@ reactor: Any = _reactor
 ROOT = Path(__file__).parent.parent.parent
 ANYWHERE = "tcp:0:interface=127.0.0.1"
 TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()")
-TWIST = ("-m", "twisted")
+#: Runs the module that is its first argument, as ``python -m`` does.
+_MODULE = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__', True)"
 #: The standard streams of a process, unless a test passes others.
 PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r"}
 _TAIL = 3000
@@ -203,6 +204,10 @@ class ProcessCase(TestCase):
         }
         Fork(reactor, child, the_forker(), script, fds)
         return child
+
+    def run_module(self, *arguments: str) -> Child:
+        """Run a module as ``python -m`` would, in a fork as :meth:`fork` does."""
+        return self.fork(_MODULE, *arguments)
 
     def twistd(self, *arguments: str, **options: Any) -> Any:
         """Fork off a ``twistd -n`` without a pid file; return a Child, or a *kind* of it."""
