@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbac
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -25,7 +27,7 @@ from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
-from twisted_mesh.links.listening import BACKLOG, parse_listen
+from twisted_mesh.links.listening import ACCEPTS, BACKLOG, Listening, parse_listen
 from twisted_mesh.runtime.reporting import NOT_DIALLED
 from twisted_mesh.service import MeshService
 
@@ -82,6 +84,24 @@ class TestPorts(TestCase):
             port.doRead()
         port.socket = listening
         self.assertEqual(lines, ["Could not accept new connection (ENFILE)"] * 3)
+
+    @inlineCallbacks
+    def test_in_one_turn_a_port_accepts_few_connections(self) -> Iterator[Deferred[Any]]:
+        accepted = []
+        listening = Listening(parse_listen(reactor, ("tcp:0:interface=127.0.0.1",)), Logger().observer)  # type: ignore[arg-type]
+        listening.start(Factory.forProtocol(lambda: accepted.append(1) or Protocol()))  # type: ignore[arg-type]
+        yield listening.ready()
+        sockets = [socket.create_connection(listening.addresses[0]) for _ in range(20)]
+        [port] = listening._ports
+        turns = []
+        while len(accepted) < len(sockets):
+            before = len(accepted)
+            port.doRead()  # type: ignore[attr-defined]
+            turns.append(len(accepted) - before)
+        for each in sockets:
+            each.close()
+        yield listening.stop()
+        self.assertEqual(turns, [ACCEPTS] * 5)
 
     @inlineCallbacks
     def test_ready_fires_when_every_port_is_bound(self) -> Iterator[Deferred[Any]]:
