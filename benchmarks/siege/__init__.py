@@ -1,0 +1,1 @@
+"""Honest messages beside an attacker: ``python -m benchmarks.siege``."""
