@@ -28,7 +28,7 @@ python_maximum_signature_line_length = 100
 nitpick_ignore_regex = [
     ("py:.*", r"(?!twisted_mesh\.)\w+\..+"),  # what others describe
     ("py:class", r"Packet|Deferred"),  # overloads are shown as the source spells them
-    ("py:class", r"twisted_mesh\.core\..+"),  # the types of attributes, which are no public names
+    ("py:class", r"twisted_mesh\.(core|admin)\..+"),  # the types of attributes, which are no public names
 ]
 
 
@@ -50,6 +50,12 @@ def link_pages(app, document):
             literal.replace_self(link)
 
 
+def find_pictures(app, path, docname, content):
+    """Find a picture of the README from this folder, into which the README is included."""
+    content[0] = content[0].replace(".. image:: docs/", ".. image:: ")
+
+
 def setup(app):
     """What Sphinx calls."""
+    app.connect("include-read", find_pictures)
     app.connect("doctree-read", link_pages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from twisted_mesh.admin.guard import Token
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.web import Web
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.demo import Demo
 from twisted_mesh.service import MeshService
 
 reactor: Any = _reactor
@@ -26,32 +28,21 @@ MARKUP = "<script>document.title='owned'</script><img src=x onerror=\"document.t
 NODES = "document.querySelectorAll('#graph .node').length"
 
 
-class PageTests(TestCase):
+class BrowserCase(TestCase):
+    """A browser that is steered from a thread, while the nodes run in this one."""
+
     timeout = 60
     if CHROMIUM is None:
         skip = "no Chromium here: apt-get install chromium"
     elif not os.environ.get("MESH_BROWSER"):
         skip = "a browser takes seconds: set MESH_BROWSER"
 
-    async def setUp(self) -> None:
-        config = MeshConfig(suspect_patience=1.0)
-        self.nodes: list[MeshService] = []
-        for label in ("web1", "web2", "db", MARKUP[:64], "siren"):
-            peers = [f"127.0.0.1:{node.addresses[0][1]}" for node in self.nodes[:2]]
-            node = MeshService(reactor, listen=(LOOPBACK,), peers=peers, label=label, config=config)
-            node.startService()
-            self.nodes.append(node)
-            self.addCleanup(lambda node=node: node.stopService() if node.running else None)
-        self.paths = Paths(reactor, self.nodes[0])
-        web = Web(reactor, self.paths, LOOPBACK, Token(Path("/token"), "t" * 32))
-        web.startService()
-        self.addCleanup(web.stopService)
-        self.addCleanup(self.paths.stop)
-        await eventually(lambda: len(self.nodes[0].members) == 4)
+    async def open(self, paths: Paths) -> None:
+        """Open the page of a node."""
         self.browser = await deferToThread(Browser)
         self.addCleanup(lambda: self.browser.close())
         await self.call(self.browser.size, 1280, 900)
-        await self.call(self.browser.open, self.paths.addresses[0])
+        await self.call(self.browser.open, paths.addresses[0])
         await self.wait(NODES, 5)
 
     async def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -63,12 +54,44 @@ class PageTests(TestCase):
         """Wait until *script* gives *wanted*."""
         await self.call(self.browser.wait, script, wanted)
 
+    async def value(self, script: str) -> Any:
+        """What *script* gives."""
+        return await self.call(self.browser.value, script)
+
+    async def click(self, selector: str) -> None:
+        """Click the first element that *selector* finds."""
+        await self.value(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def folder(self) -> Path | None:
+        """Where pictures are wanted: the folder that MESH_BROWSER names."""
+        path = Path(os.environ["MESH_BROWSER"])
+        return path if path.is_dir() else None
+
+
+class PageTests(BrowserCase):
+    async def setUp(self) -> None:
+        config = MeshConfig(suspect_patience=1.0)
+        self.nodes: list[MeshService] = []
+        for label in ("web1", "web2", "db", MARKUP[:64], "siren"):
+            peers = [f"127.0.0.1:{node.addresses[0][1]}" for node in self.nodes[:2]]
+            node = MeshService(reactor, listen=(LOOPBACK,), peers=peers, label=label, config=config)
+            node.startService()
+            self.nodes.append(node)
+            self.addCleanup(lambda node=node: node.stopService() if node.running else None)
+        paths = Paths(reactor, self.nodes[0])
+        web = Web(reactor, paths, LOOPBACK, Token(Path("/token"), "t" * 32))
+        web.startService()
+        self.addCleanup(web.stopService)
+        self.addCleanup(paths.stop)
+        await eventually(lambda: len(self.nodes[0].members) == 4)
+        await self.open(paths)
+
     async def test_what_people_do_with_it(self) -> None:
-        value, nodes = self.browser.value, self.nodes
-        self.assertEqual(await self.call(value, "location.hash + document.title"), "web1 · mesh")
+        nodes = self.nodes
+        self.assertEqual(await self.value("location.hash + document.title"), "web1 · mesh")
         # all that others say is text
-        self.assertIn(MARKUP[:18], await self.call(value, "document.querySelector('#members').textContent"))
-        await self.call(value, "document.querySelector('#text').focus()")
+        self.assertIn(MARKUP[:18], await self.value("document.querySelector('#members').textContent"))
+        await self.value("document.querySelector('#text').focus()")
         await self.call(self.browser.type, MARKUP)
         await self.call(self.browser.key, "Enter")
         # a receipt fills
@@ -77,15 +100,15 @@ class PageTests(TestCase):
         )
         # its way is drawn when it is clicked
         await self.wait("document.querySelectorAll('#messages button').length", 1)
-        await self.call(value, "document.querySelector('#messages button').click()")
+        await self.value("document.querySelector('#messages button').click()")
         await self.wait("document.querySelectorAll('#graph .way:not(.head)').length", 4)
-        self.assertEqual(await self.call(value, "document.querySelectorAll('#trace-steps li').length"), 5)
+        self.assertEqual(await self.value("document.querySelectorAll('#trace-steps li').length"), 5)
         await self.call(self.browser.key, "Escape")
         await self.wait("document.querySelectorAll('#graph .way').length", 0)
         # a message of another node comes by itself
         nodes[2].send("fire", {"floor": 3})
         await self.wait("document.querySelectorAll('#messages button').length", 2)
-        messages = await self.call(value, "document.querySelector('#messages').textContent")
+        messages = await self.value("document.querySelector('#messages').textContent")
         self.assertIn('db: fire {"floor":3}', messages)
         # one that is killed goes grey, and its links go
         await self.nodes[4].stopService()
@@ -93,23 +116,64 @@ class PageTests(TestCase):
             f"document.querySelector('[data-id=\"{nodes[4].id.decode()}\"]').classList.contains('left')",
             True,
         )
-        self.assertIn("siren", await self.call(value, "document.querySelector('#events').textContent"))
+        self.assertIn("siren", await self.value("document.querySelector('#events').textContent"))
         # nothing was executed, loaded from elsewhere or complained about
-        self.assertEqual(
-            await self.call(value, "document.querySelectorAll('main script, main img').length"), 0
-        )
-        self.assertEqual(await self.call(value, "document.title"), "web1 · mesh")
+        self.assertEqual(await self.value("document.querySelectorAll('main script, main img').length"), 0)
+        self.assertEqual(await self.value("document.title"), "web1 · mesh")
         self.assertEqual(self.browser.errors, [])
         await self.take_pictures()
 
     async def take_pictures(self) -> None:
-        """Write what it looks like into the folder that MESH_BROWSER names, if it is one."""
-        folder = Path(os.environ["MESH_BROWSER"])
-        if not folder.is_dir():
+        """Write what it looks like: wide and narrow, light and dark."""
+        if (folder := self.folder()) is None:
             return
-        await self.call(self.browser.value, "document.querySelectorAll('#messages button')[1].click()")
+        await self.value("document.querySelectorAll('#messages button')[1].click()")
         for width, height in ((1280, 1100), (400, 2400)):
             for dark in (False, True):
                 await self.call(self.browser.size, width, height, dark=dark)
                 await self.wait("ticking", False)
                 await self.call(self.browser.picture, folder / f"{width}{'-dark' if dark else ''}.png")
+
+
+class DemoTests(BrowserCase):
+    async def setUp(self) -> None:
+        self.demo = Demo(reactor, 0, control=False)
+        self.demo.startService()
+        self.addCleanup(self.demo.stopService)
+        await eventually(lambda: all(len(node.members) == 4 for node in self.demo.nodes))
+        await self.open(self.demo.paths)
+        await self.wait("document.querySelector('#demo').hidden", False)
+
+    async def send(self, text: str) -> None:
+        """Type *text*, and Enter."""
+        await self.value("document.querySelector('#text').focus()")
+        await self.call(self.browser.type, text)
+        await self.call(self.browser.key, "Enter")
+
+    async def test_a_receipt_waits_at_the_cut_and_one_that_is_killed_goes_grey(self) -> None:
+        bars = "document.querySelector('[data-receipt]')?.getAttribute('aria-label')"  # the newest
+        await self.send("fire on floor 3")
+        await self.wait(bars, "4 of 4 have it")
+        await self.click("#messages button")
+        await self.wait("document.querySelectorAll('#graph .way').length", 4)
+        if (folder := self.folder()) is not None:
+            await self.call(self.browser.size, 1100, 760)
+            await self.wait("ticking", False)
+            await self.call(self.browser.picture, folder / "demo.png")
+        await self.click("#demo-cut")
+        await self.wait("document.querySelectorAll('#graph .edge').length < 5", True)
+        await self.send("is anybody there?")
+        await self.wait(bars, "1 of 4 have it")
+        await self.click("#demo-heal")
+        await self.wait(bars, "4 of 4 have it")
+        await self.value("document.querySelector('#from').value = 'desk'")
+        await self.send("I am")
+        await self.wait(
+            "document.querySelector('#messages button').textContent.startsWith('desk: I am')", True
+        )
+        siren = f"document.querySelector('[data-id=\"{self.demo.nodes[3].id.decode()}\"]').classList"
+        await self.click("[aria-label='kill siren']")
+        await self.wait(f"{siren}.contains('down')", True)
+        await self.click("[aria-label='start siren']")
+        await self.wait(f"{siren}.contains('up')", True)
+        self.assertEqual(self.browser.errors, [])

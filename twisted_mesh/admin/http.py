@@ -44,9 +44,12 @@ _log = Logger()
 class Paths:
     """Answers the requests for one node.
 
+    :cvar is_demo: whether the page can steer the nodes by the path ``/demo`` (``mesh demo``).
     :ivar config: the limits.
     :ivar addresses: of the node's page, with the token: empty if the node has no port for HTTP.
     """
+
+    is_demo = False
 
     def __init__(self, clock: IReactorTime, node: MeshService, recent: Recent | None = None) -> None:
         """:param recent: the newest events; None for those from now on."""
@@ -114,7 +117,7 @@ class Paths:
                 "this node has no page: start it with --http tcp:8420:interface=127.0.0.1 "
                 "--http-token FILE",
             )
-        return {"addresses": self.addresses}
+        return {"addresses": self.addresses, "demo": self.is_demo}
 
     def _ready(self, _: bytes) -> Any:
         """Whether the node has joined and may publish; :class:`Refused` with 503 if not."""

@@ -62,8 +62,9 @@ class Web(Service):
             self._begin()
 
     def stopService(self) -> Deferred[None]:
-        """Close the port and every client."""
+        """Close the port and every client, and keep no events any more."""
         super().stopService()
+        self._paths.stop()
         closed(self._close_in_fork)
         for client in list(self._clients.channels):
             client.forceAbortClient()

@@ -22,6 +22,7 @@ from twisted_mesh.version import __version__
 NO_NODE: Final = 2
 INTERRUPTED: Final = 130  # as shells have it for SIGINT
 RUN: Final = "run"  # its options are those of twistd mesh
+DEMO: Final = "demo"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add(subparsers, "health", verbs.health)
     _add(subparsers, "page", verbs.page)
     trust_files.add_verbs(subparsers)
+    subparsers.add_parser(DEMO, help="run five nodes here, with a page to play with them")
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
     _add_message(send)
@@ -154,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == [RUN]:
         return _run(words[1:])
+    if words[:1] == [DEMO]:
+        os.execv(sys.executable, [sys.executable, "-m", "twisted_mesh.demo", *words[1:]])
     options = parser().parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -237,6 +237,11 @@ async function send(event) {
   $("text").value = "";
   $("send-state").textContent = "on its way";
   try {
+    if ($("from").value && $("from").value !== status.node.label) {
+      await act({ action: "send", node: $("from").value, text });
+      $("send-state").textContent = "";
+      return;
+    }
     const first = await post("send", { packets: [text], wait_seconds: 0.05 });
     const key = `${first.epoch}/${first.sequence}`;
     const item = addMessage(status.node.id, first.epoch, first.sequence, text);
@@ -298,10 +303,59 @@ function closeTrace() {
   redraw();
 }
 
+// ---- the demo ----
+
+async function beginDemo() {
+  try {
+    if (!(await read("page")).demo) return;
+    showDemo(await read("demo"));
+  } catch (error) { return; } // poll() says what is wrong
+  $("demo").hidden = $("from").hidden = false;
+  $("demo-cut").addEventListener("click", () => tryTo({ action: "cut" }));
+  $("demo-heal").addEventListener("click", () => tryTo({ action: "heal" }));
+}
+
+const act = async (action) => showDemo(await post("demo", action));
+
+async function tryTo(action) {
+  try {
+    $("demo-state").textContent = "";
+    await act(action);
+    refreshSoon();
+  } catch (error) {
+    $("demo-state").textContent = error.message;
+  }
+}
+
+function showDemo({ nodes, cut }) {
+  $("demo-cut").disabled = cut;
+  $("demo-heal").disabled = !cut;
+  $("demo-nodes").replaceChildren(...nodes.map(({ label: node, running }, at) => {
+    const row = element("div");
+    row.append(element("span", running ? node : `${node} (ended)`));
+    for (const action of running ? ["stop", "kill"] : ["start"]) {
+      const button = element("button", action);
+      button.type = "button";
+      button.disabled = at === 0;
+      button.setAttribute("aria-label", `${action} ${node}`);
+      button.addEventListener("click", () => tryTo({ action, node }));
+      row.append(button);
+    }
+    return row;
+  }));
+  const chosen = $("from").value;
+  $("from").replaceChildren(...nodes.filter(({ running }) => running).map(({ label: node }) => {
+    const option = element("option", `from ${node}`);
+    option.value = node;
+    option.selected = node === chosen;
+    return option;
+  }));
+}
+
 // ---- the graph: nodes push each other away, links pull, and all is pulled to the middle ----
 
 const places = new Map(); // id -> {x, y, vx, vy}
-let edges = [], heat = 0, ticking = false;
+let edges = [], heat = 0, ticking = false, isArranged = false;
 
 function redraw() {
   if (!status) return;
@@ -325,10 +379,29 @@ function redraw() {
   for (const link of status.links) if (!gone(link.peer)) { claim(status.node.id, link.peer); claim(link.peer, status.node.id); }
   const now = [...claims].map(([key, who]) => [...key.split(" "), who.size]);
   if (isNew || JSON.stringify(now) !== JSON.stringify(edges)) heat = 1;
+  if (map.length && !isArranged) { isArranged = true; arrange(now); heat = 1; }
   edges = now;
   paint(states);
   if (calm.matches) { for (let step = 0; heat > 0.01 && step < 400; step++) move(); paint(states); heat = 0; }
   else if (heat > 0.01 && !ticking) { ticking = true; requestAnimationFrame(tick); }
+}
+
+// Put the nodes on a circle, neighbours beside each other where that goes: a ring is then drawn as one.
+function arrange(links) {
+  const order = new Set(), waiting = [...places.keys(), status.node.id];
+  while (waiting.length) {
+    const id = waiting.pop();
+    if (order.has(id)) continue;
+    order.add(id);
+    for (const [a, b] of links) {
+      if (a === id) waiting.push(b);
+      if (b === id) waiting.push(a);
+    }
+  }
+  [...order].forEach((id, at) => {
+    const place = places.get(id), angle = (2 * Math.PI * at) / order.size - Math.PI / 2;
+    if (place) Object.assign(place, { x: 110 * Math.cos(angle), y: 110 * Math.sin(angle) });
+  });
 }
 
 function tick() {
@@ -426,6 +499,7 @@ document.addEventListener("DOMContentLoaded", () => {
     else if (event.key === "/" && document.activeElement !== $("text")) { event.preventDefault(); $("text").focus(); }
   });
   addEventListener("hashchange", () => { token = takeToken(); });
+  beginDemo();
   poll();
   pollGraph();
   follow();
