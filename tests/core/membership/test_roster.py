@@ -429,6 +429,16 @@ class TestFullOfMadeUpMembers(RosterTestCase):
         self.assertEqual(self.speak("emil"), [True])
         self.assertEqual(self.names, {"bert", "cleo", "dora", "emil"})
 
+    def test_nor_are_ten_minutes_in_which_this_node_was_held_up(self) -> None:
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.take(presence(name, interval=MAX_INTERVAL))
+        self.now += 700
+        self.roster.doubt(700)
+        self.wait(59)
+        self.assertEqual(self.speak("emil"), [None])
+        self.wait(1)
+        self.assertEqual(self.speak("emil"), [True])
+
     def test_a_suspicion_is_no_break(self) -> None:
         self.live("anna", "bert", "cleo", "dora", seconds=570)
         for name in ("anna", "bert", "cleo", "dora"):

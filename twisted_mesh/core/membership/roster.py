@@ -312,6 +312,7 @@ class Roster:
         for author in self._authors.values():
             if author.is_there:
                 author.heard += late
+                author.there_since += late
                 if author.state is State.SUSPECT:
                     author.since += late
 
