@@ -53,6 +53,7 @@ KINDS: Final = (
 )
 #: Adversaries that make others send all the time: a slow line would carry nothing else.
 ENDLESS: Final = (
+    identities.Accuser,
     identities.Babbler,
     relays.ManyRuns,
     receipts.MintedSenders,
