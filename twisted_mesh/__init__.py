@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from twisted_mesh.links.factory import MeshFactory
     from twisted_mesh.links.protocol import MeshProtocol
     from twisted_mesh.mesh import MeshSocket
-    from twisted_mesh.message import Gap, Member, Message, Packet, Refusal
+    from twisted_mesh.message import CaughtUp, Gap, Member, Message, Packet, Refusal
     from twisted_mesh.network import Protocol
     from twisted_mesh.service import MeshService
     from twisted_mesh.trust.policy import Trust
 
 __all__ = [
+    "CaughtUp",
     "Gap",
     "Identity",
     "Member",

@@ -220,6 +220,18 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: str
 
 
+class CaughtUp(msgspec.Struct, frozen=True):
+    """This node has got the messages that it lacked when it was linked.
+
+    :ivar messages: how many have come, or were given up; :ivar authors: of how many authors.
+    :ivar seconds: since the link.
+    """
+
+    messages: int
+    authors: int
+    seconds: float
+
+
 def short(node_id: bytes) -> str:
     """The first characters of an id, by which people tell nodes apart."""
     return node_id[:_SHORT].decode("ascii", "replace")

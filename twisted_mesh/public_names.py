@@ -15,6 +15,7 @@ _PACKAGE: Final = "twisted_mesh"
 _MODULES: Final = ("aio", "base", "errors", "flags", "mesh", "testing")
 #: The modules in which the other names are.
 _HOMES: Final = {
+    "CaughtUp": "message",
     "Gap": "message",
     "Identity": "identity",
     "Member": "message",

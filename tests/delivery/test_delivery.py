@@ -317,7 +317,8 @@ class TestListeners(DeliveryCase):
                 error = self.assertRaises(ValueError, add, event, self.failing)
                 self.assertIsInstance(error, LocalError)
                 self.assertIn(
-                    "the events are message, connect, disconnect, member, gap, receipt", str(error)
+                    "the events are message, connect, disconnect, caught_up, member, gap, receipt",
+                    str(error),
                 )
             self.assertRaises(TypeError, add, "message", "no function")
         for add in (b.on, b.once):

@@ -113,7 +113,7 @@ class Recent:
 
     def _listen(self) -> None:
         name: Told
-        for name in ("message", "member", "gap", "refused"):
+        for name in ("message", "caught_up", "member", "gap", "refused"):
             self._hear(name, partial(self._add_value, name))
         self._hear("receipt", self._add_receipt)
         self._hear("connect", lambda _: self._add("connect", {}))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from twisted_mesh.message import Gap, Member, Message, Refusal
+from twisted_mesh.message import CaughtUp, Gap, Member, Message, Refusal
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH, MAX_NUMBER_KEYS
 
 #: Values that are read from one JSON text (measured: to read and send them takes 0.1 s).  A message that is
@@ -101,7 +101,7 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def fields_of(value: Message | Member | Gap | Refusal) -> dict[str, Any]:
+def fields_of(value: Message | Member | Gap | Refusal | CaughtUp) -> dict[str, Any]:
     """The fields of a message or of an event's value, with ids as text."""
     if isinstance(value, Message):
         return {

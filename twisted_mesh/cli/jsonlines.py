@@ -16,7 +16,7 @@ from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.message import Gap, Member, Message, Refusal
+from twisted_mesh.message import CaughtUp, Gap, Member, Message, Refusal
 from twisted_mesh.service import MeshService
 
 
@@ -30,7 +30,7 @@ class JsonLines(LineInput):
             "connect", lambda _: self._event("connect", peers=[id.decode() for id in node.routing_table])
         )
         node.on("disconnect", lambda _: self._event("disconnect"))
-        for event in ("member", "gap", "refused"):
+        for event in ("caught_up", "member", "gap", "refused"):
             node.on(event, partial(self._value, event))
         node.on("failure", lambda failure: self._event("failure", error=failure.getErrorMessage()))
 
@@ -61,7 +61,7 @@ class JsonLines(LineInput):
         ports = [port for _, port in self._node.addresses]
         self._event("listening", port=ports[0] if ports else None, ports=ports, id=self._node.id.decode())
 
-    def _value(self, event: str, value: Member | Gap | Refusal) -> None:
+    def _value(self, event: str, value: Member | Gap | Refusal | CaughtUp) -> None:
         self._event(event, **fields_of(value))
 
     def _event(self, event: str, **fields: Any) -> None:

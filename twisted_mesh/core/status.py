@@ -51,12 +51,14 @@ class StreamReport(msgspec.Struct, frozen=True):
     :ivar head: the last number up to which every message came or was given up.
     :ivar high: the highest number that is known to exist.
     :ivar missing: how many messages are known to exist and have not come.
+    :ivar fetched: how many came because this node had asked for them.
     """
 
     run: StreamId
     head: int
     high: int
     missing: int
+    fetched: int
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -20,7 +20,9 @@ from twisted_mesh.errors import WrongType, WrongValue
 
 Listener = Callable[..., Any]
 F = TypeVar("F", bound=Listener)
-Event = Literal["message", "connect", "disconnect", "member", "gap", "receipt", "refused", "failure"]
+Event = Literal[
+    "message", "connect", "disconnect", "caught_up", "member", "gap", "receipt", "refused", "failure"
+]
 EVENTS: Final = get_args(Event)
 FAILURE: Final = "failure"  #: the event by which listeners are told of failures
 _log = Logger()
@@ -54,7 +56,8 @@ class Listeners(EventEmitter):
         """Call *f* at each *event*; without *f*, return a decorator for the listener.
 
         Events of a service: ``message(Message)``, ``connect(service)``, ``disconnect(service)``,
-        ``member(Member)``, ``gap(Gap)``, ``receipt(Receipt)``, ``refused(Refusal)``, ``failure(Failure)``.
+        ``caught_up(CaughtUp)``, ``member(Member)``, ``gap(Gap)``, ``receipt(Receipt)``,
+        ``refused(Refusal)``, ``failure(Failure)``.
 
         :raises LocalError: there is no such event, or *f* cannot be called.
         """

@@ -63,6 +63,7 @@ from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.driver import Driver, Handled
 from twisted_mesh.runtime.handover import counted, handed_over, were
+from twisted_mesh.runtime.missed import Missed
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.runtime.settings import Settings
@@ -186,6 +187,9 @@ class RunningNode:
     def _subscribe(self) -> None:
         on, connections, progress = self._dispatch.on, self.connections, self._progress
         delivery, emit = self._delivery, self._delivery.listeners.emit
+        self._missed = Missed(
+            self._clock, lambda: self.driver.node.report(), lambda told: emit("caught_up", told)
+        )
         on(events.LinkUp, connections.up)
         on(events.LinkDown, connections.down)
         on(events.ExchangeBegun, connections.exchange_begun)
@@ -194,6 +198,7 @@ class RunningNode:
             on(Linked, self._rejoin.linked)
             on(Unlinked, self._rejoin.unlinked)
         on(Linked, lambda linked: delivery.linked(linked.count) if linked.is_new else None)
+        on(Linked, self._missed.linked)
         on(Unlinked, self.reporting.unlinked)
         on(Unlinked, self.peers.unlinked, lambda unlinked: delivery.unlinked(unlinked.count))
         on(Refusal, delivery.refused)
@@ -442,6 +447,7 @@ class RunningNode:
             if self.writer is not None:
                 end.push_async_callback(self.writer.stop)
             end.callback(self._progress.stop)
+            end.callback(self._missed.stop)
             end.callback(self.trust.stop)
             end.push_async_callback(self.connections.stop)
             end.callback(self.driver.stopping)

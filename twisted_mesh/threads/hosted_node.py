@@ -75,7 +75,7 @@ class HostedNode(MeshService):
         event: Event
         for event in ("connect", "disconnect"):
             self.on(event, lambda _, event=event: emit(event, owner))
-        for event in ("member", "gap", "refused"):
+        for event in ("caught_up", "member", "gap", "refused"):
             self.on(event, partial(emit, event))
 
     def links(self, caller: Caller) -> dict[bytes, Link]:

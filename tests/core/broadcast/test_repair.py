@@ -257,3 +257,15 @@ class TestJoiningOn(RepairTestCase):
         self.make()
         self.up(1, "anna", entry("emil", 9, low=4))
         self.assertEqual(self.asked(self.up(2, "bert", entry("emil", 9, low=4))), [])
+
+
+class TestFetched(RepairTestCase):
+    def test_messages_that_this_node_asked_for_are_counted_and_no_others(self) -> None:
+        for frames, fetched in (
+            ([batch("emil", 1)], 0),
+            ([batch("emil", 2, 2)] * 2 + [batch("emil", 4)], 3),
+        ):
+            self.receive(2, *frames)
+            (stream,) = [stream for stream in self.node.report().streams if stream.high]
+            self.assertEqual(stream.fetched, fetched)
+            self.announce(2, high=4)

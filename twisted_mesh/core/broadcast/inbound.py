@@ -101,6 +101,8 @@ class Inbound:
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.add(signed, now, link.host)
+        if asked:
+            self._history.fetched(run, batch.count)
         if batch.origin == self._run[0]:
             self._history.accepted_of_earlier(run, batch.last)
         if not asked and self._history.waits_for_base(run):

@@ -69,6 +69,10 @@ class History:
         """The stream of *run*, if it is open."""
         return self._open.get(run)
 
+    def fetched(self, run: StreamId, count: int) -> None:
+        """Note that *count* messages of *run*, which is open, came because this node had asked for them."""
+        self._open[run].fetched += count
+
     def head(self, run: StreamId) -> int:
         """The head of *run*, 0 if the run is unknown."""
         stream = self._open.get(run)

@@ -81,12 +81,14 @@ class Stream:
     :ivar fork: two headers that show the author did so, if they came since this node was started.
     :ivar introducer: the site that introduced the author; None if the author is known
         (:mod:`~twisted_mesh.core.authors`).
+    :ivar fetched: how many messages came because this node had asked for them.
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
     __slots__ = (
         *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
         *(
+            "fetched",
             "fork",
             "head",
             "header",
@@ -106,6 +108,7 @@ class Stream:
         self, run: StreamId, head: int, base: int, now: float, storage: StoredBatches | None = None
     ) -> None:
         self.run = run
+        self.fetched = 0
         self._storage = storage
         self._stored_low = 0  # storage has no message below this one
         self.head = self.high = self.stored = self.storing = head
@@ -214,7 +217,7 @@ class Stream:
         while (hole := self.next_missing(first, self.high)) is not None:
             missing += hole[1] + 1 - hole[0]
             first = hole[1] + 1
-        return StreamReport(self.run, self.head, self.high, missing)
+        return StreamReport(self.run, self.head, self.high, missing, self.fetched)
 
     def keep(self, signed: SignedBatch, now: float) -> list[Ready]:
         """Hold *signed*, which is no duplicate; return the batches that can be delivered now."""
