@@ -92,7 +92,8 @@ class AskingVerbsTests(TestCase):
         self.paths.addresses = ["http://127.0.0.1:8420/#secret"]
         self.assertEqual(await self.run_it("page"), (0, "http://127.0.0.1:8420/#secret\n"))
         status, told = await self.run_it("page", "--json")
-        self.assertEqual((status, json.loads(told)), (0, {"addresses": self.paths.addresses}))
+        page = {"addresses": self.paths.addresses, "demo": False}
+        self.assertEqual((status, json.loads(told)), (0, page))
 
     async def test_ping(self) -> None:
         for words in ((), ("db",)):
