@@ -29,7 +29,8 @@ from tests.support.stores import (
     open_store,
     size_of,
 )
-from twisted_mesh.core.history.storage import AuthorMarks, Marks, Restored
+from twisted_mesh.core.events import Behind
+from twisted_mesh.core.history.storage import AuthorMarks, Flush, Marks, Restored
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import catalogue as catalogue
@@ -108,6 +109,7 @@ class TestFlushing(StoreCase):
             "stored_authors": 0,
             "stored_batches": 4,
             "stored_bytes": size,
+            "stored_consumers": 0,
         }
         self.assertEqual(opened.footprint(), footprint)
 
@@ -270,6 +272,72 @@ class TestClosedStreams(StoreCase):
         self.assertEqual(self.held(store), [1])
         restored = self.open().restored
         self.assertEqual((list(restored.marks), restored.closed), ([marks_of(ANNA, 1)], [(BERT, 9)]))
+
+
+class TestConsumers(StoreCase):
+    """The places of named consumers."""
+
+    def named(self, *names: str) -> Flush:
+        """A flush after which there are *names*."""
+        return flush_of()._replace(consumers=dict.fromkeys(names, NOW))
+
+    def test_a_place_of_each_in_each_stream_is_there_again(self) -> None:
+        places = (("audit", 0), ("billing", 2))
+        store = self.open()
+        marks = marks_of(ANNA, 3, taken=3)._replace(places=places)
+        flush = flush_of(batch_of(ANNA, 1, 3), marks=[marks])
+        store.flush(flush._replace(consumers={"billing": 0, "audit": NOW}))
+        self.assertEqual(store.footprint()["stored_consumers"], 2)
+        store = self.open()
+        self.assertEqual(store.restored.consumers, {"audit": NOW, "billing": 0})
+        self.assertEqual(store.restored.marks, [marks])
+        self.assertEqual(list(store.restored.untaken(ME[0])), [])
+        self.assertEqual(list(store.restored.untaken(ME[0], "billing")), [Behind(ANNA, 2, 3)])
+        self.assertEqual(list(store.restored.untaken(ME[0], "audit")), [Behind(ANNA, 0, 3)])
+        store.flush(flush_of(marks=[marks._replace(places=(("audit", 1), ("billing", 3)))]))
+        self.assertEqual(self.open().restored.marks[0].places, (("audit", 1), ("billing", 3)))
+
+    def test_one_that_is_forgotten_leaves_no_place(self) -> None:
+        store = self.open()
+        store.flush(self.named("audit", "billing"))
+        marks = [marks_of(run, 3)._replace(places=(("audit", 1), ("billing", 2))) for run in (ANNA, BERT)]
+        store.flush(flush_of(batch_of(ANNA, 1, 3), batch_of(BERT, 1, 3), marks=marks))
+        store.flush(self.named("billing"))
+        four = marks_of(ANNA, 4)._replace(places=(("billing", 4),))
+        store.flush(flush_of(batch_of(ANNA, 4), marks=[four]))
+        restored = self.open().restored
+        self.assertEqual(restored.consumers, {"billing": NOW})
+        places = {each.run: each.places for each in restored.marks}
+        self.assertEqual(places, {ANNA: (("billing", 4),), BERT: (("billing", 2),)})
+        # The name can be used again, and begins anew.
+        self.open().flush(self.named("billing", "audit"))
+        self.assertEqual({each.run: each.places for each in self.open().restored.marks}, places)
+
+    def test_batches_below_the_low_stay_until_the_slowest_has_them(self) -> None:
+        store = self.open()
+        store.flush(self.named("audit"))
+
+        def mark(head: int, low: int, place: int) -> list[Marks]:
+            return [marks_of(ANNA, head, low, taken=head)._replace(places=(("audit", place),))]
+
+        batches = [batch_of(ANNA, first) for first in (1, 2, 3)]
+        store.flush(flush_of(*batches, marks=mark(3, 1, 1)))
+        store.flush(flush_of(batch_of(ANNA, 9), marks=mark(9, 9, 1)))
+        self.assertEqual(self.held(store), [2, 3, 9])
+        store = self.open()
+        store.flush(flush_of(marks=mark(9, 9, 2)))
+        self.assertEqual(self.held(store), [3, 9])
+        store.flush(flush_of(marks=mark(9, 9, 9)))
+        self.assertEqual(self.held(store), [9])
+
+    def test_what_is_closed_has_no_place(self) -> None:
+        store = self.open()
+        store.flush(self.named("audit"))
+        store.flush(flush_of(marks=[marks_of(ANNA, 3, low=4)._replace(places=(("audit", 1),))]))
+        store.flush(flush_of(closed=[(ANNA, 3)]))
+        store = self.open()
+        store.flush(flush_of(marks=[marks_of(ANNA, 4, low=5)]))
+        self.assertEqual(self.open().restored.marks[0].places, ())
 
 
 class TestAuthors(StoreCase):

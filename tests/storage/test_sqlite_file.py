@@ -32,6 +32,7 @@ from tests.support.stores import (
     flush_of,
     make_version_1,
     make_version_2,
+    make_version_3,
     marks_of,
     open_store,
 )
@@ -363,6 +364,17 @@ class TestVersion2(TestVersion1):
 
     def make(self) -> None:
         make_version_2(self.path, *self.batches)
+        self.content = Contents({ANNA: marks_of(ANNA, 3)}, {ANNA: self.batches}, [(BERT, 5)], True, [])
+        self.kept = [1, 2, 3]
+
+
+class TestVersion3(TestVersion2):
+    """A file of version 3, which knows no named consumers: one mark says what all have taken."""
+
+    number = 3
+
+    def make(self) -> None:
+        make_version_3(self.path, *self.batches)
         self.content = Contents({ANNA: marks_of(ANNA, 3)}, {ANNA: self.batches}, [(BERT, 5)], True, [])
         self.kept = [1, 2, 3]
 

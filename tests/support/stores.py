@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,7 @@ class Contents(NamedTuple):
     closed: list[tuple[StreamId, int]]
     settled: bool
     authors: list[AuthorMarks]
+    consumers: Mapping[str, int] = {}
 
 
 def open_store(
@@ -168,6 +169,18 @@ TABLES_OF_VERSION_2 = (
 )
 
 
+#: The tables of a history file of version 3, as programs of that version made them.
+TABLES_OF_VERSION_3 = (
+    *TABLES_OF_VERSION_2,
+    """CREATE TABLE author (
+    id INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL UNIQUE CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    floor INTEGER NOT NULL CHECK (typeof(floor) = 'integer' AND floor >= 0),
+    ended INTEGER NOT NULL CHECK (typeof(ended) = 'integer' AND ended >= 0)
+)""",
+)
+
+
 def make_version_1(path: object, *batches: SignedBatch) -> None:
     """Make a history file of version 1 that holds *batches* of one run, and the closed run of BERT."""
     _make_file(path, 1, TABLES_OF_VERSION_1, (1, NETWORK, 1), (), *batches)
@@ -176,6 +189,11 @@ def make_version_1(path: object, *batches: SignedBatch) -> None:
 def make_version_2(path: object, *batches: SignedBatch) -> None:
     """Make a history file of version 2 that holds *batches* of one run, and the closed run of BERT."""
     _make_file(path, 2, TABLES_OF_VERSION_2, (1, NETWORK, ME[0], 1), (b"", None), *batches)
+
+
+def make_version_3(path: object, *batches: SignedBatch) -> None:
+    """Make a history file of version 3 that holds *batches* of one run, and the closed run of BERT."""
+    _make_file(path, 3, TABLES_OF_VERSION_3, (1, NETWORK, ME[0], 1), (b"", None), *batches)
 
 
 def _make_file(
@@ -217,7 +235,8 @@ def contents(store: SqliteStore) -> Contents:
     restored = store.restored
     marks = {one.run: one for one in restored.marks}
     batches = {run: batches_in(store.read(run, 1, ALL, 2**40)) for run in marks}
-    return Contents(marks, batches, list(restored.closed), restored.settled, list(restored.authors))
+    authors = list(restored.authors)
+    return Contents(marks, batches, list(restored.closed), restored.settled, authors, restored.consumers)
 
 
 @dataclass
@@ -251,6 +270,7 @@ class Model:
         self.closed: dict[StreamId, int] = {}
         self.authors: dict[bytes, AuthorMarks] = {}
         self.settled = False
+        self.consumers: Mapping[str, int] = {}
 
     def flush(self, flush: Flush, now: int) -> dict[StreamId, int]:
         """Store *flush*; return the lows that the store must tell."""
@@ -263,6 +283,11 @@ class Model:
             self.authors[author.origin] = author
         for origin in list(self.authors)[: -int(self.limits["authors_limit"])]:
             del self.authors[origin]
+        if flush.consumers is not None:
+            self.consumers = flush.consumers
+            for stored in self.streams.values():
+                places = tuple(place for place in stored.marks.places if place[0] in self.consumers)
+                stored.marks = stored.marks._replace(places=places)
         for run, head in flush.closed:
             self.streams.pop(run, None)
             self.closed.pop(run, None)
@@ -271,7 +296,7 @@ class Model:
             self.closed.pop(marks.run, None)
             stored = self.streams.setdefault(marks.run, _Stored(marks, marks.low))
             stored.marks, stored.low = marks, max(marks.low, stored.low)
-            dropped = min(stored.low, marks.taken + 1)  # who has not taken them keeps batches below the low
+            dropped = min(stored.low, marks.slowest + 1)  # batches below the low that were not taken stay
             stored.rows = [row for row in stored.rows if row[1].batch.last >= dropped]
             told[marks.run] = marks.low
         for arrived, signed in flush.batches:
@@ -301,6 +326,7 @@ class Model:
             list(self.closed.items()),
             self.settled,
             list(self.authors.values()),
+            self.consumers,
         )
 
     def first_since(self, run: StreamId, at: float) -> int | None:
@@ -317,6 +343,7 @@ class Model:
             "stored_authors": len(self.authors),
             "stored_batches": sum(len(stored.rows) for stored in self.streams.values()),
             "stored_bytes": sum(stored.size for stored in self.streams.values()),
+            "stored_consumers": len(self.consumers),
         }
 
     def _put(self, stored: _Stored, arrived: int, signed: SignedBatch) -> None:
@@ -366,6 +393,8 @@ class Script:
         self._closed: dict[StreamId, int] = {}
         self._settled = False
         self._own_taken = 0
+        self._names = Random(7)  # draws all that concerns consumers
+        self._consumers: Mapping[str, int] = {}
         self.now = NOW
 
     def flush(self) -> Flush:
@@ -405,7 +434,21 @@ class Script:
             for run in random.sample(self._runs, random.choice((0, 0, 1)))
         ]
         own = (ME, self._own_taken)
-        return Flush(batches, marks, closed, own, self._settled, forgotten, authors)
+        consumers = self._name_consumers()
+        marks = [self._placed(each) for each in marks]
+        return Flush(batches, marks, closed, own, self._settled, forgotten, authors, consumers)
+
+    def _name_consumers(self) -> Mapping[str, int] | None:
+        """Let consumers come and go, in one flush of four."""
+        if self._names.random() < 0.75:
+            return None
+        names = [name for name in ("audit", "billing", "ops") if self._names.random() < 0.7]
+        self._consumers = {name: self._names.randrange(NOW) for name in names}
+        return self._consumers
+
+    def _placed(self, marks: Marks) -> Marks:
+        places = tuple((name, self._names.randint(0, marks.head)) for name in self._consumers)
+        return marks._replace(places=places)
 
     def lows(self, lows: Sequence[tuple[StreamId, int]]) -> None:
         """Take in the lows that a flush told; some come too late for the next flush."""

@@ -158,10 +158,31 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """Every consumer of the application has taken *run* up to message *sequence*."""
+    """The application has taken messages of *run*.
+
+    :ivar sequence: the last message that handlers, listeners and all iterators without a name have taken.
+    :ivar places: the last message that each named consumer has taken, by name.
+    """
 
     run: StreamId
     sequence: int
+    places: Mapping[str, int] = {}
+
+
+class Consumers(msgspec.Struct, frozen=True):
+    """The named consumers that the application has from now on.
+
+    :ivar names: by name, since when nobody has the consumer open, in ms since 1970; 0 if somebody has.
+    """
+
+    names: Mapping[str, int]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A new consumer *name* begins in each stream with the messages that came in the last *seconds*."""
+
+    name: str
+    seconds: float
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -234,7 +255,7 @@ class Check(msgspec.Struct, frozen=True):
 
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
-Asking = Taken | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
+Asking = Taken | Consumers | Place | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
 Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | ForgetMember | Leaving | TimerFired
 Event = LinkChange | LinkTraffic | Asking | Other
 
@@ -364,6 +385,30 @@ class Awaited(msgspec.Struct, frozen=True):
     taken: int  # the last message that the application has taken, as far as the core knows
 
 
+class Behind(NamedTuple):
+    """A consumer has not taken the messages of *run* above *taken*, up to *head*."""
+
+    run: StreamId
+    taken: int
+    head: int
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """The new consumer *name* has a place in each stream.
+
+    :ivar behind: the streams of which it is to get messages that are held already.
+    """
+
+    name: str
+    behind: Sequence[Behind]
+
+
+class Unplaced(msgspec.Struct, frozen=True):
+    """The stream of *run* is closed, so that named consumers which are behind get no more of it."""
+
+    run: StreamId
+
+
 class ReceiptClosed(msgspec.Struct, frozen=True):
     """The receipt of the own message *sequence* was closed, since too many receipts were open."""
 
@@ -433,7 +478,7 @@ class Drained(msgspec.Struct, frozen=True):
 
 LinkNews = LinkUp | LinkDown | ExchangeBegun
 MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse | ListsDiffer
-MessageNews = Numbered | Awaited | Receipted | ReceiptClosed | DirectEnded | Drained
+MessageNews = Numbered | Awaited | Placed | Unplaced | Receipted | ReceiptClosed | DirectEnded | Drained
 StreamNews = GapFound | Poisoned | Equivocation
 Happening = LinkNews | MemberNews | MessageNews | StreamNews
 

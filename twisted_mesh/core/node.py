@@ -543,6 +543,8 @@ class Node:
                 self._broadcast.compare(now)
             case Timer.AGE:
                 self._broadcast.age(now)
+                for run, last in list(self.history.passed_over()):
+                    self.replies.handle(events.Skipped(run, last), now)
                 self._delivered(self._broadcast.evict(now), now)
             case Timer.ROSTER:
                 self._on_roster_time(now, late)

@@ -19,8 +19,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Deliver, Equivocation, GapFound, ListsDiffer, Poisoned, StreamId
-from twisted_mesh.core.history.storage import Untaken
+from twisted_mesh.core.events import (
+    Behind,
+    Deliver,
+    Equivocation,
+    GapFound,
+    ListsDiffer,
+    Poisoned,
+    StreamId,
+)
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words
@@ -141,7 +148,7 @@ class Delivery:
         changed: Callable[[StreamId], None],
         skipped: Callable[[StreamId, int], None],
         room: Callable[[bool], None],
-        backlog: Iterable[Untaken],
+        backlog: Iterable[Behind],
     ) -> None:
         """Begin a run of the service; queues of earlier runs stay in use.
 

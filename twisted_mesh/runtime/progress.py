@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.core import events
-from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.runtime.driver import Driver
 
@@ -45,7 +44,7 @@ class Progress:
         self._turn: IDelayedCall | None = None
         self._stopped = False
 
-    def begin(self, untaken: Iterable[Untaken]) -> None:
+    def begin(self, untaken: Iterable[events.Behind]) -> None:
         """Begin with the streams of which an earlier process stored messages that were not taken."""
         for run, taken, head in untaken:
             self._behind[run] = _Behind(head, taken)

@@ -53,12 +53,14 @@ class SimStore:
         self._closed: dict[StreamId, int] = {}
         self._authors: dict[bytes, AuthorMarks] = {}
         self._settled = False
+        self._consumers: Mapping[str, int] = {}
         self._now = 0.0
 
     def restored(self) -> Restored:
         """The stored values with which a new run begins."""
         authors = tuple(self._authors.values())
-        return Restored(list(self._marks.values()), list(self._closed.items()), self._settled, authors)
+        marks, closed = list(self._marks.values()), list(self._closed.items())
+        return Restored(marks, closed, self._settled, authors, self._consumers)
 
     def flush(self, flush: Flush, now: float) -> Flushed:
         """Store all of *flush*, and delete the batches that are too old."""
@@ -77,7 +79,9 @@ class SimStore:
         for marks in flush.marks:
             self._closed.pop(marks.run, None)
             self._marks[marks.run] = marks
-            self._drop_below(marks.run, min(marks.low, marks.taken + 1))
+            self._drop_below(marks.run, min(marks.low, marks.slowest + 1))
+        if flush.consumers is not None:
+            self._consumers = flush.consumers
         self._settled = flush.settled
         return Flushed(list(self._age(flush)))
 

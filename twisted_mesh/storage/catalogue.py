@@ -1,17 +1,17 @@
 """The streams of the history file: writes flushes, and deletes batches that the node gives up.
 
-Contract: a :class:`Catalogue` holds in memory the rows of the table of streams.  It changes memory and
-tables together, within a transaction that its caller begins and ends.  If the transaction is rolled back,
-throw the catalogue away.  If there are too many bytes, streams lose their oldest batches
-(:mod:`~twisted_mesh.core.history.eviction` says which streams).  Batches that are too old are given up.
-Messages of this node's own that no neighbour has are never given up.
+Contract: a :class:`Catalogue` holds in memory the rows of the tables of streams, consumers and places.  It
+changes memory and tables together, within a transaction that its caller begins and ends.  If the
+transaction is rolled back, throw the catalogue away.  If there are too many bytes, streams lose their
+oldest batches (:mod:`~twisted_mesh.core.history.eviction` says which streams).  Batches that are too old
+are given up.  Messages of this node's own that no neighbour has are never given up.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -19,7 +19,15 @@ import msgspec
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, reduced
-from twisted_mesh.core.history.storage import AuthorMarks, Flush, Marks, Restored, StoreLimits, StoreSize
+from twisted_mesh.core.history.storage import (
+    AuthorMarks,
+    Flush,
+    Marks,
+    Places,
+    Restored,
+    StoreLimits,
+    StoreSize,
+)
 from twisted_mesh.storage.sqlite_file import numbers
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import PackedHeader, SignedBatch
@@ -36,11 +44,12 @@ _NEVER: Final = 2**63 - 1
 
 
 class Entry(msgspec.Struct, eq=False):
-    """One stored stream: the columns of its row in their order, then two facts that follow from them.
+    """One stored stream: the columns of its row in their order, then facts that are not in the row.
 
     :ivar oldest: when the lowest batch came; :ivar newest: when the highest batch came.
     :ivar end: the number of the last message of the highest batch; 0 if there is no batch.
     :ivar has_below: whether batches below ``low`` may be stored, for consumers that have not taken them.
+    :ivar places: the last message that each named consumer has taken, by name.
     """
 
     run: StreamId
@@ -59,9 +68,15 @@ class Entry(msgspec.Struct, eq=False):
     introducer: str | None = None
     end: int = 0
     has_below: bool = False
+    places: Places = ()
+
+    @property
+    def slowest(self) -> int:
+        """The last message that all consumers have taken."""
+        return min((self.taken, *(place for _, place in self.places)))
 
     def row(self) -> tuple[object, ...]:
-        run, *columns, _, _ = msgspec.structs.astuple(self)
+        run, *columns, _, _, _ = msgspec.structs.astuple(self)
         return *run, *columns
 
 
@@ -137,7 +152,9 @@ class Catalogue:
         for origin, epoch, *columns in database.execute("SELECT * FROM stream"):
             entry = self._entries[origin, epoch] = Entry((origin, epoch), *columns)
             entry.end = entry.head
-            entry.has_below = entry.taken < entry.low - 1
+        self._read_places()
+        for entry in self._entries.values():
+            entry.has_below = entry.slowest < entry.low - 1
         entries = self._entries.values()
         self._next_id = max((entry.id for entry in entries), default=0) + 1
         self._oldest_came = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
@@ -147,8 +164,20 @@ class Catalogue:
         (self._authors,) = database.execute("SELECT count(*) FROM author").fetchone()
         (self._settled,) = database.execute("SELECT settled FROM about").fetchone()
 
+    def _read_places(self) -> None:
+        rows = self._database.execute("SELECT name, id, since FROM consumer ORDER BY id").fetchall()
+        self._consumers: Mapping[str, int] = {name: since for name, _, since in rows}
+        self._ids = {name: id for name, id, _ in rows}
+        named = "SELECT stream, name, taken FROM place JOIN consumer ON consumer = id ORDER BY name"
+        places: dict[int, list[tuple[str, int]]] = {}
+        for stream, name, taken in self._database.execute(named):
+            places.setdefault(stream, []).append((name, taken))
+        for entry in self._entries.values():
+            entry.places = tuple(places.get(entry.id, ()))
+
     def size(self) -> StoreSize:
-        return StoreSize(len(self._entries), self._closed, self._authors, self._batches, self._bytes)
+        tables = len(self._entries), self._closed, self._authors
+        return StoreSize(*tables, self._batches, self._bytes, len(self._consumers))
 
     def restored(self) -> Restored:
         """The values with which a node that opens the history begins."""
@@ -157,6 +186,7 @@ class Catalogue:
                 *(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole),
                 _checked(e.header),
                 e.introducer,
+                e.places,
             )
             for e in self._entries.values()
         ]
@@ -164,7 +194,7 @@ class Catalogue:
         closed = [((origin, epoch), head) for origin, epoch, head in rows[-self._limits.closed :]]
         rows = self._database.execute("SELECT origin, floor, ended FROM author ORDER BY id").fetchall()
         authors = tuple(AuthorMarks(*row) for row in rows[-self._limits.authors :])
-        return Restored(marks, closed, bool(self._settled), authors)
+        return Restored(marks, closed, bool(self._settled), authors, self._consumers)
 
     def is_overdue(self, now: int) -> bool:
         """Whether a batch is too old at *now*, in milliseconds since 1970."""
@@ -187,6 +217,8 @@ class Catalogue:
             self._close(run, head)
         for marks_of_author in flush.authors:
             self._mark_author(marks_of_author)
+        if flush.consumers is not None:
+            self._name_consumers(flush.consumers)
         for marks in flush.marks:
             self._mark(marks)
         closed = {run for run, _ in flush.closed}
@@ -219,8 +251,22 @@ class Catalogue:
         self._database.execute("INSERT INTO author VALUES (NULL, ?, ?, ?)", marks)
         self._authors += 1 - deleted
 
+    def _name_consumers(self, names: Mapping[str, int]) -> None:
+        """Store which named consumers there are; delete others, with their places."""
+        for name in self._ids.keys() - names.keys():
+            id = (self._ids.pop(name),)
+            self._database.execute("DELETE FROM consumer WHERE id = ?", id)
+            self._database.execute("DELETE FROM place WHERE consumer = ?", id)
+            for entry in self._entries.values():
+                entry.places = tuple(place for place in entry.places if place[0] != name)
+        for name, since in names.items():
+            id_of_name = self._ids.setdefault(name, max(self._ids.values(), default=0) + 1)
+            self._database.execute("REPLACE INTO consumer VALUES (?, ?, ?)", (name, id_of_name, since))
+        self._consumers = names
+
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.run]
+        self._database.execute("DELETE FROM place WHERE stream = ?", (entry.id,))
         self._database.execute("DELETE FROM batch WHERE stream = ?", (entry.id,))
         self._database.execute("DELETE FROM stream WHERE origin = ? AND epoch = ?", entry.run)
         self._count(entry, -entry.batches, -entry.bytes)
@@ -253,6 +299,7 @@ class Catalogue:
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
         entry.header, entry.introducer = _with_checksum(marks.header), marks.introducer
+        entry.places = marks.places
         self._known_lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
@@ -263,7 +310,7 @@ class Catalogue:
 
     def _give_up_taken(self, entry: Entry) -> None:
         """Give up the batches below the low, if every consumer has taken them."""
-        oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
+        oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.slowest))
         while (row := oldest.next) is not None:
             self._give_up(oldest, row)
         oldest.delete()
@@ -362,6 +409,7 @@ class Catalogue:
         """Write the rows of all changed streams; return the lows that the core does not know."""
         lows = []
         rows = []
+        places = []
         for run, known in self._known_lows.items():
             entry = self._entries[run]
             if not entry.batches:
@@ -371,9 +419,14 @@ class Catalogue:
             if entry.low > known:
                 lows.append((run, entry.low))
             rows.append(entry.row())
+            places += [(entry.id, self._ids[name], at) for name, at in entry.places if name in self._ids]
         self._database.executemany(
             "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
+        if self._ids:
+            streams = [(self._entries[run].id,) for run in self._known_lows]
+            self._database.executemany("DELETE FROM place WHERE stream = ?", streams)
+            self._database.executemany("INSERT INTO place VALUES (?, ?, ?)", places)
         return lows
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-VERSION: Final = 3
+VERSION: Final = 4
 APPLICATION: Final = 0x6D657368  # the application_id of the file: "mesh" in ASCII
 
 #: This text is compared with the text in the file, to find out whether the tables are others.  Batches are
@@ -60,6 +60,17 @@ SCHEMA: Final = (
     floor INTEGER NOT NULL CHECK (typeof(floor) = 'integer' AND floor >= 0),
     ended INTEGER NOT NULL CHECK (typeof(ended) = 'integer' AND ended >= 0)
 )""",
+    """CREATE TABLE consumer (
+    name TEXT PRIMARY KEY CHECK (typeof(name) = 'text'),
+    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
+    since INTEGER NOT NULL CHECK (typeof(since) = 'integer' AND since >= 0)
+) WITHOUT ROWID""",
+    """CREATE TABLE place (
+    stream INTEGER NOT NULL CHECK (typeof(stream) = 'integer'),
+    consumer INTEGER NOT NULL CHECK (typeof(consumer) = 'integer'),
+    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
+    PRIMARY KEY (stream, consumer)
+) WITHOUT ROWID""",
 )
 
 
@@ -86,6 +97,7 @@ _STREAM_1: Final = "\n".join(line for line in SCHEMA[1].split("\n") if not line.
 #: The batches of version 1 are deleted, since no node can verify their signatures any more.  The heads
 #: stay, so that no message is delivered twice; messages that were not taken are told as a gap.
 EARLIER: Final = {
+    3: Version(SCHEMA[:6], SCHEMA[6:]),  # version 4 has the tables of consumers besides
     2: Version(_SCHEMA_2, (SCHEMA[5],)),
     1: Version(
         (_ABOUT_1, _STREAM_1, *_SCHEMA_2[2:]),

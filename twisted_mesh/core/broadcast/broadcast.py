@@ -24,7 +24,7 @@ from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Numbered, Publish, StreamId, Timer
+from twisted_mesh.core.events import Numbered, Publish, StreamId, Timer, Unplaced
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
@@ -132,6 +132,8 @@ class Broadcast:
         """Keep the history within its limits, after anything by which more may be held, or given up."""
         skips = self._history.evict(self.outbox.run, self.outbox.accepted, now)
         yield from self.inbound.skipped(skips, now)
+        for run in self._history.unplaced():
+            self._effects.emit(Unplaced(run))
 
     # ── time ────────────────────────────────────────────────────────────────────────
 

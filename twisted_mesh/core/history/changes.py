@@ -10,7 +10,7 @@ stream no longer announces them from the next flush on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import (
@@ -69,13 +69,14 @@ class Changes:
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the heads, the oldest first
         self._forgotten: OrderedDict[StreamId, None] = OrderedDict()  # the oldest first
         self._authors: OrderedDict[bytes, AuthorMarks] = OrderedDict()  # by origin, the oldest first
+        self._consumers: Mapping[str, int] | None = None
         self.settled = False
         self._flushing: Flush | None = None
 
     def __len__(self) -> int:
-        """The number of streams and authors whose changes are not stored."""
+        """The number of streams and authors whose changes are not stored, and 1 if consumers changed."""
         streams = len(self._changed) + len(self._closed) + len(self._forgotten) + len(self.storage.missed)
-        return streams + len(self._authors)
+        return streams + len(self._authors) + (self._consumers is not None)
 
     def changed(self, run: StreamId) -> None:
         """Note that something of *run* is to be stored."""
@@ -108,6 +109,10 @@ class Changes:
         while len(self._authors) > most:
             self._authors.popitem(last=False)
 
+    def consumers_changed(self, names: Mapping[str, int]) -> None:
+        """Note which named consumers there are, as in :class:`Flush`."""
+        self._consumers = names
+
     def flush(
         self,
         streams: Streams,
@@ -138,10 +143,11 @@ class Changes:
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
             marks.append(stream.marks(_taken(stream, own)))
-        past = tuple(self._forgotten), tuple(self._authors.values())
+        past = tuple(self._forgotten), tuple(self._authors.values()), self._consumers
         flush = Flush(batches, marks, list(self._closed.items()), own, settled, *past)
         self._flushing, self._changed = flush, unsettled
         self._closed, self._forgotten, self._authors = OrderedDict(), OrderedDict(), OrderedDict()
+        self._consumers = None
         return flush
 
     def stored(self, flushed: Flushed, streams: Streams) -> None:
@@ -153,7 +159,7 @@ class Changes:
             # A stream that was closed, forgotten and begun anew since is another stream.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
-                stream.kept = marks.taken
+                stream.kept = marks.slowest
         for run, low in flushed.lows:
             if (stream := streams(run)) is not None:
                 stream.given_up(low)
@@ -171,6 +177,8 @@ class Changes:
             self._closed[run] = head
         self._forgotten = OrderedDict.fromkeys([*flush.forgotten, *self._forgotten])
         self._authors = OrderedDict({marks.origin: marks for marks in flush.authors}) | self._authors
+        if self._consumers is None:
+            self._consumers = flush.consumers
         for marks in flush.marks:
             if (stream := streams(marks.run)) is not None:
                 stream.storing = stream.stored

@@ -9,13 +9,14 @@ neighbour has accepted are never given up.  A stream of which no message is held
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import UNMET, Authors
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
@@ -27,6 +28,7 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 SHARE: Final = 16  # an origin with over a sixteenth of all open streams is the first to lose some (guess)
 
 
@@ -37,6 +39,7 @@ class History:
     :ivar past: the runs of which no message is held.
     :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
+    :ivar consumers: the named consumers, as in :class:`~twisted_mesh.core.history.storage.Flush`.
     :ivar is_joining: whether it is not known yet which runs had ended before this node joined.  No message
         of a run that is met meanwhile is delivered before :meth:`settle`.
     """
@@ -55,6 +58,8 @@ class History:
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
         self.held_bytes = 0
         self.waiting_bytes = 0
+        self.consumers: Mapping[str, int] = {}
+        self._unplaced: dict[StreamId, None] = {}  # runs closed while a named consumer was behind
         self.is_joining = False
 
     @property
@@ -115,6 +120,7 @@ class History:
         """
         assert self._changes is not None
         self._changes.settled = restored.settled
+        self.consumers = restored.consumers
         self.authors.met(origin, None, now)
         for marks in restored.marks:
             if marks.introducer != UNMET:
@@ -122,7 +128,9 @@ class History:
         for marks in restored.marks:
             stream = self._begin(marks.run, marks.head, marks.base, now)
             stream.low, stream.equivocated, stream.whole = marks.low, marks.equivocated, marks.whole
-            stream.taken = stream.kept = marks.taken
+            stream.taken, stream.kept = marks.taken, marks.slowest
+            if marks.run[0] != origin:
+                stream.places = {name: marks.place(name) for name in restored.consumers}
             stream.signed = marks.head
             with suppress(RemoteError):  # a damaged header is one that is not known
                 stream.header = codec.unpack_header(marks.header)
@@ -142,13 +150,61 @@ class History:
         """Whether there is a store."""
         return self._changes is not None
 
-    def taken(self, run: StreamId, sequence: int) -> None:
-        """Note that every consumer here has taken *run* up to *sequence*."""
+    def taken(self, run: StreamId, sequence: int, places: Mapping[str, int] = _NONE) -> int:
+        """Note how far the consumers have taken *run* (:class:`~twisted_mesh.core.events.Taken`).
+
+        :return: the last message that all of them have taken.
+        """
+        slowest = min((sequence, *places.values()))
         if (stream := self._open.get(run)) is not None:
-            stream.taken = sequence
-            stream.batches.drop(sequence, stream.batches.gap_end)  # held for these consumers alone
+            stream.taken, stream.places = sequence, places
+            stream.batches.drop(slowest, stream.batches.gap_end)  # held for these consumers alone
             self._account(stream)
             self.changed(run)
+        return slowest
+
+    def name_consumers(self, names: Mapping[str, int]) -> None:
+        """Note which named consumers there are; forget the places of others in all streams."""
+        gone, self.consumers = self.consumers.keys() - names.keys(), names
+        if self._changes is not None:
+            self._changes.consumers_changed(names)
+        for stream in self._open.values() if gone else ():
+            if gone & stream.places.keys():
+                stream.places = {name: at for name, at in stream.places.items() if name not in gone}
+                self.changed(stream.run)
+
+    def place(self, name: str, seconds: float, own: bytes, now: float) -> list[Behind]:
+        """Let a new consumer begin with the messages that came in the last *seconds*.
+
+        :param own: this node's origin; its messages are for nobody here.
+        :return: the streams of which it is to get messages that are held already.
+        """
+        behind = []
+        for stream in self._open.values():
+            if stream.run[0] == own or stream.base == BEYOND_ALL:
+                continue
+            first = stream.first_since(seconds, now) if seconds else stream.head + 1
+            place = max(first - 1, stream.base)
+            stream.places = {**stream.places, name: place}
+            self.changed(stream.run)
+            if place < stream.head:
+                behind.append(Behind(stream.run, place, stream.head))
+        return behind
+
+    def passed_over(self) -> Iterator[tuple[StreamId, int]]:
+        """The runs of which named consumers did not take all messages while these were held.
+
+        Each with the last message that is not held any more.  Messages below a gap do not count.
+        """
+        for stream in self._open.values() if self.consumers else ():
+            place, last = min(stream.places.values(), default=stream.head), stream.low - 1
+            if stream.batches.gap_end - 1 <= place < last and stream.whole <= last:
+                yield stream.run, last
+
+    def unplaced(self) -> Iterable[StreamId]:
+        """The runs that were closed since the last call while a named consumer was behind."""
+        unplaced, self._unplaced = self._unplaced, {}
+        return unplaced
 
     def changed(self, run: StreamId) -> None:
         """Note that *run*, if its stream is open, has something to be stored."""
@@ -320,7 +376,7 @@ class History:
                 stream.drop_oldest()
             self._account(stream)
             idle = stream.low > stream.head and not len(stream) and stream.moved_at <= before
-            if idle and not stream.has_hole and stream.run != own:
+            if idle and not stream.has_hole and not stream.lags and stream.run != own:
                 self._close(stream)
         self.past.keep_within_limit(now)
 
@@ -418,6 +474,8 @@ class History:
         if len(siblings) <= self._share:
             self._greedy.pop(origin, None)
         self.held_bytes -= stream.batches.held_bytes
+        if stream.lags:
+            self._unplaced[stream.run] = None
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
         self.past.close(stream.run, head, stream.introducer, signed=stream.signed > 0)

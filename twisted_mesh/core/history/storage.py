@@ -9,11 +9,16 @@ store: what is not stored yet is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.wire.broadcast import SignedBatch
+
+#: For each named consumer, the last message of a stream that it has taken.
+Places = tuple[tuple[str, int], ...]
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class StoreOwner(NamedTuple):
@@ -48,6 +53,7 @@ class StoreSize(NamedTuple):
     stored_authors: int
     stored_batches: int
     stored_bytes: int
+    stored_consumers: int = 0
 
 
 class Marks(NamedTuple):
@@ -55,15 +61,17 @@ class Marks(NamedTuple):
 
     :ivar head: this node has received every message up to this number.
     :ivar low: the lowest number from which on every message up to the head is held; head + 1 if none is.
-        Below it only messages above *taken* stay stored.
+        Below it only messages above :attr:`slowest` stay stored.
     :ivar base: messages up to this number are never delivered to the application.
-    :ivar taken: the last message that the application has taken, at most the head; in a stream of this
-        node's own, the last message that a neighbour has.
+    :ivar taken: the last message that handlers, listeners and iterators without a name have taken, at most
+        the head; in a stream of this node's own, the last message that a neighbour has.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar whole: from this number on no message is missing that was to be delivered.
     :ivar header: the header of the batch that ends at the head, as in frames; empty if it is not known.
     :ivar introducer: the site that introduced its author; None if the author is known
         (:mod:`~twisted_mesh.core.authors`).
+    :ivar places: the last message that each named consumer has taken, at most the head, by name; the base,
+        if a name is not there.
     """
 
     run: StreamId
@@ -75,6 +83,16 @@ class Marks(NamedTuple):
     whole: int = 1
     header: bytes = b""
     introducer: str | None = None
+    places: Places = ()
+
+    @property
+    def slowest(self) -> int:
+        """The last message that all consumers have taken."""
+        return min((self.taken, *(place for _, place in self.places)))
+
+    def place(self, name: str) -> int:
+        """The last message that the named consumer has taken."""
+        return max(self.base, dict(self.places).get(name, 0))
 
 
 class AuthorMarks(NamedTuple):
@@ -104,6 +122,8 @@ class Flush(NamedTuple):
     :ivar forgotten: streams of which nothing is kept, not even the head.  A stream that is also in *marks*
         or *closed* begins anew.
     :ivar authors: of every author whose marks changed.
+    :ivar consumers: all named consumers, if one has changed: by name, since when nobody has it open, in ms
+        since 1970; 0 if somebody has.  The places of other names are deleted.
     """
 
     batches: Sequence[tuple[int, SignedBatch]]
@@ -113,6 +133,7 @@ class Flush(NamedTuple):
     settled: bool
     forgotten: Sequence[StreamId] = ()
     authors: Sequence[AuthorMarks] = ()
+    consumers: Mapping[str, int] | None = None
 
 
 class Flushed(NamedTuple):
@@ -124,31 +145,28 @@ class Flushed(NamedTuple):
     lows: Sequence[tuple[StreamId, int]]
 
 
-class Untaken(NamedTuple):
-    """The stored messages of a stream above *taken*, up to *head*: some consumer has not taken them."""
-
-    run: StreamId
-    taken: int
-    head: int
-
-
 class Restored(NamedTuple):
     """The content of a store when it was opened.
 
     *closed* begins with the stream closed first, and *authors* with the author stored longest ago.
+    *consumers* is as in :class:`Flush`.
     """
 
     marks: Sequence[Marks] = ()
     closed: Sequence[tuple[StreamId, int]] = ()
     settled: bool = False
     authors: Sequence[AuthorMarks] = ()
+    consumers: Mapping[str, int] = _NONE
 
-    def untaken(self, origin: bytes) -> Iterator[Untaken]:
-        """The messages that the application still has to take; those of this node, *origin*, are not."""
+    def untaken(self, origin: bytes, name: str | None = None) -> Iterator[Behind]:
+        """The stored messages that a consumer still has to take; those of this node, *origin*, are not.
+
+        :param name: of the consumer; None for handlers, listeners and iterators without a name.
+        """
         for marks in self.marks:
-            taken = max(marks.taken, marks.base)
+            taken = max(marks.taken, marks.base) if name is None else marks.place(name)
             if taken < marks.head and marks.run[0] != origin:
-                yield Untaken(marks.run, taken, marks.head)
+                yield Behind(marks.run, taken, marks.head)
 
     def newest_epoch(self, origin: bytes, limit: int) -> int:
         """The newest epoch of *origin* that is not above *limit*; 0 if there is none."""

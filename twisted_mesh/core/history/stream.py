@@ -13,7 +13,7 @@ Reading changes nothing.  If storage lacks batches, :mod:`~twisted_mesh.core.his
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import takewhile
 from typing import Final
@@ -66,8 +66,9 @@ class Stream:
     :ivar low: the lowest number from which on all messages up to the head are held, in memory or in
         storage; head + 1 if none is.
     :ivar base: messages up to this number are held and handed on, but never delivered here.
-    :ivar taken: the last message that the application has taken, as far as the core knows.
-    :ivar kept: the last message that storage knows to be taken.
+    :ivar taken: the last message that handlers, listeners and iterators without a name have taken, as far
+        as the core knows; :ivar places: the last that each named consumer has taken, by name.
+    :ivar kept: the last message that storage knows to be taken by all consumers.
     :ivar whole: from this number on no message is missing that was to be delivered.
     :ivar high: the highest number that is known to exist; a neighbour's base counts as known.
     :ivar signed: the highest number that the author has signed: in a batch, or in a record of presence.
@@ -97,6 +98,7 @@ class Stream:
             "kept",
             "low",
             "moved_at",
+            "places",
             "pushed",
             "run",
             "settles",
@@ -114,6 +116,7 @@ class Stream:
         self.head = self.high = self.stored = self.storing = head
         self.low = head + 1
         self.base = self.taken = base
+        self.places: Mapping[str, int] = {}
         self.whole = base + 1
         self.kept = self.signed = 0
         self.settles = False
@@ -130,6 +133,16 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+    @property
+    def slowest(self) -> int:
+        """The last message that all consumers have taken."""
+        return min((self.taken, *self.places.values())) if self.places else self.taken
+
+    @property
+    def lags(self) -> bool:
+        """Whether a named consumer has not taken all messages."""
+        return any(place < self.head for place in self.places.values())
 
     @property
     def has_hole(self) -> bool:
@@ -256,10 +269,10 @@ class Stream:
 
     def marks(self, taken: int) -> Marks:
         """The position of the stream, for storage; the application has taken messages up to *taken*."""
-        low = min(self.low, self.head + 1)
-        taken = min(taken, self.head)
-        how_far = self.head, low, self.base, taken
-        return Marks(self.run, *how_far, self.equivocated, self.whole, self.proof, self.introducer)
+        head = self.head
+        how_far = head, min(self.low, head + 1), self.base, min(taken, head)
+        places = tuple((name, min(place, head)) for name, place in sorted(self.places.items()))
+        return Marks(self.run, *how_far, self.equivocated, self.whole, self.proof, self.introducer, places)
 
     def unstored(self) -> list[tuple[float, SignedBatch]]:
         """Batches up to the head that are in no flush yet, each with the time at which it came."""

@@ -60,9 +60,14 @@ class Replies:
         """Take in that the application took or sent messages, or asks for receipts."""
         match event:
             case events.Taken():
-                self._history.taken(event.run, event.sequence)
+                slowest = self._history.taken(event.run, event.sequence, event.places)
                 if not self._history.is_stored:
-                    self.issuer.taken(event.run, event.sequence, now)
+                    self.issuer.taken(event.run, slowest, now)
+            case events.Consumers():
+                self._history.name_consumers(event.names)
+            case events.Place():
+                behind = self._history.place(event.name, event.seconds, self._outbox.run[0], now)
+                self._effects.emit(events.Placed(event.name, behind))
             case events.Stored():
                 self.issuer.stored(event.runs, now)
             case events.Skipped():
