@@ -15,6 +15,7 @@ from twisted_mesh.version import __version__
 if TYPE_CHECKING:
     from twisted_mesh import errors, flags
     from twisted_mesh.config import MeshConfig
+    from twisted_mesh.delivery.named import NamedMessages
     from twisted_mesh.delivery.query import Query
     from twisted_mesh.delivery.queue import MessageQueue
     from twisted_mesh.delivery.receipts import Receipt
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from twisted_mesh.links.factory import MeshFactory
     from twisted_mesh.links.protocol import MeshProtocol
     from twisted_mesh.mesh import MeshSocket
-    from twisted_mesh.message import CaughtUp, Gap, Member, Message, Packet, Refusal
+    from twisted_mesh.message import CaughtUp, Consumer, Gap, Member, Message, Packet, Refusal
     from twisted_mesh.network import Protocol
     from twisted_mesh.service import MeshService
     from twisted_mesh.trust.policy import Trust
 
 __all__ = [
     "CaughtUp",
+    "Consumer",
     "Gap",
     "Identity",
     "Member",
@@ -39,6 +41,7 @@ __all__ = [
     "MeshSocket",
     "Message",
     "MessageQueue",
+    "NamedMessages",
     "Packet",
     "Protocol",
     "Query",

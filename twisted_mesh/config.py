@@ -293,6 +293,8 @@ class MeshConfig:
     queue_limit: int = 100_000
     #: Bytes that wait in one ``messages()``, as packed (guess).
     queue_bytes: int = 16 * MIB
+    #: Consumers with names; one more is refused (guess: each has a place in every open stream).
+    consumers_limit: int = 16
 
     # Trees and repair.
     #: From an announcement to the WANT for the messages, since a push may still come (docs/protocol.rst).

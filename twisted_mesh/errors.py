@@ -93,6 +93,10 @@ class NotRunning(LocalError):
     """The service is not started, or is stopping: nothing can be sent now."""
 
 
+class ConsumerInUse(LocalError):
+    """A named consumer has one iterator at a time, and that is open: close it first."""
+
+
 class Congested(MeshError):
     """The message was not sent: earlier ones fill ``unsent_bytes``; wait for ``drained()``."""
 

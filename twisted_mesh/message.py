@@ -205,6 +205,20 @@ class Member(msgspec.Struct, frozen=True):
         return hash(self.id)
 
 
+class Consumer(msgspec.Struct, frozen=True):
+    """A named consumer of this node at one time; the value does not change later.
+
+    :ivar name: as in ``messages(name=...)``.
+    :ivar lag: how many messages have come that it has not taken.
+    :ivar open: whether somebody has it open; :ivar since: since when that is so, in seconds since 1970.
+    """
+
+    name: str
+    lag: int
+    open: bool
+    since: float
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A connection that did not become a link.
 

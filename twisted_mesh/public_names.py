@@ -16,6 +16,7 @@ _MODULES: Final = ("aio", "base", "errors", "flags", "mesh", "testing")
 #: The modules in which the other names are.
 _HOMES: Final = {
     "CaughtUp": "message",
+    "Consumer": "message",
     "Gap": "message",
     "Identity": "identity",
     "Member": "message",
@@ -26,6 +27,7 @@ _HOMES: Final = {
     "MeshSocket": "mesh",
     "Message": "message",
     "MessageQueue": "delivery.queue",
+    "NamedMessages": "delivery.named",
     "Packet": "message",
     "Protocol": "network",
     "Query": "delivery.query",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from secrets import randbelow
 from types import MappingProxyType
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -34,10 +34,11 @@ from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
 from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.delivery.named import NamedMessages, NamedQueue, Owner
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
+from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError, WrongValue
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
 from twisted_mesh.eventloop.descriptors import allow_descriptors
@@ -50,7 +51,7 @@ from twisted_mesh.links.listening import Listening, parse_listen
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
-from twisted_mesh.message import Member, Message, MessageId, Packet, check_broadcast_id
+from twisted_mesh.message import Consumer, Member, Message, MessageId, Packet, check_broadcast_id
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
@@ -62,6 +63,7 @@ from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
 _NONE: Mapping[Any, Any] = MappingProxyType({})
+OwnerT = TypeVar("OwnerT", bound=Owner)
 
 
 class MeshService(Service, Listeners):
@@ -130,7 +132,8 @@ class MeshService(Service, Listeners):
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)
-        self._delivery = Delivery(self, debug_level, self._clock, self.config)
+        wall_clock = self._settings.wall_clock
+        self._delivery = Delivery(self, debug_level, self._clock, self.config, wall_clock)
         self._port_log = QuotaFilter(globalLogPublisher, self._clock.seconds, self.config)
         self._listening = self._new_listening()
         self._dropped = Counter[str]()  # counts of earlier runs
@@ -586,9 +589,52 @@ class MeshService(Service, Listeners):
         """
         self._delivery.register_handler(handler)
 
-    def messages(self) -> MessageQueue:
-        """The messages from now on, for ``async for message in service.messages()``."""
+    @overload
+    def messages(self, name: None = None) -> MessageQueue: ...
+
+    @overload
+    def messages(self, name: str, start: str | float = "new") -> NamedMessages: ...
+
+    def messages(self, name: str | None = None, start: str | float = "new") -> MessageQueue | NamedMessages:
+        """The messages from now on, for ``async for message in service.messages()``.
+
+        :param name: of a consumer that keeps its place, also in the *history*: the iterator goes on with
+            the messages that the consumer had not taken.  A message is taken when the next one is asked
+            for.
+        :param start: where a consumer begins whose name is new: with ``"new"`` messages, with ``"all"``
+            that are held, or with those that came in the last so many seconds.
+        :raises ConsumerInUse: an iterator of that name is open.
+        :raises LocalError: *name* or *start* cannot be used, or there are too many names.
+        """
+        if name is not None:
+            return self._open_consumer(name, start, self._named_messages)
+        if start != "new":
+            raise WrongValue("start= is for a consumer with a name: give name=, too")
+        return self._unnamed_messages()
+
+    def _unnamed_messages(self) -> MessageQueue:
         return self._delivery.messages()
+
+    def _named_messages(self, queue: NamedQueue) -> NamedMessages:
+        return NamedMessages(queue, self._delivery.named.close)
+
+    def _open_consumer(self, name: str, start: str | float, make: Callable[[NamedQueue], OwnerT]) -> OwnerT:
+        """Let the owner that *make* makes have a named consumer open."""
+        owner: OwnerT = self._delivery.named.open(name, start, make)
+        return owner
+
+    @property
+    def consumers(self) -> dict[str, Consumer]:
+        """The consumers with names, by name, as they are now."""
+        return self._delivery.named.values()
+
+    def forget_consumer(self, name: str) -> None:
+        """Forget a named consumer and its place: no message and no receipt waits for it any more.
+
+        :raises ConsumerInUse: an iterator of that name is open.
+        :raises LocalError: there is no such consumer.
+        """
+        self._delivery.forget_consumer(name)
 
     def _add_queue(self, make: Callable[[Bounds, Consumers], QueueT]) -> QueueT:
         """Hand messages to the queue that *make* makes, from now on."""

@@ -110,6 +110,19 @@ class ReceiptStatus(msgspec.Struct, frozen=True):
     missed: list[str]
 
 
+class ConsumerStatus(msgspec.Struct, frozen=True):
+    """A consumer with a name, as in ``messages(name=...)``.
+
+    :ivar lag: how many messages have come that it has not taken.
+    :ivar open: whether somebody has it open; :ivar since_unix_seconds: since when that is so.
+    """
+
+    name: str
+    lag: int
+    open: bool
+    since_unix_seconds: float
+
+
 class HistoryStatus(msgspec.Struct, frozen=True):
     """The messages that this node holds for members that were away.
 
@@ -139,6 +152,7 @@ class Status(msgspec.Struct, frozen=True):
     members: list[MemberStatus]
     authors: list[AuthorStatus]
     receipts: list[ReceiptStatus]
+    consumers: list[ConsumerStatus]
     history: HistoryStatus
     dropped: dict[str, int]
     footprint: dict[str, int]

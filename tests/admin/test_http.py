@@ -79,6 +79,9 @@ class TestReading(HttpCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_metrics_are_in_the_format_of_prometheus(self) -> None:
+        self.a.messages(name="billing").close()
+        self.b.send("x")
+        self.network.advance(1)
         self.a.send("x")
         self.network.advance(1)
         client = self.client()
@@ -92,7 +95,9 @@ class TestReading(HttpCase):
             'mesh_members{state="down"} 0.0',
             'mesh_dropped_total{kind="no_room"} 0.0',
             'mesh_table_entries{table="control_readers"} 0.0',
-            "mesh_warnings 0.0",
+            "mesh_warnings 1.0",
+            'mesh_delivery_lag_messages{consumer=""} 1.0',
+            'mesh_delivery_lag_messages{consumer="billing"} 1.0',
         ):
             self.assertIn(line, lines)
 

@@ -97,6 +97,25 @@ class TestTree(TlsCase):
 
 
 class TestWarnings(MeshCase):
+    def test_a_consumer_that_nobody_has_open(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=1)
+        messages = b.messages(name="billing")
+        self.send(a, 1, 2, after=1)
+        (open_one,) = b.status().consumers
+        self.assertEqual((open_one.name, open_one.lag, open_one.open), ("billing", 2, True))
+        self.assertEqual(b.status().warnings, [])
+        messages.close()
+        (closed,) = b.status().consumers
+        self.assertEqual((closed.open, closed.since_unix_seconds), (False, self.network.clock.seconds()))
+        (warning,) = b.status().warnings
+        self.assertEqual(
+            warning,
+            "nobody has the consumer 'billing' open: 2 messages were not taken, and receipts wait for it; "
+            "open it, or forget_consumer()",
+        )
+        b.forget_consumer("billing")
+        self.assertEqual((b.status().consumers, b.status().warnings), ([], []))
+
     def test_nothing_is_warned_of_at_the_start(self) -> None:
         self.assertEqual(self.node().status().warnings, [])
 

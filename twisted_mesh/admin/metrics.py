@@ -1,7 +1,7 @@
 """The status of a node as metrics of Prometheus.
 
 Contract: each scrape reads the status once.  A name never changes its meaning, and labels are bounded: by
-links, by states and by the names of counters and tables, but not by authors or members.
+links, by states and by the names of counters, tables and consumers, but not by authors or members.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ class _Reader(Collector):
             "Messages that are known to exist and have not come.",
             sum(author.missing for author in status.authors),
         )
-        yield _gauge(
+        lags = {consumer.name: consumer.lag for consumer in status.consumers}
+        yield _gauges(
             "mesh_delivery_lag_messages",
-            "Messages that have come and that some consumer has not taken.",
-            sum(author.head - author.taken for author in status.authors),
+            "Messages that have come and that a consumer has not taken; without its name: the slowest.",
+            "consumer",
+            {"": sum(author.head - author.taken for author in status.authors), **lags},
         )
         yield _gauge("mesh_receipts_open", "Receipts that are not complete.", len(status.receipts))
         yield _gauge("mesh_history_memory_bytes", "Messages held in memory.", history.memory_bytes)

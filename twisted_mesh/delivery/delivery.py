@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 from weakref import ref
 
@@ -31,6 +31,7 @@ from twisted_mesh.core.events import (
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words
+from twisted_mesh.delivery.named import NamedConsumers, NamedQueue
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
@@ -80,9 +81,17 @@ class Delivery:
     """
 
     def __init__(
-        self, listeners: Listeners, debug_level: int, clock: IReactorTime, config: MeshConfig
+        self,
+        listeners: Listeners,
+        debug_level: int,
+        clock: IReactorTime,
+        config: MeshConfig,
+        wall_clock: Callable[[], float],
     ) -> None:
-        """:param listeners: the service; :param clock: gives the time, for the rates of logs and events."""
+        """
+        :param listeners: the service; :param clock: gives the time, for the rates of logs and events.
+        :param wall_clock: gives seconds since 1970.
+        """
         self.listeners = listeners
         self._authors = AuthorLog(_log, clock.seconds, config)
         self._losses = Losses(clock, config, self._tell_loss)
@@ -101,8 +110,10 @@ class Delivery:
         self._queues: tuple[ref[MessageQueue], ...] = ()  # without queues that were garbage-collected
         self._answers: dict[MessageQueue, None] = {}  # queues for the answers to queries
         self.waited_for: set[MessageQueue] = set()
+        self.named = NamedConsumers(self._make_named, config.consumers_limit, wall_clock)
         self._gone = False  # whether a queue was freed since the last call of consumer_gone()
         self._backlog: MessageQueue | None = None  # messages that an earlier process did not hand on
+        self._earlier: dict[StreamId, int] = {}  # by run: the last of these messages
 
     def register_handler(self, handler: Handler) -> None:
         """Let *handler* see each message after earlier handlers, and before listeners and queues do.
@@ -135,7 +146,15 @@ class Delivery:
     def consumer_gone(self) -> bool:
         """Whether a queue was freed since the last call: its messages count as taken now."""
         gone, self._gone = self._gone, False
-        return gone
+        return self.named.look() or gone
+
+    def _make_named(self, name: str) -> NamedQueue:
+        return NamedQueue(self._bounds, self, name, self.named.now())
+
+    def forget_consumer(self, name: str) -> None:
+        """Forget a named consumer: nothing waits for it any more (``MeshService.forget_consumer``)."""
+        for run in self.named.forget(name):
+            self.changed(run)
 
     def _freed(self, gone: ref[MessageQueue]) -> None:
         # The garbage collector can call this in any thread, between any two instructions.
@@ -163,8 +182,10 @@ class Delivery:
         for queue in self._live():
             queue.reader = reader
         waiting = MessageQueue(self._bounds, self)
+        self._earlier = {}
         for run, taken, head in backlog:
             waiting.follow(run, id_of(run[0]), taken, head)
+            self._earlier[run] = head
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:
@@ -177,10 +198,11 @@ class Delivery:
             taken = None if self._backlog is None else self._backlog.take_sized()
             if taken is None:
                 if self._backlog is not None and not self._backlog.is_held_up:
-                    self._backlog = None
+                    self._backlog, self._earlier = None, {}
                 break
             message, size = taken
-            self._hand_over(message, size, None)
+            is_known = (message.sequence or 0) <= self._earlier.get(message.source.run, -1)
+            self._hand_over(message, size, None, () if is_known else self.named.queues.values())
             handed += size
             if handed >= READ_BYTES:
                 break
@@ -192,10 +214,22 @@ class Delivery:
         for queue in self._consumers():
             queue.read_again()
 
-    def taken(self, run: StreamId, head: int) -> int:
+    def taken_by_all(self, run: StreamId, head: int) -> int:
         """The last message of *run*, up to *head*, that every consumer has taken."""
-        queues = self._consumers()
+        return min((self.taken(run, head), *self.places(run, head).values()))
+
+    def taken(self, run: StreamId, head: int) -> int:
+        """The last message of *run*, up to *head*, that all but named consumers have taken."""
+        queues = self._unnamed() if self._backlog is None else [*self._unnamed(), self._backlog]
         return min((queue.taken(run, head) for queue in queues), default=head)
+
+    def places(self, run: StreamId, head: int) -> dict[str, int]:
+        """The last message of *run*, up to *head*, that each named consumer has taken."""
+        queues = self.named.queues
+        if queues and self._backlog is not None:
+            # New messages wait behind the backlog, and come to named consumers behind it.
+            head = min(head, max(self._backlog.taken(run, head), self._earlier.get(run, 0)))
+        return {name: queue.taken(run, head) for name, queue in queues.items() if queue.is_placed}
 
     def _consumers(self) -> list[MessageQueue]:
         return self._live() if self._backlog is None else [*self._live(), self._backlog]
@@ -205,6 +239,9 @@ class Delivery:
             queue.wake()
 
     def _live(self) -> list[MessageQueue]:
+        return [*self._unnamed(), *self.named.queues.values()]
+
+    def _unnamed(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
@@ -212,9 +249,10 @@ class Delivery:
         backlog = self._backlog if deliver.first else None
         entries, first = deliver.entries, deliver.first
         facts = (deliver.size, source, deliver.direct_number, deliver.answers)
+        named = self.named.queues.values()
         for message, size in messages_of(entries, first, *facts):
             if backlog is None:
-                self._hand_over(message, size, link)
+                self._hand_over(message, size, link, named)
             else:
                 backlog.put(message, size)
         self._wake()
@@ -244,6 +282,7 @@ class Delivery:
         queues = self._consumers()
         return {
             "consumers": len(queues),
+            "named_consumers": len(self.named.queues),
             "queued_messages": sum(map(len, queues)),
             "untaken_messages": sum(queue.untaken for queue in queues),
             "runs_behind": sum(queue.runs_behind for queue in queues),
@@ -253,14 +292,16 @@ class Delivery:
 
     def close(self) -> None:
         """End every ``messages()`` after the messages that have come for it."""
+        self.named.end()
         self._losses.tell_all()
         # The run is over and its history file closed: nobody need know what is taken from now on.
         self._when_taken = self._when_room = _ignore
-        for queue in self._live():
+        for queue in self._unnamed():
             queue.end()
         self._queues = ()
 
-    def _hand_over(self, message: Message, size: int, link: object) -> None:
+    def _hand_over(self, message: Message, size: int, link: object, named: Collection[NamedQueue]) -> None:
+        """Give a message to the handlers; if none takes it, to all others, of the *named* ones to these."""
         if self._debug >= 5:
             _log.info(
                 "in: type {type}, {size} bytes from {sender}, {text}",
@@ -273,6 +314,9 @@ class Delivery:
             if (queue := reference()) is not None:
                 heard = True
                 queue.put(message, size)
+        for consumer in named:
+            heard = True
+            consumer.put(message, size)
         if not heard:
             self._unheard += 1
 

@@ -24,7 +24,6 @@ from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Gap, Message
 
 READ_BYTES: Final = 1024 * 1024  # bytes to read from the history at one time (guess)
-_TOO_SLOW: Final = "the consumer was too slow"
 _DAMAGED: Final = "they are damaged in the history file of this node"
 
 _log = Logger()
@@ -114,10 +113,13 @@ class _Position:
 class MessageQueue:
     """The messages of one consumer: an async iterator, or :meth:`take` without waiting.
 
+    :ivar why_lost: the reason in gaps of messages that the consumer did not take in time.
     :ivar reader: reads the history of the last run of the service in which this queue was open.
     :ivar dropped: how many messages found no room and were dropped: whispers, which no history holds, and
         the oldest messages while only the newest are kept.
     """
+
+    why_lost = "the consumer was too slow"
 
     def __init__(
         self, bounds: Bounds, consumers: Consumers, notify: Callable[[], None] | None = None
@@ -155,6 +157,11 @@ class MessageQueue:
         return len(self._behind)
 
     @property
+    def runs(self) -> list[StreamId]:
+        """The runs of which the consumer has not taken all messages."""
+        return list(self._positions)
+
+    @property
     def has_ended(self) -> bool:
         """Whether no more messages come."""
         return self._closed
@@ -180,7 +187,8 @@ class MessageQueue:
     @property
     def untaken(self) -> int:
         """How many messages have come and are not taken yet, in the queue and in the history."""
-        return sum(position.seen - position.taken for position in self._positions.values())
+        # The values are copied in one step, since another thread may ask.
+        return sum(position.seen - position.taken for position in list(self._positions.values()))
 
     def put(self, message: Message, size: int) -> None:
         """Add a message of *size* bytes; the messages of one run come in order.
@@ -331,7 +339,7 @@ class MessageQueue:
     async def __anext__(self) -> Message:
         if (message := self.take()) is not None:
             return message
-        if self._closed:
+        if self.has_ended:
             raise StopAsyncIteration
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
@@ -364,8 +372,10 @@ class MessageQueue:
             self._ranges += position.handled.add(position.seen + 1, sequence - 1)
         position.seen = sequence
         self._behind[run] = position
-        if len(self._behind) > self._most_runs or self._ranges > self._most:
+        if len(self._behind) > self._most_runs:
             self._give_up(*self._behind.popitem(last=False))
+        if self._ranges > self._most:
+            self._limit_ranges()
 
     def _fetch(self) -> None:
         """Let the next message be in the queue, if there is one, and report the gaps before it."""
@@ -457,6 +467,10 @@ class MessageQueue:
             self._lost(run, position, position.seen)
         return position.queued >= position.seen
 
+    def _limit_ranges(self) -> None:
+        """Give up the run that has waited longest: all runs together have too many ranges."""
+        self._give_up(*self._behind.popitem(last=False))
+
     def _give_up(self, run: StreamId, position: _Position) -> None:
         """Report messages of *run* as lost that wait in the history: a bound on memory is reached."""
         self._lost(run, position, position.seen)
@@ -471,11 +485,11 @@ class MessageQueue:
         for run, gap in gaps:
             self._consumers.lost(run, gap, not self._closed)
 
-    def _lost(self, run: StreamId, position: _Position, last: int, why: str = _TOO_SLOW) -> None:
+    def _lost(self, run: StreamId, position: _Position, last: int, why: str = "") -> None:
         first, position.queued = position.queued + 1, max(position.queued, last)
         for low, high in position.reported.outside(first, last):
             if not position.handled.cover(low, high):
-                self._gaps.append((run, Gap(position.sender, run[1], low, high, why)))
+                self._gaps.append((run, Gap(position.sender, run[1], low, high, why or self.why_lost)))
 
     def _tidy(self, run: StreamId, position: _Position) -> None:
         """Forget ranges that are no longer needed; if all of *run* is taken, forget *position*."""

@@ -35,6 +35,11 @@ class Ranges:
         self._lasts.append(last)
         return 1
 
+    def follow(self, later: Ranges) -> None:
+        """Add all ranges of *later*, which lie above those of this set."""
+        for first, last in zip(later._firsts, later._lasts, strict=True):
+            self.add(first, last)
+
     def cover(self, first: int, last: int) -> bool:
         """Whether all of *first* to *last* are in the set."""
         at = bisect_left(self._lasts, last)

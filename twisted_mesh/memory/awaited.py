@@ -16,6 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from twisted_mesh.delivery.named import NamedMessages
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.eventloop.deferreds import Handover
 from twisted_mesh.message import Message
@@ -71,6 +72,17 @@ class GuardedQueue(MessageQueue):
 
     async def __anext__(self) -> Message:
         if not len(self) and not self.runs_behind and not self.has_ended:
+            self.guard.check()
+        return await super().__anext__()
+
+
+class GuardedNamed(NamedMessages):
+    """The messages of a named consumer, for which a test cannot wait before one has come."""
+
+    guard: RunGuard
+
+    async def __anext__(self) -> Message:
+        if not self.is_ready:
             self.guard.check()
         return await super().__anext__()
 

@@ -18,11 +18,12 @@ from zope.interface import implementer
 
 from twisted_mesh.core.history.storage import Flush, Flushed, Store
 from twisted_mesh.delivery.listeners import EVENTS
+from twisted_mesh.delivery.named import NamedMessages, NamedQueue
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import verify
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.memory.awaited import GuardedQueue, RunGuard
+from twisted_mesh.memory.awaited import GuardedNamed, GuardedQueue, RunGuard
 from twisted_mesh.message import Message, Packet
 from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
@@ -117,10 +118,15 @@ class MemoryService(MeshService):
             receipt.complete = self.guard.checked(receipt.complete)
         return receipt
 
-    def messages(self) -> MessageQueue:
+    def _unnamed_messages(self) -> MessageQueue:
         queue = self._delivery.add(GuardedQueue)
         queue.guard = self.guard
         return queue
+
+    def _named_messages(self, queue: NamedQueue) -> NamedMessages:
+        messages = GuardedNamed(queue, self._delivery.named.close)
+        messages.guard = self.guard
+        return messages
 
     def _begin(self) -> None:
         super()._begin()

@@ -1,8 +1,8 @@
 """Tells the core which of the delivered messages the application has taken.
 
-Contract: a stream is all messages of one run of an author.  If there is a store, the core gets ``Taken``
-for each stream of which the application has taken more.  Without a store, the core gets ``Taken`` only for
-streams about which it has asked, by ``Awaited``.
+Contract: a stream is all messages of one run of an author.  If there is a store, or a consumer with a name,
+the core gets ``Taken`` for each stream of which the application has taken more.  Else the core gets
+``Taken`` only for streams about which it has asked, by ``Awaited``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ class _Behind:
     """A stream of which the consumers may not have taken all messages.
 
     :ivar head: its last message that came or was reported as lost.
-    :ivar told: the message in the last ``Taken`` that the core got; -1 if it got none.
+    :ivar told: what the core was told last: the message that all but named consumers have taken, and the
+        places of these; None if it was told nothing.
     :ivar until: the core waits until this message is taken.
     """
 
     __slots__ = ("head", "told", "until")
 
-    def __init__(self, head: int, told: int, until: int = 0) -> None:
-        self.head, self.told, self.until = head, told, until
+    def __init__(self, head: int = 0, until: int = 0) -> None:
+        self.head, self.until = head, until
+        self.told: tuple[int, dict[str, int]] | None = None
 
 
 class Progress:
@@ -46,8 +48,8 @@ class Progress:
 
     def begin(self, untaken: Iterable[events.Behind]) -> None:
         """Begin with the streams of which an earlier process stored messages that were not taken."""
-        for run, taken, head in untaken:
-            self._behind[run] = _Behind(head, taken)
+        for run, _, head in untaken:
+            self._behind[run] = _Behind(head)
 
     def awaited(self, awaited: events.Awaited) -> None:
         """Note up to which message of a stream the core waits, or that it waits no more."""
@@ -55,16 +57,16 @@ class Progress:
         if not awaited.sequence:
             self._behind.pop(run, None)
             return
-        self._behind[run] = _Behind(awaited.head, awaited.taken, awaited.sequence)
+        self._behind[run] = _Behind(awaited.head, awaited.sequence)
         self._moved[run] = None
 
     def delivered(self, event: events.Deliver | events.GapFound | events.Poisoned) -> None:
         """Note that messages were handed to the consumers, or will not come."""
         run = (event.origin, event.epoch)
         if (behind := self._behind.get(run)) is None:
-            if not self._is_stored or not event.first:  # whispers have no numbers
+            if not event.first or not self._tells_all:  # whispers have no numbers
                 return
-            behind = self._behind[run] = _Behind(0, -1)
+            behind = self._behind[run] = _Behind()
         if event.first:
             behind.head = event.last
             self._moved[run] = None
@@ -73,8 +75,8 @@ class Progress:
         """Note that a consumer took messages of *run*, put some back, or closed."""
         if self._stopped:
             return
-        if self._is_stored:
-            self._behind.setdefault(run, _Behind(0, -1))
+        if self._tells_all:
+            self._behind.setdefault(run, _Behind())
             self._moved[run] = None
             if self._turn is None:  # one Taken for a turn costs a third of one for each message
                 self._turn = self._clock.callLater(0, self._end_of_turn)
@@ -105,14 +107,20 @@ class Progress:
         for run in moved:
             if (behind := self._behind.get(run)) is None:
                 continue
-            if self._is_stored:
+            if self._tells_all:
                 behind.head = max(behind.head, self._driver.node.head(run))
+            places = self._delivery.places(run, behind.head)
             taken = self._delivery.taken(run, behind.head)
-            is_news, behind.told = taken != behind.told, taken
-            if taken >= (behind.head if self._is_stored else behind.until):
+            is_news, behind.told = behind.told != (taken, places), (taken, places)
+            if min((taken, *places.values())) >= (behind.head if self._tells_all else behind.until):
                 del self._behind[run]
             if is_news:
-                self._driver.handle(events.Taken(run, taken))
+                self._driver.handle(events.Taken(run, taken, places))
+
+    @property
+    def _tells_all(self) -> bool:
+        """Whether the core is told of all streams."""
+        return self._is_stored or bool(self._delivery.named.queues)
 
     def _end_of_turn(self) -> None:
         self._turn = None

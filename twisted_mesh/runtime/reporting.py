@@ -20,9 +20,10 @@ from twisted_mesh.links.connections import Connections, Unlinked
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.message import Member
 from twisted_mesh.runtime.driver import Driver
-from twisted_mesh.runtime.handover import counted
+from twisted_mesh.runtime.handover import counted, were
 from twisted_mesh.status import (
     AuthorStatus,
+    ConsumerStatus,
     HistoryStatus,
     LinkStatus,
     MemberStatus,
@@ -109,6 +110,7 @@ class Reporting:
             [_member(member) for member in self._members.table.values()],
             authors,
             list(self._open_receipts()),
+            self._consumers(),
             self._history(report, now),
             dict(dropped),
             footprint,
@@ -212,7 +214,7 @@ class Reporting:
             head=stream.head,
             behind=stream.high - stream.head,
             missing=stream.missing,
-            taken=self._delivery.taken(stream.run, stream.head),
+            taken=self._delivery.taken_by_all(stream.run, stream.head),
         )
 
     def _open_receipts(self) -> Iterator[ReceiptStatus]:
@@ -221,6 +223,10 @@ class Reporting:
                 _, epoch, sequence = receipt.id
                 sets = (receipt.delivered, receipt.pending, receipt.missed)
                 yield ReceiptStatus(epoch, sequence, *map(_texts, sets))
+
+    def _consumers(self) -> list[ConsumerStatus]:
+        consumers = self._delivery.named.values().values()
+        return [ConsumerStatus(one.name, one.lag, one.open, one.since) for one in consumers]
 
     def _history(self, report: Report, now: float) -> HistoryStatus:
         config, store = self._driver.config, None if self._writer is None else self._writer.store
@@ -253,6 +259,12 @@ class Reporting:
                 yield (
                     f"missing from {_name(author)}: {counted(author.missing, 'message')}; this node asks "
                     "for them, and tells a gap if no member has them"
+                )
+        for consumer in self._consumers():
+            if not consumer.open:
+                yield (
+                    f"nobody has the consumer {consumer.name!r} open: {were(consumer.lag, 'message')} not "
+                    "taken, and receipts wait for it; open it, or forget_consumer()"
                 )
 
     def _unreachable(self, now: float) -> Iterator[str]:

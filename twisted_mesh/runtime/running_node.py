@@ -144,13 +144,22 @@ class RunningNode:
             self._progress = Progress(clock, driver, delivery, store is not None)
             self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
-            untaken = list(restored.untaken(local_node.origin))
-            self._progress.begin(untaken)
-            delivery.begin(self._backlog.read, self._progress.taken, self._skipped, self._room, untaken)
-            self._subscribe()
+            self._begin_delivery(None if store is None else restored, local_node.origin)
             undo.pop_all()
 
     # ── putting it together ─────────────────────────────────────────────────────────
+
+    def _begin_delivery(self, restored: Restored | None, origin: bytes) -> None:
+        """Begin to deliver messages; first those that the store held and consumers had not taken."""
+        delivery, progress, read = self._delivery, self._progress, self._backlog.read
+        stored = restored or Restored()
+        for name in stored.consumers:
+            progress.begin(stored.untaken(origin, name))
+        untaken = list(stored.untaken(origin))
+        progress.begin(untaken)
+        delivery.begin(read, progress.taken, self._skipped, self._room, untaken)
+        self._subscribe()
+        delivery.named.begin(restored, origin, read, self.driver.handle)
 
     def _first_run(self, restored: Restored) -> LocalNode:
         local_node = self._new_run(0)
@@ -206,6 +215,8 @@ class RunningNode:
         on(events.GapFound, self._gap, delivery.gap, progress.delivered)
         on(events.Poisoned, delivery.poisoned, progress.delivered)
         on(events.Awaited, progress.awaited)
+        on(events.Placed, delivery.named.placed)
+        on(events.Unplaced, delivery.named.unplaced)
         on(events.Equivocation, delivery.equivocation)
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
@@ -247,8 +258,9 @@ class RunningNode:
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1
         # If a consumer has not taken all messages before the gap, the core goes on holding them.
-        if self._delivery.taken(run, below) >= below:
-            self.driver.handle(events.Taken(run, below))
+        delivery = self._delivery
+        if delivery.taken_by_all(run, below) >= below:
+            self.driver.handle(events.Taken(run, below, delivery.places(run, below)))
 
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
         """Begin a new run of the core, above the epoch of this node's key that others know."""
@@ -461,7 +473,9 @@ class RunningNode:
             end.callback(self.cancel_connecting)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
-            # Runs first: messages handed on in the last flush would be handed on again by the next process.
+            # These run first: messages handed on in the last flush, or taken after it, would be given again
+            # by the next process.
+            end.callback(self._delivery.named.stop)
             end.callback(self._backlog.stop)
 
     async def give_all(self) -> None:

@@ -1,0 +1,470 @@
+"""Consumers with names: each keeps its place in every stream, whether somebody has it open or not.
+
+Contract: a message counts as taken when its consumer asks for the next one.  So a message whose loop body
+raises an exception is given again, to the next iterator of that name.  While nobody has a consumer open,
+its messages wait in the history alone.  Messages that leave the history meanwhile are reported as a gap
+when somebody opens the consumer.
+
+With a history file the places outlive the process; else they are kept as long as the service is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf, isfinite
+from typing import Any, Final, Protocol
+from weakref import ref
+
+from twisted_mesh.core import events
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.storage import Restored
+from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue, Reader
+from twisted_mesh.delivery.ranges import Ranges
+from twisted_mesh.errors import ConsumerInUse, LocalError, WrongType, WrongValue
+from twisted_mesh.identity import id_of
+from twisted_mesh.message import Consumer, Message
+
+#: Characters of a name (guess: as many as in a member's label).
+NAME_CHARACTERS: Final = 64
+
+
+class Owner(Protocol):
+    """The iterator that has a consumer open."""
+
+    def wake(self) -> None:
+        """A message may have come, or the end."""
+
+
+class NamedQueue(MessageQueue):
+    """The messages of one named consumer.
+
+    :ivar since: since when its owner has it open, or nobody does, in seconds since 1970.
+    :ivar start: of a new consumer: it begins with the messages that came in so many last seconds.
+    :ivar is_placed: whether it has a place in each stream; until then it gets no messages.
+    """
+
+    def __init__(self, bounds: Bounds, consumers: Consumers, name: str, since: float) -> None:
+        super().__init__(bounds, consumers)
+        self.name = name
+        self.since = since
+        self.start = 0.0
+        self.is_placed = False
+        self.why_lost = f"the consumer {name!r} had not taken them when they were given up"
+        self._owner: ref[Any] | None = None
+        self._out: deque[tuple[Message, int]] = deque()  # handed out and not taken
+        self._stopping = False
+
+    # ── its owner ───────────────────────────────────────────────────────────────────
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody has it open."""
+        return self._owner is not None and self._owner() is not None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its owner was freed without closing it."""
+        return self._owner is not None and self._owner() is None
+
+    def is_of(self, owner: Owner) -> bool:
+        """Whether *owner* has it open."""
+        return self._owner is not None and self._owner() is owner
+
+    def open(self, owner: Owner, freed: Callable[[], None], now: float) -> None:
+        """Give messages to *owner* from now on, beginning with those that were not taken.
+
+        :param freed: is called, in any thread, if *owner* is freed.
+        """
+        self._owner = ref(owner, lambda _: freed())
+        self.since = now
+
+    def leave(self, now: float) -> None:
+        """Let nobody have it open: all messages that were not taken wait for the next owner."""
+        self._owner = None
+        self.since = now
+        self._put_back_out()
+        self._leave_to_history()
+        if self._waiting is not None:
+            self._end_wait()
+
+    def stop(self) -> None:
+        """Hand out no more messages, since the service stops; those that are out can still be taken."""
+        self._stopping = True
+        self._leave_to_history()
+        self.wake()
+        if self._waiting is not None:
+            self._end_wait()
+
+    def begin_anew(self, reader: Reader) -> None:
+        """Begin a run of the service: the places are told anew."""
+        if self.has_ended:  # the owner's iteration is over
+            self._owner = None
+        self.reader = reader
+        self._queue.clear()
+        self._out.clear()
+        self._bytes = self._directs = self._direct_bytes = self._ranges = 0
+        self._positions.clear()
+        self._behind.clear()
+        self._gaps.clear()
+        self._closed = self._stopping = self._unreadable = self.is_placed = False
+
+    # ── messages ────────────────────────────────────────────────────────────────────
+
+    @property
+    def has_ended(self) -> bool:
+        return self._stopping or super().has_ended
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_open and super().is_full
+
+    @property
+    def has_room(self) -> bool:
+        return not self.is_open or super().has_room
+
+    def put(self, message: Message, size: int) -> None:
+        takes_all = self.is_open and not self._stopping
+        if self.is_placed and (takes_all or message.sequence is not None):
+            super().put(message, size)
+
+    def wake(self) -> None:
+        if self._owner is not None and (owner := self._owner()) is not None:
+            owner.wake()
+
+    def wake_waiting(self) -> None:
+        """As :meth:`MessageQueue.wake`."""
+        super().wake()
+
+    def take(self) -> Message | None:
+        """The next message, or None if there is none now; the messages before it count as taken."""
+        self.commit()
+        taken = self.hand_out()
+        return None if taken is None else taken[0]
+
+    def commit(self) -> None:
+        """Count all messages that were handed out as taken."""
+        while self._out:
+            self.took(self._out[0][0])
+
+    def hand_out(self) -> tuple[Message, int] | None:
+        if self._stopping or (handed_out := super().hand_out()) is None:
+            return None
+        self._out.append(handed_out)
+        return handed_out
+
+    def took(self, message: Message) -> None:
+        self._out.popleft()
+        super().took(message)
+
+    def give_again(self) -> None:
+        """Hand out again, before all others, the messages that were handed out and not taken."""
+        if not self._stopping:
+            self._put_back_out()
+
+    def unplaced(self, run: StreamId) -> None:
+        """Report the messages of *run* as lost that are not in memory: its stream is closed."""
+        if (position := self._behind.pop(run, None)) is not None:
+            self._give_up(run, position)
+
+    def lose_all(self) -> None:
+        """Report all messages as lost that wait, since the history is gone."""
+        for run in list(self._positions):
+            self._behind[run] = self._positions[run]
+            self.unplaced(run)
+        self._tell_gaps()
+
+    def _fits(self, size: int) -> bool:
+        return self.is_open and not self._stopping and super()._fits(size)
+
+    def _limit_ranges(self) -> None:
+        """Forget which messages handlers took in the run with most ranges: it gets these, too."""
+        position = max(self._positions.values(), key=lambda one: len(one.handled) + len(one.reported))
+        self._ranges -= len(position.handled) + len(position.reported)
+        position.handled, position.reported = Ranges(), Ranges()
+
+    def _end_wait(self) -> None:
+        self._wait_no_more().errback(StopAsyncIteration())
+
+    def _put_back_out(self) -> None:
+        for message, size in reversed(self._out):
+            self._queue.appendleft((message, size))
+            self._bytes += size
+            if message.number:
+                self._count_direct(1, size)
+        self._out.clear()
+
+    def _leave_to_history(self) -> None:
+        """Let the messages in the queue wait in the history; those that it does not hold stay."""
+        waiting, self._queue = self._queue, deque()
+        self._bytes = 0
+        numbers: dict[StreamId, list[int]] = {}
+        for message, size in waiting:
+            if message.sequence is None:
+                self._queue.append((message, size))
+                self._bytes += size
+            else:
+                numbers.setdefault(message.source.run, []).append(message.sequence)
+        out: dict[StreamId, int] = {}  # the last message of each run that is handed out
+        for message, _ in self._out:
+            if message.sequence is not None:
+                out[message.source.run] = message.sequence
+        for run, position in list(self._positions.items()):
+            self._rewind(run, position, out.get(run, position.taken), numbers.get(run, []))
+
+    def _rewind(self, run: StreamId, position: Any, last: int, waiting: list[int]) -> None:
+        """Let the messages of *run* behind *last* be read again, but of those queued only *waiting*."""
+        handled, end = Ranges(), last
+        for number in waiting:
+            if number > end + 1:
+                handled.add(end + 1, number - 1)
+            end = number
+        if position.queued > end:
+            handled.add(end + 1, position.queued)
+        handled.follow(position.handled)
+        self._ranges += len(handled) - len(position.handled)
+        position.handled = handled
+        position.waiting -= len(waiting)
+        position.queued = last
+        if position.seen > last:
+            self._behind[run] = position
+        self._tidy(run, position)
+
+
+class NamedMessages:
+    """The messages of a named consumer: ``async for message in service.messages(name="billing")``.
+
+    A message counts as taken when the next one is asked for.  If the loop ends before that, by ``break`` or
+    an exception, the next iterator of that name begins with that message again.
+    """
+
+    def __init__(self, queue: NamedQueue, closed: Callable[[NamedQueue], None]) -> None:
+        """:param closed: is called when this iterator is closed."""
+        self._queue = queue
+        self._closed = closed
+
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+        return self._queue.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a next message, or the iteration has ended."""
+        queue = self._queue
+        return not queue.is_of(self) or queue.has_ended or len(queue) > 0 or queue.runs_behind > 0
+
+    def __aiter__(self) -> NamedMessages:
+        if self._queue.is_of(self):
+            self._queue.give_again()
+        return self
+
+    async def __anext__(self) -> Message:
+        if not self._queue.is_of(self):
+            raise StopAsyncIteration
+        return await self._queue.__anext__()
+
+    def take(self) -> Message | None:
+        """The next message, or None if there is none now; the message before it counts as taken."""
+        return self._queue.take() if self._queue.is_of(self) else None
+
+    def commit(self) -> None:
+        """Count the message that was handed out last as taken now, as before ``break``."""
+        if self._queue.is_of(self):
+            self._queue.commit()
+
+    def close(self) -> None:
+        """Let others open the consumer; a message that was handed out and is not taken is given again."""
+        if self._queue.is_of(self):
+            self._closed(self._queue)
+
+    def wake(self) -> None:
+        """Give the consumer the next message, if it waits (:class:`Owner`)."""
+        self._queue.wake_waiting()
+
+
+class NamedConsumers:
+    """The named consumers of one service.
+
+    :ivar queues: one for each, by name; :ivar now: gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], NamedQueue],
+        limit: int,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        :param make: makes the queue of a name; :param limit: how many there may be.
+        :param wall_clock: gives seconds since 1970.
+        """
+        self._make = make
+        self._limit = limit
+        self.now = wall_clock
+        self._gone = False  # whether an owner was freed since the last look()
+        self._handle: Callable[[events.Event], None] | None = None  # while the service runs
+        self._is_stored = False
+        self.queues: dict[str, NamedQueue] = {}
+
+    def open(self, name: str, start: str | float, make: Callable[[NamedQueue], Owner]) -> Any:
+        """Let the owner that *make* makes have the consumer *name* open.
+
+        :param start: where a new consumer begins, as in ``MeshService.messages()``.
+        :raises ConsumerInUse: somebody has it open.
+        :raises LocalError: *name* or *start* cannot be used, or there are too many consumers.
+        """
+        check_name(name)
+        seconds = seconds_back(start)
+        self.look()
+        if (queue := self.queues.get(name)) is None:
+            if len(self.queues) >= self._limit:
+                raise LocalError(
+                    f"there are {self._limit} consumers with names (consumers_limit): forget one with "
+                    "forget_consumer()"
+                )
+            queue = self.queues[name] = self._make(name)
+            queue.start = seconds
+        elif queue.is_open:
+            raise ConsumerInUse(f"the consumer {name!r} is open already: close() that iterator first")
+        owner = make(queue)
+        queue.open(owner, self._freed, self.now())
+        self._tell()
+        if not queue.is_placed:
+            self._place(queue)
+        return owner
+
+    def close(self, queue: NamedQueue) -> None:
+        """Let nobody have a consumer open."""
+        queue.leave(self.now())
+        self._tell()
+
+    def forget(self, name: str) -> list[StreamId]:
+        """Forget a consumer; return the streams of which it had not taken all.
+
+        :raises LocalError: there is no such consumer; ConsumerInUse: somebody has it open.
+        """
+        self.look()
+        if (queue := self.queues.get(name)) is None:
+            raise LocalError(f"there is no consumer {name!r}")
+        if queue.is_open:
+            raise ConsumerInUse(f"the consumer {name!r} is open: close() its iterator first")
+        del self.queues[name]
+        self._tell()
+        return queue.runs
+
+    def _freed(self) -> None:
+        self._gone = True  # the garbage collector can call this in any thread, between any two instructions
+
+    def look(self) -> bool:
+        """Take back the consumers whose owners were freed; return whether there were any."""
+        if not self._gone:
+            return False
+        self._gone = False
+        for queue in list(self.queues.values()):
+            if queue.is_abandoned:
+                self.close(queue)
+        return True
+
+    def values(self) -> dict[str, Consumer]:
+        """The consumers as values, by name; any thread may ask."""
+        return {
+            name: Consumer(name, queue.untaken, queue.is_open, queue.since)
+            for name, queue in list(self.queues.items())
+        }
+
+    # ── runs of the service ─────────────────────────────────────────────────────────
+
+    def begin(
+        self,
+        restored: Restored | None,
+        origin: bytes,
+        reader: Reader,
+        handle: Callable[[events.Event], None],
+    ) -> None:
+        """Begin a run of the service.
+
+        :param restored: the content of the history file; None if there is none.
+        :param origin: this node's own; :param reader: reads the history.
+        :param handle: gives an event to the core.
+        """
+        self._handle, self._is_stored = handle, restored is not None
+        stored = {} if restored is None else restored.consumers
+        for name in stored.keys() - self.queues.keys():
+            queue = self.queues[name] = self._make(name)
+            queue.since = stored[name] / 1000 or self.now()
+        for queue in self.queues.values():
+            queue.begin_anew(reader)
+            if restored is not None and queue.name in stored:
+                queue.is_placed = True
+                for run, taken, head in restored.untaken(origin, queue.name):
+                    queue.follow(run, id_of(run[0]), taken, head)
+        self._tell()
+        for queue in self.queues.values():
+            if not queue.is_placed:
+                self._place(queue)
+
+    def placed(self, placed: events.Placed) -> None:
+        """Give a new consumer the messages that the history holds for it."""
+        if (queue := self.queues.get(placed.name)) is not None and not queue.is_placed:
+            queue.is_placed = True
+            queue.start = 0.0
+            for run, taken, head in placed.behind:
+                queue.follow(run, id_of(run[0]), taken, head)
+            queue.wake()
+
+    def unplaced(self, unplaced: events.Unplaced) -> None:
+        """Tell which messages are lost for consumers that are behind in a stream that is closed."""
+        for queue in self.queues.values():
+            queue.unplaced(unplaced.run)
+
+    def stop(self) -> None:
+        """Hand out no more messages, if they are given after the next start."""
+        for queue in self.queues.values() if self._is_stored else ():
+            queue.stop()
+
+    def end(self) -> None:
+        """The service has stopped: end all iterations."""
+        self._handle = None
+        for queue in self.queues.values():
+            if self._is_stored:
+                queue.leave(self.now())
+            elif queue.is_open:
+                queue.end()
+            else:
+                queue.lose_all()
+
+    def _tell(self) -> None:
+        if self._handle is not None:
+            names = {
+                name: 0 if queue.is_open else int(queue.since * 1000) for name, queue in self.queues.items()
+            }
+            self._handle(events.Consumers(names))
+
+    def _place(self, queue: NamedQueue) -> None:
+        if self._handle is not None:
+            self._handle(events.Place(queue.name, queue.start))
+
+
+def check_name(name: object) -> None:
+    """:raises WrongType: or WrongValue: *name* cannot name a consumer."""
+    if not isinstance(name, str):
+        raise WrongType(f"the name of a consumer is a str, not {name!r}")
+    if not 0 < len(name) <= NAME_CHARACTERS or not name.isprintable():
+        raise WrongValue(
+            f"the name of a consumer has 1 to {NAME_CHARACTERS} printable characters: {name!r}"
+        )
+
+
+def seconds_back(start: object) -> float:
+    """The seconds for which ``start=`` stands.
+
+    :raises WrongValue: it is none of the values that it can have.
+    """
+    if start == "new":
+        return 0.0
+    if start == "all":
+        return inf
+    if type(start) in (int, float) and isfinite(start) and start >= 0:  # type: ignore[arg-type,operator]
+        return float(start)  # type: ignore[arg-type]
+    raise WrongValue(f'start is "new", "all" or a number of seconds, not {start!r}')
