@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
+from twisted_mesh.simulation.scenarios.consuming import CONSUMING, Consuming
 from twisted_mesh.simulation.scenarios.granted import GRANTED
 from twisted_mesh.simulation.scenarios.joint import Joint
 from twisted_mesh.simulation.scenarios.large import LARGE
@@ -47,10 +48,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--schedule",
-        choices=[*SCHEDULES, *ASKING, JOINT, *STAGED, "all"],
+        choices=[*SCHEDULES, *ASKING, *CONSUMING, JOINT, *STAGED, "all"],
         default="all",
         metavar="NAME",
-        help=f"one of {', '.join((*SCHEDULES, *ASKING, JOINT, *STAGED))} "
+        help=f"one of {', '.join((*SCHEDULES, *ASKING, *CONSUMING, JOINT, *STAGED))} "
         "(default: all but those that take minutes)",
     )
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no new run after so many minutes")
@@ -96,6 +97,8 @@ def play(
         world = Play(SCHEDULES[name], seed, nodes or nodes_for(seed), tracing).run(progress)
     elif name in ASKING:
         world = Asking(ASKING[name], seed, nodes or nodes_for(seed), tracing).run(progress)
+    elif name in CONSUMING:
+        world = Consuming(CONSUMING[name], seed, nodes or nodes_for(seed), tracing).run(progress)
     elif name == JOINT:
         world = Joint(seed, nodes or nodes_for(seed), tracing).run(progress)
     else:
@@ -119,7 +122,8 @@ def result_of(name: str, seed: int, options: argparse.Namespace) -> Result:
 def main(arguments: Sequence[str]) -> int:
     """Play the runs that *arguments* ask for; return the exit status."""
     options = parse(arguments)
-    everything = [*SCHEDULES, *ASKING, JOINT, *(name for name in STAGED if not STAGED[name].is_large)]
+    staged = [name for name in STAGED if not STAGED[name].is_large]
+    everything = [*SCHEDULES, *ASKING, *CONSUMING, JOINT, *staged]
     names = everything if options.schedule == "all" else [options.schedule]
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
     results: list[Result] = []
