@@ -22,7 +22,6 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
-from twisted_mesh.cli import log_output
 from twisted_mesh.cli import supervisor as supervision
 from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
@@ -31,6 +30,7 @@ from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import end_process
 from twisted_mesh.core.reachability import Reach, reach_of
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError, TrustError
+from twisted_mesh.eventloop import log_output
 from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.listening import parse_listen

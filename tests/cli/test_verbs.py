@@ -14,6 +14,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.cli.main import main
@@ -115,3 +116,19 @@ class AskingVerbsTests(TestCase):
         self.assertEqual(status, 0)
         self.assertRegex(told, r"^db \(\w{8}\) is forgotten\n$")
         self.assertEqual(await self.run_it("members"), (0, "no other member\n"))
+
+    async def test_completion_offers_members_and_no_label_that_a_shell_would_run(self) -> None:
+        async def offered(*words: str) -> list[str]:
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                await deferToThread(main, ["complete", f"--node={self.path}", *words])
+            return out.getvalue().split()
+
+        evil = MeshService(reactor, listen=(), label="x;reboot")
+        evil.startService()
+        self.addCleanup(evil.stopService)
+        await evil.connect(*self.a.addresses[0])
+        await eventually(lambda: evil.id in self.a.members)
+        names = sorted(["db", evil.id.decode()[:8]])
+        self.assertEqual(await offered("request", ""), names)
+        self.assertEqual(await offered("send", "--to", "d"), ["db"])

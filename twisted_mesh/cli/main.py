@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from twisted_mesh.cli import trust_files, verbs
+from twisted_mesh.cli import completion, trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
 from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.version import __version__
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add(subparsers, "health", verbs.health)
     _add(subparsers, "page", verbs.page)
     trust_files.add_verbs(subparsers)
+    completion.add_verb(subparsers)
     subparsers.add_parser(DEMO, help="run five nodes here, with a page to play with them")
     subparsers.add_parser(RUN, help="run a node in the foreground, with the options of twistd mesh")
     send = _add(subparsers, "send", verbs.send)
@@ -158,6 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words[1:])
     if words[:1] == [DEMO]:
         os.execv(sys.executable, [sys.executable, "-m", "twisted_mesh.demo", *words[1:]])
+    if words[:1] == [completion.COMPLETE]:
+        print(*completion.complete(parser(), words[1:]), sep="\n")
+        return verbs.YES
     options = parser().parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -14,7 +14,7 @@ from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.cli import log_output
+from twisted_mesh.eventloop import log_output
 
 
 class LogCase(SynchronousTestCase):
@@ -96,10 +96,10 @@ class TestOptions(LogCase):
         self.assertEqual(log_output._output.path, str(Path("twistd.log").absolute()))
         for twistd in (("-n",), ("-n", "--logfile=-"), ("--logfile=-",), ("--syslog",)):
             self.assertIsNone(self.options(twistd=twistd)["logger"])
-        named = self.options(twistd=("--logger=tests.cli.test_log_output.LogCase",))
+        named = self.options(twistd=("--logger=tests.eventloop.test_log_output.LogCase",))
         self.assertIs(named["logger"], LogCase)
 
     def test_what_cannot_be(self) -> None:
         self.assertRaises(UsageError, self.options, "--log-format=xml")
-        for other in ("--syslog", "--logger=tests.cli.test_log_output.LogCase"):
+        for other in ("--syslog", "--logger=tests.eventloop.test_log_output.LogCase"):
             self.assertRaises(UsageError, self.options, "--log-format=json", twistd=(other,))

@@ -8,6 +8,7 @@ and the traceback of a failure as ``failure``.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -22,8 +23,6 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.logfile import LogFile
-
-from twisted_mesh.cli.escaping import for_json
 
 FACTORY: Final = f"{__name__}.chosen_log"  #: the name by which twistd finds :func:`chosen_log`
 _log = Logger()
@@ -82,4 +81,4 @@ def _as_json(event: LogEvent) -> str | None:
     }
     if failure is not None:
         fields["failure"] = failure.getTraceback()
-    return f"{for_json(fields)}\n" if fields["text"] or failure is not None else None
+    return f"{json.dumps(fields)}\n" if fields["text"] or failure is not None else None
