@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         demo.startService()
     except CannotListenError as error:
-        print(f"mesh: {error}; give another --port", file=sys.stderr)
+        print(f"mesh: port {error.port} is taken; give another --port", file=sys.stderr)
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", demo.stopService)
     print(f"{len(LABELS)} nodes run here: {', '.join(LABELS)}. Their page, in a browser:")
