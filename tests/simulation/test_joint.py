@@ -22,9 +22,10 @@ class TestJoint(SynchronousTestCase):
 
     def test_all_promises_hold(self) -> None:
         for seed in at_length(range(1, 11), (4,)):
-            joint = Joint(seed, 12 + seed % 4)
+            nodes = at_length(12 + seed % 4, 8)
+            joint = Joint(seed, nodes)
             world = joint.run()
-            command = f"--schedule joint --seed {seed} --nodes {12 + seed % 4}"
+            command = f"--schedule joint --seed {seed} --nodes {nodes}"
             self.assertEqual(world.violations, [], command)
             self.assertGreater(world.counts["deliveries"], 100)
             self.assertGreater(world.kinds["Receipts"], 10)

@@ -96,6 +96,8 @@ def calm(
     return world
 
 
+#: Streams, bytes of each message, seconds that the line takes for all of them.
+PULLS = ((4, 65_000, 16), (16, 100_000, 8), (2, 250_000, 8))
 #: Senders, nodes, seconds between messages of one, messages of each.
 CALM = (("one", 30, 0.2, 60), ("random", 14, 1.4, 21), ("all", 14, 0.5, 21))
 
@@ -194,7 +196,7 @@ class TestRepairing(SynchronousTestCase):
 
     def test_a_long_pull_over_a_slow_line_brings_everything_once_and_in_little_more_time(self) -> None:
         line = at_length(MIB, MIB // 2)
-        for streams, size, seconds in ((4, 65_000, 16), (16, 100_000, 8), (2, 250_000, 8)):
+        for streams, size, seconds in at_length(PULLS, PULLS[1:]):
             sent, took, slowest = self.pull(streams, size, seconds * line, line)
             self.assertLessEqual(sent, 1.1, streams)
             self.assertLessEqual(took, 1.2, streams)

@@ -20,7 +20,7 @@ from twisted_mesh.core.overlay.views import ActiveView, Neighbour
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 
-GRAPHS = at_length(30_000, 200)
+GRAPHS = at_length(30_000, 80)
 STEPS = 300  # in each graph
 
 #: One neighbour is enough for everybody, so that all who have more move them on, all at once.
