@@ -67,6 +67,7 @@ class OptionsTests(SynchronousTestCase):
             ("send", "x", "--wait", "soon"),
             ("send", "x", "--wait", "-1"),
             ("listen", "--count", "0"),
+            *(("trace", message) for message in ("", "/1", "web1/x", "web1/0", "a/b/1")),
             ("listen", "--for", "4000"),
         ):
             status, _, error = self.run_it(*arguments)

@@ -54,10 +54,24 @@ class TreeTests(SynchronousTestCase):
         )
 
     def test_claims_in_a_circle_or_of_strangers_are_shown_apart_and_once(self) -> None:
-        lines = drawn(step("a", "b"), step("b", "c"), step("c", "b"), step("d", "x"), step("e", "e"))
-        apart = "by a way that does not lead back to the author"
-        others = [f"{name} ({name.upper()}): {apart}" for name in "bcde"]
-        self.assertEqual(lines, ["a (A): message 7", *others])
+        lines = drawn(
+            step("a", "b"), step("b", "c"), step("c", "b"), step("d", "x"), step("e", "e"), step("f")
+        )
+        apart = "by a way that leads nowhere, as its nodes tell it"
+        others = [f"{name} ({name.upper()}): {apart}" for name in "bcef"]
+        stranger = ["X: was not asked", "└─ d (D): pushed, 1 hop, not taken yet"]
+        self.assertEqual(lines, ["a (A): message 7", *stranger, *others])
+
+    def test_those_behind_a_node_that_says_nothing_are_below_it(self) -> None:
+        lines = drawn(step("a"), step("b", None, "silent"), step("c", "b", hops=1), step("d", "c", hops=2))
+        self.assertEqual(
+            lines[1:],
+            [
+                "b (B): did not answer",
+                "└─ c (C): pushed, 2 hops, not taken yet",
+                "   └─ d (D): pushed, 3 hops, not taken yet",
+            ],
+        )
 
     def test_an_author_that_does_not_answer_is_drawn_all_the_same(self) -> None:
         self.assertEqual(drawn(step("b", "a"))[0], "A: message 7")

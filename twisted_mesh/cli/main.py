@@ -139,7 +139,7 @@ def _text(text: str) -> str:
 
 def _message(text: str) -> tuple[str, int | None, int | None]:
     """The author, the epoch and the number in ``AUTHOR[/EPOCH][/NUMBER]``."""
-    author, *numbers = text.rsplit("/", 2) if text.count("/") < 3 else [text]
+    author, *numbers = text.rsplit("/", 2)
     if not author or not all(number.isascii() and number.isdigit() and int(number) for number in numbers):
         raise argparse.ArgumentTypeError(f"AUTHOR, AUTHOR/NUMBER or AUTHOR/EPOCH/NUMBER, not {text!r}")
     epoch, number = ([None, None] + [int(number) for number in numbers])[-2:]

@@ -1,7 +1,7 @@
 """Draws by which way a message came to the nodes of a mesh, as each node says for itself.
 
-Contract: the steps are claims.  A node whose claims do not lead back to the author is shown apart, and each
-node is drawn once.
+Contract: the steps are claims.  Each node is drawn once: below the node that brought it the message, as it
+says, if that leads back to the author or to a node that says nothing of it; else apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from twisted_mesh.cli.shown import name_of
 
 _APART: Final = {
-    "came": "by a way that does not lead back to the author",
+    "came": "by a way that leads nowhere, as its nodes tell it",
     "forgotten": "has it, or will not get it; by which way, it does not remember",
     "missing": "has not got it",
     "silent": "did not answer",
@@ -26,14 +26,22 @@ def tree(trace: Any) -> Iterator[str]:
     author = steps.pop(trace["author"], {"id": trace["author"], "label": None, "state": "author"})
     children: dict[str, list[Any]] = {}
     for step in sorted(steps.values(), key=lambda step: (step["label"] or "", step["id"])):
-        if step["state"] == "came":
+        if step["state"] == "came" and step["source"] is not None:
             children.setdefault(step["source"], []).append(step)
     yield f"{name_of(author['id'], author['label'])}: message {trace['sequence']:,}"
     drawn = {author["id"]}
     yield from _below(author["id"], children, drawn, "")
     for step in steps.values():
-        if step["id"] not in drawn:
+        if step["state"] != "came":
+            drawn.add(step["id"])
             yield f"{name_of(step['id'], step['label'])}: {_APART.get(step['state'], step['state'])}"
+            yield from _below(step["id"], children, drawn, "")
+    for stranger in sorted(children.keys() - steps.keys() - drawn):
+        yield f"{name_of(stranger, None)}: was not asked"
+        yield from _below(stranger, children, drawn, "")
+    for step in steps.values():
+        if step["id"] not in drawn:
+            yield f"{name_of(step['id'], step['label'])}: {_APART['came']}"
 
 
 def has_everybody(trace: Any) -> bool:

@@ -2,12 +2,12 @@
 // Whatever a node says is put into the page as text: textContent and attributes, never markup.
 "use strict";
 
-const STATUS_MS = 1000, GRAPH_MS = 2500, RETRY_MS = 2000, KEPT = 200, REFRESH_MS = 150;
+const STATUS_MS = 1000, GRAPH_MS = 2500, RETRY_MS = 2000, KEPT = 200, REFRESH_MS = 150, MOVED = 300;
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let token = takeToken();
-let status = null, map = [], shown = null, lastEvent = null;
+let status = null, map = [], shown = null, lastEvent = null, clock = 0; // clock: the node's, in seconds since 1970
 const receipts = new Map(); // of own messages, by "epoch/sequence"
 
 // ---- the node ----
@@ -28,6 +28,7 @@ function ask(path, options = {}) {
 
 async function read(path, options) {
   const answer = await ask(path, options);
+  clock = Date.parse(answer.headers.get("date")) / 1000 || clock;
   const told = await answer.json();
   if (!answer.ok) throw new Error(answer.status === 401 ? "no token, or a wrong one: open the address that mesh page prints" : told.error);
   return told;
@@ -49,7 +50,7 @@ async function poll() {
     } catch (error) {
       say(error instanceof TypeError ? "the node does not answer" : error.message, true);
     }
-    await pause(document.hidden ? 5 * STATUS_MS : STATUS_MS);
+    await pause((document.hidden ? 5 : 1) * (STATUS_MS + 5 * places.size));
   }
 }
 
@@ -142,7 +143,7 @@ function rows(id, values) {
 
 function show() {
   const { node, members, authors, links, warnings } = status;
-  const now = Date.now() / 1000;
+  const now = clock || Date.now() / 1000;
   document.title = `${node.label || short(node.id)} · mesh`;
   $("title").textContent = name(node.id, node.label);
   const up = members.filter((member) => member.state === "up").length;
@@ -281,7 +282,7 @@ async function trace(author, epoch, sequence, button) {
       const why = { missing: "has not got it", silent: "did not answer", down: "is down", forgotten: "has it, or will not get it" };
       return element("li", `${who}: ${why[step.state] || step.state}`, "without");
     }
-    if (step.source === null) return element("li", `${who} sent it`);
+    if (step.source === null) return element("li", step.id === author ? `${who} sent it` : `${who} does not say from whom it came`);
     const held = step.held_seconds === null ? "" : `, taken after ${Math.round(step.held_seconds * 1000)} ms`;
     const way = step.repaired ? "by repair" : "pushed";
     const hops = step.hops ? `${step.hops + 1} hops` : "1 hop";
@@ -413,6 +414,7 @@ function tick() {
 
 function move() {
   const all = [...places.values()];
+  if (all.length > MOVED) { heat = 0; return; } // they stay on their circle: each step costs the square of them
   for (const one of all) {
     one.vx -= one.x * 0.012;
     one.vy -= one.y * 0.018;
