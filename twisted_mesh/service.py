@@ -249,10 +249,11 @@ class MeshService(Service, Listeners):
     def stopService(self, retire: bool = False) -> Deferred[None]:
         """Hand over unsent messages, say goodbye and close everything, within time limits.
 
-        :param retire: whether the node leaves for good: a minute later, no other node waits for it.  It may
-            come back all the same.
         The service stops even if the Deferred is cancelled.  The log says how many messages no neighbour's
         transport accepted, and how many may be lost since neighbours did not answer the goodbye.
+
+        :param retire: whether the node leaves for good: a minute later, no other node waits for it.  It may
+            come back all the same.
         """
         return wait_for(self._stop(retire))
 

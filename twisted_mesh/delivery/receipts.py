@@ -90,11 +90,11 @@ class Receipt(HolderIds):
 
     @property
     def forgotten(self) -> Mapping[bytes, bytes]:
-        """The ids of members in :attr:`missed` that others had forgotten, each with the id of who asked."""
+        """The ids of members in ``missed`` that others had forgotten, each with the id of who asked."""
         return self.forgotten_among(self._holders().missed)
 
     def forgotten_among(self, missed: frozenset[bytes]) -> Mapping[bytes, bytes]:
-        """:attr:`forgotten`, given the keys of the members in :attr:`missed`; for any thread."""
+        """:attr:`forgotten`, given the keys of the members in ``missed``; for any thread."""
         return {id_of(one): id_of(by) for one, by in self._forgotten.copy().items() if one in missed}
 
     @property
