@@ -22,7 +22,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
-from twisted_mesh.cli import supervisor as supervision
+from twisted_mesh.admin import supervisor as supervision
 from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput

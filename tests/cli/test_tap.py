@@ -22,11 +22,11 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_mesh
 from twisted_mesh import tap
 from twisted_mesh.admin.control import Control
+from twisted_mesh.admin.supervisor import Supervised
 from twisted_mesh.admin.web import Web
 from twisted_mesh.cli import terminal
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
-from twisted_mesh.cli.supervisor import Supervised
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.memory.network import MemoryNetwork

@@ -42,7 +42,7 @@ class TestAttacks(SynchronousTestCase):
         self.assertEqual(stage.membership.wrongs, [])
 
     def test_members_that_ask_to_forget_everybody(self) -> None:
-        stage = self.assert_nothing_comes_of("forgotten", at_length(10, 6))
+        stage = self.assert_nothing_comes_of("forgotten", at_length(10, 5))
         self.assertEqual(stage.membership.wrongs, [])
         askers = [member for member in stage.world.members if isinstance(member, Forgetter)]
         self.assertGreater(min(member.asked for member in askers), 1_000)

@@ -128,7 +128,8 @@ def the_node(named: str | None, environ: Mapping[str, str]) -> Client:
         where = " or ".join(map(str, places.folders(environ)))
         raise Failed(
             f"no node runs here: no control socket answers in {where}; start a node, for example by "
-            "twistd mesh --port 4444, or name its socket by --node PATH"
+            "twistd mesh --port 4444, name its socket by --node PATH, or join a mesh for this once by "
+            "--peer HOST:PORT (members, send, request, query, listen)"
         )
     if len(sockets) > 1:
         paths = ", ".join(map(str, sockets))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from twisted_mesh.cli import completion, trust_files, verbs
+from twisted_mesh.cli import completion, guest, trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
 from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.version import __version__
@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     listen.add_argument(
         "--for", dest="seconds", type=_some_seconds, metavar="SECONDS", help="end after that time"
     )
+    for name in ("members", "send", "request", "query", "listen"):
+        guest.add_options(subparsers.choices[name])
     return mesh
 
 
@@ -162,14 +164,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == [completion.COMPLETE]:
         print(*completion.complete(parser(), words[1:]), sep="\n")
         return verbs.YES
-    options = parser().parse_args(words)
+    mesh = parser()
+    options = mesh.parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale, and whatever others write
     if hasattr(options, "action"):
         return trust_files.run(options)
     verb: verbs.Verb = options.verb
+    is_guest = guest.check(mesh, options)
     try:
+        if is_guest:
+            with guest.joined(options) as client:
+                return verb(client, options)
         return verb(the_node(options.node, os.environ), options)
     except Failed as error:
         print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)

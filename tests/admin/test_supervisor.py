@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh.cli.supervisor import Supervised
+from twisted_mesh.admin.supervisor import Supervised
 
 
 class SupervisorTests(MeshCase):

@@ -1,0 +1,75 @@
+"""Verbs of mesh that join as a guest, where no node runs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.support.length import only_at_length
+from twisted_mesh.cli import guest
+from twisted_mesh.cli.main import main
+from twisted_mesh.service import MeshService
+
+reactor: Any = _reactor
+_ROOT = Path(__file__).parent.parent.parent
+
+
+class GuestTests(TestCase):
+    def setUp(self) -> None:
+        path = os.environ.get("PYTHONPATH", "")  # for the guest, which starts where the test runs
+        self.patch(os, "environ", os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}"})
+
+    async def run_it(self, *arguments: str) -> tuple[object, str]:
+        """Exit status and output of ``mesh`` with *arguments*."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            try:
+                status: object = await deferToThread(main, arguments)
+            except SystemExit as end:
+                status = end.code
+        return status, out.getvalue()
+
+    async def test_a_message_is_sent_by_a_guest_that_no_list_of_members_has(self) -> None:
+        node = MeshService(reactor, listen=("tcp:0:interface=127.0.0.1",), label="db")
+        node.startService()
+        self.addCleanup(node.stopService)
+        members: list[Any] = []
+        node.on("member", members.append)
+        queue = node.messages()
+        peer = f"--peer=127.0.0.1:{node.addresses[0][1]}"
+        self.assertEqual(await self.run_it("send", peer, "fire", "now"), (0, "sent\n"))
+        self.assertEqual((await anext(queue)).packets, [0, "fire", "now"])
+        self.assertEqual((members, dict(node.routing_table)), ([], {}))
+
+    async def test_one_that_cannot_start_or_join_says_why(self) -> None:
+        only_at_length()
+        told = "mesh: the secret /nonexistent: No such file or directory\n"
+        words = ("members", "--peer=127.0.0.1:9", "--secret=/nonexistent")
+        self.assertEqual(await self.run_it(*words), (2, told))
+        self.patch(guest, "JOINS", 0.01)
+        status, said = await self.run_it("members", "--peer=127.0.0.1:9")
+        self.assertEqual(status, 2)
+        self.assertRegex(said, r"^mesh: joined no mesh in 0\.01 s: ")
+
+    async def test_options_of_a_guest_go_with_a_peer_and_not_with_a_node(self) -> None:
+        for words in (("--secret=x",), ("--peer=127.0.0.1:9", "--node=x")):
+            status, said = await self.run_it("members", *words)
+            self.assertEqual(status, 2)
+            self.assertRegex(
+                said, r"--secret is of a guest: give --peer|--node names a node that runs here"
+            )
+        self.assertEqual((await self.run_it("status", "--peer=127.0.0.1:9"))[0], 2)
+
+    def test_a_guest_that_does_not_end_is_killed(self) -> None:
+        self.patch(guest, "_ENDS", 0.01)
+        child = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+        guest._end(child)
+        self.assertEqual(child.returncode, -9)

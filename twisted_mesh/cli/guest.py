@@ -1,0 +1,118 @@
+"""A guest of a mesh for one verb of ``mesh``, where no node runs: a node in a process of its own.
+
+Contract: the guest is on no list of members.  It has joined before the verb asks it, and has handed over
+what the verb sent before the command ends.  Its standard input is a pipe from this process, so it ends when
+this process does, however that ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from twisted_mesh.cli.client import Client, Failed
+
+JOINS: Final = 10.0  # seconds in which the guest must have joined (guess)
+_ENDS: Final = 30.0  # seconds until a guest is killed that should hand over and end: it takes 25 at most
+_PACE: Final = 0.05  # seconds from one look whether the guest has joined to the next (guess)
+#: The options of ``twistd mesh`` that a guest may need, each with its help.
+_OPTIONS: Final = {
+    "identity": "file of the guest's key; without it the key is made for this once",
+    "subnet": "the mesh's subnet",
+    "encryption": "SSL or Plaintext",
+    "secret": "file of the mesh's secret",
+    "authority": "file of the authority's public key",
+    "grant": "file of the guest's grant",
+    "allow": "file of ids: only these nodes link",
+    "deny": "file of ids: these nodes do not link",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a guest to those of a verb."""
+    group = parser.add_argument_group("as a guest, without a node here")
+    told = "HOST:PORT or ID@HOST:PORT of a node of the mesh; may be repeated"
+    group.add_argument("--peer", action="append", metavar="PEER", help=told)
+    for name, told in _OPTIONS.items():
+        group.add_argument(f"--{name}", help=told)
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """Whether *options* ask for a guest; a usage error if they cannot be."""
+    given = [name for name in _OPTIONS if getattr(options, name, None) is not None]
+    if getattr(options, "peer", None):
+        if options.node is not None:
+            parser.error("--peer joins as a guest, and --node names a node that runs here: choose one")
+        return True
+    if given:
+        parser.error(f"--{given[0]} is of a guest: give --peer, too")
+    return False
+
+
+@contextmanager
+def joined(options: argparse.Namespace) -> Iterator[Client]:
+    """A guest of the mesh of ``--peer``, which ends with this context.
+
+    :raises Failed: it could not join, or could not hand over what was sent.
+    """
+    with tempfile.TemporaryDirectory(prefix="mesh-") as folder:
+        socket, log = Path(folder) / "guest.sock", Path(folder) / "log"
+        words = [f"--{name}={value}" for name in _OPTIONS if (value := getattr(options, name)) is not None]
+        words += [f"--peer={peer}" for peer in options.peer]
+        command = [sys.executable, "-m", "twisted_mesh.cli.main", "run", "--role=guest", "--stdio"]
+        with log.open("wb") as out:
+            node = subprocess.Popen(
+                [*command, f"--control={socket}", "--debug-level=0", *words],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for this process, which lets the guest end in order
+            )
+        try:
+            client = Client(socket)
+            _await_joined(client, node, log)
+            yield client
+        finally:
+            _end(node)
+        if node.returncode:
+            raise Failed(_reason(log), node.returncode)
+
+
+def _await_joined(client: Client, node: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + JOINS
+    while True:
+        try:
+            client.get("/readyz")
+            return
+        except Failed as error:
+            if node.poll() is not None:
+                raise Failed(_reason(log)) from None
+            if time.monotonic() >= until:
+                raise Failed(f"joined no mesh in {JOINS:g} s: {error}") from None
+        time.sleep(_PACE)
+
+
+def _end(node: subprocess.Popen[bytes]) -> None:
+    """Let the guest hand over what was sent, and end."""
+    assert node.stdin is not None
+    node.stdin.close()
+    try:
+        node.wait(_ENDS)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.wait()
+
+
+def _reason(log: Path) -> str:
+    """The last line of the guest's log: why it has ended."""
+    lines = log.read_text("utf-8", "replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    told = said[-1] if said else "the guest has ended, and did not say why"
+    return told.removeprefix("mesh: ").removeprefix("twistd -n: ")
