@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from twisted.internet.defer import Deferred
+
 from twisted_mesh import Gap, Member, MeshService, MeshSocket, Message
 from twisted_mesh.aio import Link, Mesh, Receipt
 
@@ -29,9 +31,11 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     def heard(message: Message) -> int:
         return message.type
 
+    assert_type(sock.connect("127.0.0.1", 4444), bool | Deferred[bool | None] | None)
     message = sock.recv(timeout=None)
     assert_type(message, Message | None)  # None when the socket is closed meanwhile
     assert message is not None
+    assert_type(sock.send_to(message.sender, "x"), Deferred[None] | None)
     lost(Gap(message.sender, 1, 1, 1, "an example"))
     lost_here(Gap(message.sender, 1, 1, 1, "an example"))
     assert_type(first(service.members[message.sender]), bool)

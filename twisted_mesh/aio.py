@@ -32,6 +32,7 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message, Packet
 from twisted_mesh.network import SSL, Protocol
+from twisted_mesh.runtime.options import names_options
 from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
@@ -65,6 +66,7 @@ class Mesh(LoopListeners):
     :raises LocalError: an argument cannot work.
     """
 
+    @names_options("Mesh")
     def __init__(
         self,
         listen: Iterable[str | IStreamServerEndpoint] = ("tcp:4444",),

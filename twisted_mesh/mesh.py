@@ -33,6 +33,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message, Packet
 from twisted_mesh.network import Protocol
+from twisted_mesh.runtime.options import check_options
 from twisted_mesh.runtime.profile import checked_debug_level
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
@@ -78,9 +79,7 @@ class MeshSocket(Listeners):
         **service_options: Any,
     ) -> None:
         super().__init__()
-        if wrong := [name for name in service_options if name not in OPTIONS]:
-            others = ", ".join(OPTIONS)
-            raise TypeError(f"MeshSocket has no {wrong[0]}=: beside addr, port and prot there are {others}")
+        check_options(service_options, OPTIONS, "MeshSocket", "beside addr, port and prot ")
         if type(port) is not int or not 0 <= port < 65536:
             raise LocalError(f"port must be 0 to 65535, not {port!r}")
         if not isinstance(prot, tuple) or len(prot) != 2:
@@ -182,7 +181,7 @@ class MeshSocket(Listeners):
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
-    def connect(self, addr: str, port: int) -> Any:
+    def connect(self, addr: str, port: int) -> bool | Deferred[bool | None] | None:
         """Link with the node at *addr* ('' for this host) and *port*, and keep the link up.
 
         The call blocks until that node is in the routing table and the listeners of ``connect`` have run.
@@ -194,7 +193,8 @@ class MeshSocket(Listeners):
             another RemoteError: that node refuses the link for another reason.
         :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
-        return self._thread.call(self._node.link_with, addr, port)
+        linked: bool | Deferred[bool | None] | None = self._thread.call(self._node.link_with, addr, port)
+        return linked
 
     def joined(self, timeout: float | None = None) -> bool:
         """Wait until a first neighbour has sent its roster, its list of members.
@@ -275,7 +275,7 @@ class MeshSocket(Listeners):
         sent: ServiceReceipt | None = self._thread.call(call, send)
         return None if sent is None else Receipt(self._thread, sent)
 
-    def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> Any:
+    def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> Deferred[None] | None:
         """Send a message to one member alone, wherever in the mesh it is.
 
         The call blocks until that member has acknowledged the message.
@@ -288,7 +288,11 @@ class MeshSocket(Listeners):
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the socket is closed.
         """
-        return self._thread.call(self._node.if_open, self._node.send_to, member, *packets, type=type)
+        node = self._node
+        sent: Deferred[None] | None = self._thread.call(
+            node.if_open, node.send_to, member, *packets, type=type
+        )
+        return sent
 
     def request(
         self, member: bytes, *packets: Packet, timeout: float | None = 10.0, type: int = flags.whisper

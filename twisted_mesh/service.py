@@ -53,6 +53,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Consumer, Member, Message, MessageId, Packet, check_broadcast_id
 from twisted_mesh.network import SSL, Protocol
+from twisted_mesh.runtime.options import names_options
 from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
@@ -94,6 +95,7 @@ class MeshService(Service, Listeners):
     :raises LocalError: an argument cannot work; nothing was opened.
     """
 
+    @names_options("MeshService")
     def __init__(
         self,
         reactor: Any,

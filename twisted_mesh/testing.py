@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterable
+from inspect import signature
 from itertools import combinations, pairwise
 from random import Random
 from typing import Any, Final, Self
@@ -24,9 +25,13 @@ from twisted_mesh.memory.awaited import RunGuard
 from twisted_mesh.memory.host import MemoryNode
 from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.message import Message
+from twisted_mesh.runtime.options import check_options
 from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # the port of every node; each node has its own host
+
+_OPTIONS: Final = tuple(signature(MeshService).parameters)[1:]  # without reactor
+_OF_ONE_NODE: Final = frozenset(("identity", "listen", "history"))
 
 Pairs = Iterable[tuple[int, int]]
 
@@ -54,9 +59,10 @@ class MemoryMesh:
         :raises ValueError: an unknown topology, or an impossible count or pair.
         :raises RuntimeError: two nodes were not linked; the text has the reasons.
         """
-        for option in ("identity", "listen", "history"):
-            if option in options:
-                raise ValueError(f"{option} is one node's: give it to add()")
+        for option in _OF_ONE_NODE.intersection(options):
+            raise ValueError(f"{option} is one node's: give it to add()")
+        shared = [name for name in _OPTIONS if name not in _OF_ONE_NODE]
+        check_options(options, shared, "MemoryMesh", "beside count, seed and topology ")
         if type(count) is not int or count < 0:
             raise ValueError(f"count is a number of nodes, not {count!r}")
         self.network = MemoryNetwork(seed)
@@ -87,6 +93,7 @@ class MemoryMesh:
         :param options: of its :class:`~twisted_mesh.service.MeshService`.
         :return: its service, the last of ``services``.
         """
+        check_options(options, _OPTIONS, "MemoryMesh.add()", "beside started ")
         number = len(self.services)
         host = _host(number)
         node = MemoryNode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -10,12 +11,14 @@ from twisted.internet.defer import CancelledError, TimeoutError
 from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, Raw, TlsCase, batch
+from twisted_mesh.aio import Mesh
 from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
+from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire.link import Ping, Pong
 
 
@@ -71,6 +74,23 @@ class TestConstruction(TlsCase):
         self.assertEqual(
             str(error), "reactor is what `from twisted.internet import reactor` gives, not None"
         )
+
+    def test_a_keyword_that_there_is_not_is_told_those_that_there_are(self) -> None:
+        for made, beginning in (
+            (
+                partial(MeshService, self.network.clock),
+                "MeshService has no colour=: there are reactor, ",
+            ),
+            (Mesh, "Mesh has no colour=: there are listen, peers, "),
+            (
+                partial(MemoryMesh, 0),
+                "MemoryMesh has no colour=: beside count, seed and topology ",
+            ),
+            (self.mesh.add, "MemoryMesh.add() has no colour=: beside started there are listen, peers, "),
+        ):
+            error = self.assertRaises(TypeError, made, colour="red")
+            self.assertTrue(str(error).startswith(beginning), error)
+            self.assertTrue(str(error).endswith(", dial, debug_level, config"), error)
 
     def test_the_table_is_live_and_read_only(self) -> None:
         a, b = self.node(), self.node()
