@@ -55,6 +55,14 @@ class TestTraces(AskingCase):
         code, told = self.post("/trace", author="db", epoch=told["epoch"], sequence=1, wait_seconds=1)
         self.assertEqual((code, len(told["steps"])), (200, 3))
 
+    def test_a_message_of_a_guest(self) -> None:
+        guest = self.linked(self.b, self.node(role="guest"), after=1)[1]
+        guest.send("from outside")
+        self.network.advance(1)
+        code, told = self.post("/trace", author=guest.id.decode())
+        self.assertEqual((code, {step["state"] for step in told["steps"]}), (200, {"came"}))
+        self.assertEqual(self.post("/trace", author=guest.id.decode()[:8])[0], 404)
+
     def test_the_own_messages_and_those_that_are_none(self) -> None:
         name = self.a.id.decode()
         code, told = self.post("/trace", author=name)

@@ -97,7 +97,9 @@ class Asking:
         trace: Trace = _TRACE.read(body)
         status, everyone = self._node.status(), list(self._node.members.values())
         me = Member(self._node.id, status.node.label, {}, None, "member", "up", 0.0, status.node.epoch)
-        author = member_named(trace.author, [me, *everyone]).id.decode()
+        author = trace.author  # the id of an author may be that of no member, as of a guest
+        if all(run.id != author for run in status.authors):
+            author = member_named(author, [me, *everyone]).id.decode()
         newest = max((run for run in status.authors if run.id == author), default=None, key=_epoch)
         epoch = trace.epoch if trace.epoch is not None or newest is None else newest.epoch
         sequence = trace.sequence if trace.sequence is not None or newest is None else newest.head

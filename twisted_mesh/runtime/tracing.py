@@ -81,7 +81,13 @@ class Tracing:
         me = self._driver.local_node()
         if author == me.id:
             return me.origin
-        return author if len(author) == ORIGIN_BYTES else self._members.origin(author)
+        if len(author) == ORIGIN_BYTES:
+            return author
+        origins = {stream.run[0] for stream in self._driver.node.report().streams}
+        held = (
+            origin for origin in origins if id_of(origin) == author
+        )  # as of a guest, or one that has left
+        return self._members.origin(author) or next(held, None)
 
     async def _ask(self, question: Asked, seconds: float) -> list[_Heard]:
         """What each node says, this one first."""
