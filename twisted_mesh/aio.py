@@ -22,15 +22,16 @@ from twisted_mesh import flags
 from twisted_mesh.addressing.endpoints import Dial
 from twisted_mesh.awaiting.loop_calls import LoopCalls, wait_to_the_end
 from twisted_mesh.awaiting.loop_listeners import LoopListeners
-from twisted_mesh.awaiting.messages import Messages
+from twisted_mesh.awaiting.messages import Messages, NamedMessages
 from twisted_mesh.awaiting.query import Query
 from twisted_mesh.awaiting.receipt import Receipt
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.delivery.named import check_consumer
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Member, Message, Packet
+from twisted_mesh.message import Consumer, Member, Message, Packet
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.options import names_options
 from twisted_mesh.threads.hosted_node import HostedNode
@@ -39,7 +40,7 @@ from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
 from twisted_mesh.trust.policy import Trust
 
-__all__ = ["Link", "Mesh", "Messages", "Query", "Receipt"]
+__all__ = ["Link", "Mesh", "Messages", "NamedMessages", "Query", "Receipt"]
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -365,18 +366,47 @@ class Mesh(LoopListeners):
         """Wait until messages can be sent again, after Congested, StoreFull or KeyInUse."""
         await self._call(self._opened().drained)
 
-    def messages(self) -> Messages:
+    @overload
+    def messages(self, name: None = None) -> Messages: ...
+
+    @overload
+    def messages(self, name: str, start: str | float = "new") -> NamedMessages: ...
+
+    def messages(self, name: str | None = None, start: str | float = "new") -> Messages:
         """The messages from now on, for ``async for message in mesh.messages()``.
 
         An iterator that is made before the mesh is opened gets all messages from its next opening on, with
         those that an earlier process had stored in the *history* and not taken.
+
+        :param name: of a consumer that keeps its place, also in the *history*: the iterator goes on with
+            the messages that the consumer had not taken.  A message is taken when the next one is asked
+            for.
+        :param start: where a consumer begins whose name is new: with ``"new"`` messages, with ``"all"``
+            that are held, or with those that came in the last so many seconds.
+        :raises LocalError: *name* or *start* cannot be used.  The iteration raises ConsumerInUse if the
+            name is open, and LocalError if there are too many names.
         """
-        messages = Messages(self._waited_for)
+        check_consumer(name, start)
+        waited_for = self._waited_for
+        messages = Messages(waited_for) if name is None else NamedMessages(waited_for, name, start)
         if self._is_open and self._loop_calls is not None:
             self._loop_calls.later(messages.attach, self._node, self._loop_calls)
         else:
             self._early.append(messages)
         return messages
+
+    @property
+    def consumers(self) -> dict[str, Consumer]:
+        """The consumers with names, by name, as they are now; none before the mesh was opened."""
+        return {} if self._node is None else self._node.consumers
+
+    async def forget_consumer(self, name: str) -> None:
+        """Forget a named consumer and its place: no message and no receipt waits for it any more.
+
+        :raises ConsumerInUse: an iterator of that name is open.
+        :raises LocalError: there is no such consumer; NotRunning: the mesh is not open.
+        """
+        await self._call(self._opened().forget_consumer, name)
 
     def _receipt_changed(self, calls: LoopCalls, receipt: ServiceReceipt) -> None:
         receipt.refresh()

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
+from twisted_mesh.blocking.messages import NamedMessages
 from twisted_mesh.blocking.query import Query
 from twisted_mesh.blocking.receipt import Receipt
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
@@ -31,7 +32,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_at_most
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Member, Message, Packet
+from twisted_mesh.message import Consumer, Member, Message, Packet
 from twisted_mesh.network import Protocol
 from twisted_mesh.runtime.options import check_options
 from twisted_mesh.runtime.profile import checked_debug_level
@@ -39,7 +40,7 @@ from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
 
-__all__ = ["Link", "MeshSocket", "MessageQueue", "Query", "Receipt", "default_protocol"]
+__all__ = ["Link", "MeshSocket", "MessageQueue", "NamedMessages", "Query", "Receipt", "default_protocol"]
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
@@ -328,6 +329,36 @@ class MeshSocket(Listeners):
         """
         ask: Callable[[], ServiceQuery] = partial(self._node.query, *packets, timeout=timeout, type=type)
         return Query(self._thread, self._thread.call(self._node.if_open, ask))
+
+    def messages(self, name: str, start: str | float = "new") -> NamedMessages:
+        """The messages of a consumer that keeps its place: ``for message in socket.messages("billing")``.
+
+        The iteration blocks until a message comes, and ends when the socket is closed.  It goes on with the
+        messages that the consumer had not taken, also in an earlier process if there is a *history*.  A
+        message is taken when the next one is asked for.
+
+        :param name: of the consumer.
+        :param start: where a consumer begins whose name is new: with ``"new"`` messages, with ``"all"``
+            that are held, or with those that came in the last so many seconds.
+        :raises ConsumerInUse: an iterator of that name is open.
+        :raises LocalError: *name* or *start* cannot be used, or there are too many names.
+        :raises NotRunning: the socket is closed.
+        """
+        messages = NamedMessages(self._thread, name)
+        return self._thread.call(self._node.if_open, messages.open, self._node, start)  # type: ignore[no-any-return]
+
+    @property
+    def consumers(self) -> dict[str, Consumer]:
+        """The consumers with names, by name, as they are now."""
+        return self._node.consumers
+
+    def forget_consumer(self, name: str) -> None:
+        """Forget a named consumer and its place: no message and no receipt waits for it any more.
+
+        :raises ConsumerInUse: an iterator of that name is open.
+        :raises LocalError: there is no such consumer; NotRunning: the socket is closed.
+        """
+        self._thread.call(self._node.if_open, self._node.forget_consumer, name)
 
     @overload
     def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]

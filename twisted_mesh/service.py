@@ -34,11 +34,11 @@ from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
 from twisted_mesh.delivery.listeners import Listeners
-from twisted_mesh.delivery.named import NamedMessages, NamedQueue, Owner
+from twisted_mesh.delivery.named import NamedMessages, NamedQueue, Owner, check_consumer
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError, WrongValue
+from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
 from twisted_mesh.eventloop.descriptors import allow_descriptors
@@ -609,11 +609,10 @@ class MeshService(Service, Listeners):
         :raises ConsumerInUse: an iterator of that name is open.
         :raises LocalError: *name* or *start* cannot be used, or there are too many names.
         """
-        if name is not None:
-            return self._open_consumer(name, start, self._named_messages)
-        if start != "new":
-            raise WrongValue("start= is for a consumer with a name: give name=, too")
-        return self._unnamed_messages()
+        check_consumer(name, start)
+        if name is None:
+            return self._unnamed_messages()
+        return self._open_consumer(name, start, self._named_messages)
 
     def _unnamed_messages(self) -> MessageQueue:
         return self._delivery.messages()

@@ -17,8 +17,8 @@ from tests.support.aiocase import DEADLINE, AioCase, result
 from tests.support.meshcase import NO_TIMEOUTS
 from twisted_mesh import Identity, MeshConfig, MeshService, Message
 from twisted_mesh.aio import Mesh
-from twisted_mesh.awaiting.messages import BATCH
 from twisted_mesh.errors import ListenFailed, LocalError, MessageTooLarge, NotRunning, ReceiptTimeout
+from twisted_mesh.threads.batches import BATCH
 
 
 class OpenTests(AioCase):

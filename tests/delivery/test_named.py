@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from tests.support.meshcase import MeshCase, batch, consume, rest, take
-from tests.test_docs import code_blocks
+from tests.support.page_code import functions_of
 from twisted_mesh.delivery.named import NAME_CHARACTERS, NamedMessages
 from twisted_mesh.errors import ConsumerInUse, LocalError
 from twisted_mesh.identity import Identity
@@ -536,7 +535,6 @@ class TestPage(NamedCase):
     """The code of docs/consumers.rst."""
 
     def test_it_does_what_the_page_says(self) -> None:
-        page = Path(__file__).parents[2] / "docs" / "consumers.rst"
         charged: list[Any] = []
 
         def charge(text: object) -> None:
@@ -544,8 +542,7 @@ class TestPage(NamedCase):
             if text == "bad" and charged.count("bad") == 1:
                 raise TimeoutError
 
-        names: dict[str, Any] = {"charge": charge, "deferLater": deferLater}
-        exec("".join(code_blocks(page.read_text())), names)
+        names = functions_of("consumers.rst", charge=charge, deferLater=deferLater)
         a, b = self.pair()
         self.send(a, "first")
         done = Deferred.fromCoroutine(names["bill_patiently"](b, self.network.clock))

@@ -11,57 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 from weakref import WeakMethod
 
 from twisted_mesh.awaiting.loop_calls import LoopCalls
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue
+from twisted_mesh.delivery.named import NamedQueue
+from twisted_mesh.errors import MeshError
 from twisted_mesh.message import Message, Source
+from twisted_mesh.threads.batches import Batches, BatchQueue, Give, NamedBatches
 from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Caller, with_replies
-
-#: At most so many messages, or READ_BYTES, cross at a time.  With 1000 a message takes 3 us; with 100 it
-#: takes 5.5 us, and with one 180 us (measured).
-BATCH: Final = 1000
-
-
-class BatchQueue(MessageQueue):
-    """A queue whose consumer is in another thread, and asks for batches of messages."""
-
-    def __init__(
-        self, bounds: Bounds, consumers: Consumers, give: Callable[[list[Message], bool], None]
-    ) -> None:
-        """:param give: gets each batch, and whether it is empty because the queue has ended."""
-        super().__init__(bounds, consumers)
-        self._give = give
-        self._wanted = False  # whether the consumer has asked, and got nothing yet
-        self._out: deque[Message] = deque()  # messages that crossed and are not taken
-        self._taken = 0  # how many messages that crossed were taken
-
-    def want(self) -> None:
-        """Give the consumer a batch, as soon as there are messages or the queue has ended."""
-        self._wanted = True
-        self.wake()
-
-    def wake(self) -> None:
-        if not self._wanted:
-            return
-        self._wanted = False  # messages that come meanwhile are not given before these
-        batch: list[Message] = []
-        size = 0
-        while len(batch) < BATCH and size < READ_BYTES and (item := self.hand_out()) is not None:
-            batch.append(item[0])
-            size += item[1]
-        self._wanted = not batch and not self._closed
-        if not self._wanted:
-            self._out.extend(batch)
-            self._give(batch, not batch)
-
-    def taken_up_to(self, count: int) -> None:
-        """Note that the consumer has the first *count* messages of all that crossed."""
-        while self._taken < count:
-            self._taken += 1
-            self.took(self._out.popleft())
 
 
 class Messages:
@@ -71,13 +29,14 @@ class Messages:
         """:param waited_for: the iterators for whose next message a task waits; it keeps them alive."""
         self._waited_for = waited_for
         self._calls: LoopCalls | None = None
-        self._queue: BatchQueue | None = None
+        self._batches: Batches | None = None
         self._come: deque[Message] = deque()
         self._asked = False  # whether the queue was asked for a batch, and gave none yet
         self._ended = False
         self._waiting: asyncio.Future[None] | None = None
-        self._handed_out = 0  # how many messages the consumer got
+        self._taken = 0  # how many messages the consumer has taken
         self._telling = False  # whether the queue will be told that number
+        self._error: MeshError | None = None  # for the consumer: the iterator could not be opened
 
     def attach(self, node: HostedNode, calls: LoopCalls) -> None:
         """Receive the messages of *node* from now on; this runs in the reactor's thread."""
@@ -88,10 +47,18 @@ class Messages:
         def give(batch: list[Message], has_ended: bool) -> None:
             calls.in_loop(_came, come, _with_replies(calls, batch), has_ended)
 
-        self._queue = node._add_queue(lambda bounds, consumers: BatchQueue(bounds, consumers, give))
+        try:
+            self._batches = self._open(node, give)
+        except MeshError as error:
+            calls.in_loop(_failed, WeakMethod(self._failed), error)
+            return
         self._calls = calls
         if self._asked:  # the consumer began to wait before the node was there
-            self._queue.want()
+            self._batches.want()
+
+    def _open(self, node: HostedNode, give: Give) -> Batches:
+        queue = node._add_queue(BatchQueue)
+        return queue.given_by(Batches(queue, give))
 
     def close(self) -> None:
         """Receive no more messages; the iteration ends after the messages that have come.
@@ -110,16 +77,22 @@ class Messages:
         if not self._come:
             await self._wait()
         message = self._come.popleft()
-        self._handed_out += 1
+        self._took()
+        return message
+
+    def _took(self) -> None:
+        """Count one message more as taken."""
+        self._taken += 1
         if not self._telling and self._calls is not None:
             self._telling = True
             self._calls.later(self._tell)
-        return message
 
     async def _wait(self) -> None:
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
         while not self._come:
+            if self._error is not None:
+                raise self._error
             if self._ended:
                 raise StopAsyncIteration
             if not self._asked:
@@ -138,23 +111,86 @@ class Messages:
         self._asked = False
         self._ended |= has_ended
         self._come.extend(batch)
+        self._wake()
+
+    def _failed(self, error: MeshError) -> None:
+        self._error, self._ended = error, True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
     # ── in the reactor's thread ─────────────────────────────────────────────────────
 
     def _want(self) -> None:
-        assert self._queue is not None
-        self._queue.want()
+        assert self._batches is not None
+        self._batches.want()
 
     def _tell(self) -> None:
-        assert self._queue is not None
+        assert self._batches is not None
         self._telling = False  # before the number is read: a message that comes later is told again
-        self._queue.taken_up_to(self._handed_out)
+        self._batches.taken_up_to(self._taken)
 
     def _close(self) -> None:
-        assert self._queue is not None
-        self._queue.close()
+        assert self._batches is not None
+        self._batches.close()
+
+
+class NamedMessages(Messages):
+    """The messages of a named consumer: ``async for message in mesh.messages(name="billing")``.
+
+    A message counts as taken when the next one is asked for.  If the loop ends before that, by ``break`` or
+    an exception, the next iterator of that name begins with that message again.
+    """
+
+    def __init__(self, waited_for: set[Messages], name: str, start: str | float) -> None:
+        """:param name: of the consumer; :param start: where it begins if its name is new."""
+        super().__init__(waited_for)
+        self._name = name
+        self._start = start
+        self._given: Message | None = None  # handed out and not taken
+
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+        return self._name
+
+    def _open(self, node: HostedNode, give: Give) -> Batches:
+        def make(queue: NamedQueue) -> NamedBatches:
+            return NamedBatches(queue, node.close_consumer, give)
+
+        return node.open_consumer(self._name, self._start, make)
+
+    def commit(self) -> None:
+        """Count the message that was handed out last as taken now, as before ``break``."""
+        if self._given is not None:
+            self._given = None
+            self._took()
+
+    def close(self) -> None:
+        """Let others open the consumer; a message that was handed out and is not taken is given again."""
+        self._given = None
+        self._came([], True)
+        super().close()
+
+    def __aiter__(self) -> NamedMessages:
+        if self._given is not None and not self._ended:
+            self._come.appendleft(self._given)
+        self._given = None
+        return self
+
+    async def __anext__(self) -> Message:
+        self.commit()
+        if not self._come:
+            await self._wait()
+        self._given = self._come.popleft()
+        return self._given
+
+    def _came(self, batch: list[Message], has_ended: bool) -> None:
+        if has_ended:
+            self._come.clear()  # they are given after the next start
+        super()._came(batch, has_ended)
 
 
 def _came(
@@ -162,6 +198,11 @@ def _came(
 ) -> None:
     if (came := come()) is not None:
         came(batch, has_ended)
+
+
+def _failed(failed: WeakMethod[Callable[[MeshError], None]], error: MeshError) -> None:
+    if (call := failed()) is not None:
+        call(error)
 
 
 def _with_replies(caller: Caller, batch: list[Message]) -> list[Message]:

@@ -11,13 +11,13 @@ With a history file the places outlive the process; else they are kept as long a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from math import inf, isfinite
+from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final, Protocol
 from weakref import ref
 
 from twisted_mesh.core import events
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.delivery.ranges import Ranges
@@ -30,7 +30,12 @@ NAME_CHARACTERS: Final = 64
 
 
 class Owner(Protocol):
-    """The iterator that has a consumer open."""
+    """The iterator that has a consumer open.
+
+    :ivar turn: as of the queue when this owner opened it.
+    """
+
+    turn: int
 
     def wake(self) -> None:
         """A message may have come, or the end."""
@@ -41,6 +46,7 @@ class NamedQueue(MessageQueue):
 
     :ivar since: since when its owner has it open, or nobody does, in seconds since 1970.
     :ivar start: of a new consumer: it begins with the messages that came in so many last seconds.
+    :ivar turn: counts how often it was opened and left.
     :ivar is_placed: whether it has a place in each stream; until then it gets no messages.
     """
 
@@ -51,9 +57,11 @@ class NamedQueue(MessageQueue):
         self.start = 0.0
         self.is_placed = False
         self.why_lost = f"the consumer {name!r} had not taken them when they were given up"
+        self.turn = 0
         self._owner: ref[Any] | None = None
-        self._out: deque[tuple[Message, int]] = deque()  # handed out and not taken
+        self._handed_out: deque[tuple[Message, int]] = deque()
         self._stopping = False
+        self._takes = False  # whether it is placed, open, and not stopping
 
     # ── its owner ───────────────────────────────────────────────────────────────────
 
@@ -69,20 +77,29 @@ class NamedQueue(MessageQueue):
 
     def is_of(self, owner: Owner) -> bool:
         """Whether *owner* has it open."""
-        return self._owner is not None and self._owner() is owner
+        return self.turn == owner.turn
 
     def open(self, owner: Owner, freed: Callable[[], None], now: float) -> None:
         """Give messages to *owner* from now on, beginning with those that were not taken.
 
         :param freed: is called, in any thread, if *owner* is freed.
         """
-        self._owner = ref(owner, lambda _: freed())
+
+        def gone(_: object) -> None:
+            self._takes = False
+            freed()
+
+        self._owner = ref(owner, gone)
+        owner.turn = self.turn = self.turn + 1
         self.since = now
+        self._look()
 
     def leave(self, now: float) -> None:
         """Let nobody have it open: all messages that were not taken wait for the next owner."""
         self._owner = None
+        self.turn += 1
         self.since = now
+        self._look()
         self._put_back_out()
         self._leave_to_history()
         if self._waiting is not None:
@@ -91,6 +108,7 @@ class NamedQueue(MessageQueue):
     def stop(self) -> None:
         """Hand out no more messages, since the service stops; those that are out can still be taken."""
         self._stopping = True
+        self._look()
         self._leave_to_history()
         self.wake()
         if self._waiting is not None:
@@ -100,16 +118,34 @@ class NamedQueue(MessageQueue):
         """Begin a run of the service: the places are told anew."""
         if self.has_ended:  # the owner's iteration is over
             self._owner = None
+            self.turn += 1
         self.reader = reader
         self._queue.clear()
-        self._out.clear()
+        self._handed_out.clear()
         self._bytes = self._directs = self._direct_bytes = self._ranges = 0
         self._positions.clear()
         self._behind.clear()
         self._gaps.clear()
         self._closed = self._stopping = self._unreadable = self.is_placed = False
+        self._look()
+
+    def begin(self, behind: Iterable[Behind]) -> None:
+        """Begin with messages that the history holds; from now on others come by :meth:`put`."""
+        self.is_placed = True
+        self.start = 0.0
+        self._look()
+        for run, taken, head in behind:
+            self.follow(run, id_of(run[0]), taken, head)
+
+    def _look(self) -> None:
+        self._takes = self.is_placed and self.is_open and not self._stopping
 
     # ── messages ────────────────────────────────────────────────────────────────────
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing is handed out any more, since the service stops."""
+        return self._stopping
 
     @property
     def has_ended(self) -> bool:
@@ -124,9 +160,8 @@ class NamedQueue(MessageQueue):
         return not self.is_open or super().has_room
 
     def put(self, message: Message, size: int) -> None:
-        takes_all = self.is_open and not self._stopping
-        if self.is_placed and (takes_all or message.sequence is not None):
-            super().put(message, size)
+        if self._takes or (self.is_placed and message.sequence is not None):
+            MessageQueue.put(self, message, size)  # half as slow as super()
 
     def wake(self) -> None:
         if self._owner is not None and (owner := self._owner()) is not None:
@@ -138,23 +173,19 @@ class NamedQueue(MessageQueue):
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now; the messages before it count as taken."""
-        self.commit()
+        if self._handed_out:
+            self.commit()
         taken = self.hand_out()
         return None if taken is None else taken[0]
 
     def commit(self) -> None:
         """Count all messages that were handed out as taken."""
-        while self._out:
-            self.took(self._out[0][0])
-
-    def hand_out(self) -> tuple[Message, int] | None:
-        if self._stopping or (handed_out := super().hand_out()) is None:
-            return None
-        self._out.append(handed_out)
-        return handed_out
+        out = self._handed_out
+        while out:
+            MessageQueue.took(self, out.popleft()[0])
 
     def took(self, message: Message) -> None:
-        self._out.popleft()
+        self._handed_out.popleft()
         super().took(message)
 
     def give_again(self) -> None:
@@ -175,7 +206,11 @@ class NamedQueue(MessageQueue):
         self._tell_gaps()
 
     def _fits(self, size: int) -> bool:
-        return self.is_open and not self._stopping and super()._fits(size)
+        return self._takes and MessageQueue._fits(self, size)
+
+    def _read_on(self) -> None:
+        if not self._stopping:
+            super()._read_on()
 
     def _limit_ranges(self) -> None:
         """Forget which messages handlers took in the run with most ranges: it gets these, too."""
@@ -187,12 +222,12 @@ class NamedQueue(MessageQueue):
         self._wait_no_more().errback(StopAsyncIteration())
 
     def _put_back_out(self) -> None:
-        for message, size in reversed(self._out):
+        for message, size in reversed(self._handed_out):
             self._queue.appendleft((message, size))
             self._bytes += size
             if message.number:
                 self._count_direct(1, size)
-        self._out.clear()
+        self._handed_out.clear()
 
     def _leave_to_history(self) -> None:
         """Let the messages in the queue wait in the history; those that it does not hold stay."""
@@ -206,7 +241,7 @@ class NamedQueue(MessageQueue):
             else:
                 numbers.setdefault(message.source.run, []).append(message.sequence)
         out: dict[StreamId, int] = {}  # the last message of each run that is handed out
-        for message, _ in self._out:
+        for message, _ in self._handed_out:
             if message.sequence is not None:
                 out[message.source.run] = message.sequence
         for run, position in list(self._positions.items()):
@@ -240,6 +275,7 @@ class NamedMessages:
 
     def __init__(self, queue: NamedQueue, closed: Callable[[NamedQueue], None]) -> None:
         """:param closed: is called when this iterator is closed."""
+        self.turn = 0
         self._queue = queue
         self._closed = closed
 
@@ -260,9 +296,12 @@ class NamedMessages:
         return self
 
     async def __anext__(self) -> Message:
-        if not self._queue.is_of(self):
+        queue = self._queue
+        if queue.turn != self.turn:  # as not queue.is_of(self), which takes 0.1 us (measured)
             raise StopAsyncIteration
-        return await self._queue.__anext__()
+        if (message := queue.take()) is not None:
+            return message
+        return await queue.wait()
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now; the message before it counts as taken."""
@@ -314,8 +353,7 @@ class NamedConsumers:
         :raises ConsumerInUse: somebody has it open.
         :raises LocalError: *name* or *start* cannot be used, or there are too many consumers.
         """
-        check_name(name)
-        seconds = seconds_back(start)
+        seconds = check_consumer(name, start)
         self.look()
         if (queue := self.queues.get(name)) is None:
             if len(self.queues) >= self._limit:
@@ -396,9 +434,7 @@ class NamedConsumers:
         for queue in self.queues.values():
             queue.begin_anew(reader)
             if restored is not None and queue.name in stored:
-                queue.is_placed = True
-                for run, taken, head in restored.untaken(origin, queue.name):
-                    queue.follow(run, id_of(run[0]), taken, head)
+                queue.begin(restored.untaken(origin, queue.name))
         self._tell()
         for queue in self.queues.values():
             if not queue.is_placed:
@@ -407,10 +443,7 @@ class NamedConsumers:
     def placed(self, placed: events.Placed) -> None:
         """Give a new consumer the messages that the history holds for it."""
         if (queue := self.queues.get(placed.name)) is not None and not queue.is_placed:
-            queue.is_placed = True
-            queue.start = 0.0
-            for run, taken, head in placed.behind:
-                queue.follow(run, id_of(run[0]), taken, head)
+            queue.begin(placed.behind)
             queue.wake()
 
     def unplaced(self, unplaced: events.Unplaced) -> None:
@@ -446,25 +479,24 @@ class NamedConsumers:
             self._handle(events.Place(queue.name, queue.start))
 
 
-def check_name(name: object) -> None:
-    """:raises WrongType: or WrongValue: *name* cannot name a consumer."""
+def check_consumer(name: object, start: object) -> float:
+    """Check the arguments of ``messages()``; return the seconds for which *start* stands.
+
+    :raises WrongType: or WrongValue: one of them cannot be used.
+    """
+    if name is None:
+        if start != "new":
+            raise WrongValue("start= is for a consumer with a name: give name=, too")
+        return 0.0
     if not isinstance(name, str):
         raise WrongType(f"the name of a consumer is a str, not {name!r}")
     if not 0 < len(name) <= NAME_CHARACTERS or not name.isprintable():
-        raise WrongValue(
-            f"the name of a consumer has 1 to {NAME_CHARACTERS} printable characters: {name!r}"
-        )
-
-
-def seconds_back(start: object) -> float:
-    """The seconds for which ``start=`` stands.
-
-    :raises WrongValue: it is none of the values that it can have.
-    """
+        most = NAME_CHARACTERS
+        raise WrongValue(f"the name of a consumer has 1 to {most} printable characters, not {name!r}")
     if start == "new":
         return 0.0
     if start == "all":
         return inf
-    if type(start) in (int, float) and isfinite(start) and start >= 0:  # type: ignore[arg-type,operator]
-        return float(start)  # type: ignore[arg-type]
+    if isinstance(start, int | float) and not isinstance(start, bool) and 0 <= start < inf:
+        return float(start)
     raise WrongValue(f'start is "new", "all" or a number of seconds, not {start!r}')

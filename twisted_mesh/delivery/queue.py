@@ -143,6 +143,9 @@ class MessageQueue:
         self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
         self._waiting: Deferred[Message] | None = None  # fires with the next message
         self._closed = False
+        self._handed_out: deque[tuple[Message, int]] | None = (
+            None  # a named consumer's, handed out and not taken
+        )
         self._unreadable = False  # whether the history could not be read, and read_again() will be called
         self.reader = consumers.reader
         self.dropped = 0
@@ -258,6 +261,8 @@ class MessageQueue:
             self._count_direct(-1, -handed_out[1])
         if self._consumers.is_full:
             self._consumers.look_for_room()
+        if self._handed_out is not None:
+            self._handed_out.append(handed_out)
         return handed_out
 
     def took(self, message: Message) -> None:
@@ -339,13 +344,20 @@ class MessageQueue:
     async def __anext__(self) -> Message:
         if (message := self.take()) is not None:
             return message
+        return await self.wait()
+
+    def wait(self) -> Deferred[Message]:
+        """Fires with the next message, while there is none.
+
+        :raises StopAsyncIteration: no more messages come.
+        """
         if self.has_ended:
             raise StopAsyncIteration
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
         self._waiting = Deferred(self._cancelled)
         self._consumers.waited_for.add(self)
-        return await self._waiting
+        return self._waiting
 
     def _cancelled(self, _: Deferred[Message]) -> None:
         self._wait_no_more()

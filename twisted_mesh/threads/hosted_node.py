@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh.addressing.addresses import this_host
 from twisted_mesh.delivery.listeners import Event
+from twisted_mesh.delivery.named import NamedQueue
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.eventloop.deferreds import wait_at_most, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member
-from twisted_mesh.service import MeshService
+from twisted_mesh.service import MeshService, OwnerT
 from twisted_mesh.threads.proxies import Caller, Link
 
 T = TypeVar("T")
@@ -77,6 +78,14 @@ class HostedNode(MeshService):
             self.on(event, lambda _, event=event: emit(event, owner))
         for event in ("caught_up", "member", "gap", "refused"):
             self.on(event, partial(emit, event))
+
+    def open_consumer(self, name: str, start: str | float, make: Callable[[NamedQueue], OwnerT]) -> OwnerT:
+        """Let the owner that *make* makes have a named consumer open (:meth:`messages`)."""
+        return self._open_consumer(name, start, make)
+
+    def close_consumer(self, queue: NamedQueue) -> None:
+        """Let nobody have a named consumer open."""
+        self._delivery.named.close(queue)
 
     def links(self, caller: Caller) -> dict[bytes, Link]:
         """The neighbours by id, as they are now; any thread may call this."""
