@@ -257,7 +257,7 @@ class TestRoutingTable(SynchronousTestCase):
         """Another link to the one peer."""
         link, _ = self.links.open(LinkOpened(number, peer(GREATER), outgoing, False), 0)
         if up:
-            self.links.up(link)
+            self.links.link_up(link)
         return link
 
     def gone(self, number: int) -> list[int]:
@@ -275,7 +275,7 @@ class TestRoutingTable(SynchronousTestCase):
         self.assertEqual(self.links.footprint()["linked_nodes"], 0)
 
     def test_who_is_up_relieves_nobody_as_a_rule(self) -> None:
-        self.assertIsNone(self.links.up(self.open(1, up=False)))
+        self.assertIsNone(self.links.link_up(self.open(1, up=False)))
         self.assertEqual(self.gone(1), [1])
 
     def test_another_that_is_up_takes_the_place_of_one_that_closes(self) -> None:
@@ -296,7 +296,7 @@ class TestRoutingTable(SynchronousTestCase):
         self.open(1)
         newer = self.open(2, up=False)
         self.assertEqual(self.gone(1), [])
-        self.assertEqual(self.links.up(newer), 1)
+        self.assertEqual(self.links.link_up(newer), 1)
         self.assertEqual(self.gone(2), [2])
 
     def test_it_leaves_when_the_other_does_not_come_up(self) -> None:
@@ -329,12 +329,12 @@ class TestDoubleLinks(SynchronousTestCase):
         """
         links = links_of(name)
         old, _ = links.open(LinkOpened(1, peer(OTHER[name], first[1]), first[0], False), 0)
-        links.up(old)
+        links.link_up(old)
         old.last_frame_at = heard
         new, older = links.open(LinkOpened(2, peer(OTHER[name], second[1]), second[0], False), at)
         self.assertIs(older, old)
         self.assertNotEqual(links.is_kept(old), links.is_kept(new))
-        links.up(new)
+        links.link_up(new)
         return links, old, new
 
     def replaced(
@@ -370,17 +370,17 @@ class TestDoubleLinks(SynchronousTestCase):
     def test_the_older_serves_until_the_newer_is_up(self) -> None:
         links = links_of(GREATER)
         old, _ = links.open(LinkOpened(1, peer(LESSER), False, False), 0)
-        links.up(old)
+        links.link_up(old)
         new, _ = links.open(LinkOpened(2, peer(LESSER), False, False), 0)
         self.assertEqual(links.replaced(old.peer.origin), [])
-        links.up(new)
+        links.link_up(new)
         self.assertEqual(links.replaced(old.peer.origin), [old])
 
     def test_all_older_ones_go(self) -> None:
         links, old, new = self.second(LESSER, (False, 1), (False, 1))
         newest, older = links.open(LinkOpened(3, new.peer, False, False), 0)
         self.assertIs(older, new)
-        links.up(newest)
+        links.link_up(newest)
         self.assertEqual(links.replaced(old.peer.origin), [old, new])
 
     def test_links_to_other_nodes_are_no_matter(self) -> None:
@@ -388,7 +388,7 @@ class TestDoubleLinks(SynchronousTestCase):
         for number, name in enumerate(("bert", "cleo"), 1):
             link, older = links.open(LinkOpened(number, peer(name), False, False), 0)
             self.assertIsNone(older)
-            links.up(link)
+            links.link_up(link)
             self.assertEqual(links.replaced(link.peer.origin), [])
         self.assertEqual(numbers(links), [1, 2])
 
@@ -424,7 +424,7 @@ class TestDoubleLinks(SynchronousTestCase):
         for number in rising:
             link = links.get(number)  # type: ignore[assignment]
             if not link.closing:
-                links.up(link)
+                links.link_up(link)
                 for other in links.replaced(link.peer.origin):
                     links.close(other.number)
         return links

@@ -163,7 +163,7 @@ def _answer(answer: Any) -> str:
 def listen(client: Client, options: Namespace) -> int:
     """Print messages as they come."""
     left = options.count
-    for name, data in _within(client, options.seconds):
+    for name, data in _named_events(client, options.seconds):
         if name == "missed":
             print(f"mesh: {many(data['events'], 'event')} came too fast, or too large", file=sys.stderr)
         if name != "message":
@@ -176,7 +176,7 @@ def listen(client: Client, options: Namespace) -> int:
     return YES if left is None else NO
 
 
-def _within(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
+def _named_events(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
     """Name and data of each event of the next *seconds*; a message has its author's name in ``from``."""
     labels: dict[str, str | None] = {}
     for name, data in client.events("/messages", seconds):

@@ -95,17 +95,17 @@ class LinkLife:
 
     def _now_up(self, link: Link, now: float) -> None:
         if not link.is_exchange:
-            relieved = self._links.up(link)
+            relieved = self._links.link_up(link)
             self._effects.emit(events.LinkUp(link.number))
             if relieved is not None:
                 self._effects.emit(events.LinkDown(relieved, Reason.DUPLICATE))
-        self._membership.up(link, now)
+        self._membership.link_up(link, now)
         if link.is_exchange:
             self._effects.emit(events.ExchangeBegun(link.number))
-        self._neighbourhood.up(link, now)
+        self._neighbourhood.link_up(link, now)
         self.end_links(now)
         if not link.is_exchange:
-            self._replies.up(link, now)
+            self._replies.link_up(link, now)
         self._neighbourhood.on_exchange(now)
         self.end_links(now)
         if not link.is_exchange:

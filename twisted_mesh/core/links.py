@@ -122,7 +122,7 @@ class Links:
             return []
         return [link for link in links if link is not kept and self._decides(kept, link)]
 
-    def up(self, link: Link) -> int | None:
+    def link_up(self, link: Link) -> int | None:
         """Put *link* into the routing table; return the closed link that it replaces there."""
         link.up = True
         self._ways[link.peer.origin] = link

@@ -259,7 +259,7 @@ class Delivery:
         if deliver.direct_number:
             self.look_for_full()
 
-    def answers(self) -> MessageQueue:
+    def answer_queue(self) -> MessageQueue:
         """A new queue for the answers to a query: messages come to it only by ``put()``."""
         queue = MessageQueue(self._bounds, self)
         self._answers[queue] = None

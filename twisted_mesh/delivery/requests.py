@@ -120,7 +120,7 @@ class Requests:
 
     def query(self, place: int, members: Iterable[bytes], seconds: float) -> Query:
         """The answers to the message to all at *place*, for *seconds* or until all *members* have."""
-        opened = _OpenQuery(Question(set(members), is_open=True), self._delivery.answers())
+        opened = _OpenQuery(Question(set(members), is_open=True), self._delivery.answer_queue())
         query = Query(opened.question, opened.answers, self._end)
         self._queries[query] = opened
         self._unnumbered[place] = query

@@ -30,7 +30,7 @@ _TURN: Final = 4 * SLICE  # seconds for all links in one turn
 _SITES_MOST: Final = 4096  # sites whose time is counted (guess: four times links_limit)
 
 
-class _Shares:
+class _SiteTimes:
     """How much time each of several sites got.
 
     These are the start tags of start-time fair queueing (Goyal, Vin and Cheng, 1996).
@@ -82,7 +82,7 @@ class Turns:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._shares = _Shares()
+        self._times = _SiteTimes()
         self._waiting: dict[str, _Waiting] = {}  # by site
         self._left = _TURN  # seconds that are left of this turn
         self._used: dict[str, float] = {}  # seconds that each site got in this turn
@@ -108,14 +108,14 @@ class Turns:
     def _is_due(self, link: MeshProtocol) -> bool:
         """Whether *link* may have time now: this turn has some, and no link that waits got less."""
         site = link.site
-        most = SLICE if len(self._shares) > 1 else _TURN
+        most = SLICE if len(self._times) > 1 else _TURN
         if self._left <= 0 or self._used.get(site, 0.0) >= most:
             return False
         if not self._waiting:
             return True
-        first = self._shares.first(self._waiting)
+        first = self._times.first(self._waiting)
         if first != site:
-            return self._shares.of(site) <= self._shares.of(first)
+            return self._times.of(site) <= self._times.of(first)
         return link.unread_bytes <= self._waiting[site].fewest_bytes().unread_bytes
 
     def _let(self, link: MeshProtocol, most: float) -> float:
@@ -129,7 +129,7 @@ class Turns:
         took = seconds() - began
         self._left -= took
         self._used[site] = self._used.get(site, 0.0) + took
-        self._shares.add(site, took)
+        self._times.add(site, took)
         if not is_over:
             self._wait(link)
         elif self._left <= _TURN - SLICE:
@@ -157,11 +157,11 @@ class Turns:
             if self._waiting:
                 self._schedule()
             else:
-                self._shares = _Shares()
+                self._times = _SiteTimes()
 
     def _let_first(self) -> None:
         """Let the link that comes first among those that wait have half of a slice."""
-        site = self._shares.first(self._waiting)
+        site = self._times.first(self._waiting)
         waiting = self._waiting[site]
         by_bytes = waiting.favour <= 0
         link = waiting.fewest_bytes() if by_bytes else next(iter(waiting.links.values()))

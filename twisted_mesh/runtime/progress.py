@@ -71,7 +71,7 @@ class Progress:
             behind.head = event.last
             self._moved[run] = None
 
-    def taken(self, run: events.StreamId) -> None:
+    def may_have_moved(self, run: events.StreamId) -> None:
         """Note that a consumer took messages of *run*, put some back, or closed."""
         if self._stopped:
             return

@@ -157,7 +157,7 @@ class RunningNode:
             progress.begin(stored.untaken(origin, name))
         untaken = list(stored.untaken(origin))
         progress.begin(untaken)
-        delivery.begin(read, progress.taken, self._skipped, self._room, untaken)
+        delivery.begin(read, progress.may_have_moved, self._skipped, self._room, untaken)
         self._subscribe()
         delivery.named.begin(restored, origin, read, self.driver.handle)
 
@@ -299,7 +299,7 @@ class RunningNode:
 
     def _skipped(self, run: events.StreamId, sequence: int) -> None:
         self.driver.handle(events.Skipped(run, sequence))
-        self._progress.taken(run)
+        self._progress.may_have_moved(run)
 
     # ── the methods of a service that need a run (described there) ──────────────────
 

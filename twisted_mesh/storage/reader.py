@@ -16,7 +16,7 @@ from zlib import crc32
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import BatchOrMissing, Missing
 from twisted_mesh.errors import RemoteError
-from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
+from twisted_mesh.storage.sqlite_file import FILE_ERRORS, numbers
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import SignedBatch
 
@@ -114,7 +114,7 @@ class Reader:
                     most -= rows[-1].size
                     if most < 0 or start > last:
                         return _Rows(rows, start)
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._failed(error)
             by_key, start = self._read_by_key(run, first, last, start, most)
             return _Rows([*rows, *by_key], start)
@@ -139,7 +139,7 @@ class Reader:
                     most -= rows[-1].size
                     if most < 0 or start > last:
                         return _Rows(rows, start)
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._failed(error)
             is_whole = False
         if is_whole:
@@ -169,7 +169,7 @@ class Reader:
             if (key := self._database.execute(_FIND_NEXT, (id, start)).fetchone()) is not None:
                 number, _ = numbers(key)
                 _check_order(number, start)
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._failed(error)
             return False
         return True
@@ -177,7 +177,7 @@ class Reader:
     def _row(self, run: StreamId, first: int, rowid: int) -> _Row:
         try:
             found = self._database.execute(_FIND_ROW, (rowid,)).fetchone()
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._failed(error)
             found = None
         return _Row(first, None, 0) if found is None else self._checked(run, first, *found)
@@ -186,7 +186,7 @@ class Reader:
         """The number that *statement* finds; None if there is none, or it cannot be read."""
         try:
             (found,) = numbers(self._database.execute(statement, values).fetchone())
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._failed(error)
             return None
         return found

@@ -20,7 +20,14 @@ from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, St
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
-from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
+from twisted_mesh.storage.sqlite_file import (
+    FILE_ERRORS,
+    explain,
+    number,
+    numbers,
+    open_history,
+    transaction,
+)
 
 #: Pages of 4 KiB by which the file shrinks after a flush, if a quarter of the file is free (guess).
 _GIVE_BACK_PAGES: Final = 1024
@@ -63,7 +70,7 @@ class SqliteStore:
             try:
                 catalogue = Catalogue(self._writer, limits)
                 self.restored = catalogue.restored()
-            except TROUBLE as error:
+            except FILE_ERRORS as error:
                 raise explain(self.name, error) from error
             undo.pop_all()
         self._catalogue: Catalogue | None = catalogue  # None after a flush that failed
@@ -78,7 +85,7 @@ class SqliteStore:
                 if catalogue is None:
                     catalogue = Catalogue(self._writer, self._limits)
                 lows = catalogue.apply(flush, self._wall_ms())
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             raise explain(self.name, error) from error
         self._catalogue = catalogue
         self._size = catalogue.size()
@@ -100,7 +107,7 @@ class SqliteStore:
                 return self._search(run, self._wall_ms() - seconds * 1000)
             finally:
                 self._reader.execute("ROLLBACK")
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             self._log_once(error)
             return None
 
@@ -149,7 +156,7 @@ class SqliteStore:
             if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
                 # The statement has a step for each page; execute() would do the first step only.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             _log.warn("{error}", error=explain(self.name, error))
 
     def _cannot_read(self, error: Exception) -> None:

@@ -32,7 +32,7 @@ _PATIENCE: Final = 1.0  # seconds for which the writer waits if another program 
 _READ_PATIENCE: Final = 0.05  # seconds for which the reader waits, in the reactor's thread (guess)
 _UNKNOWN: Final = 2**63
 #: Errors of a damaged file or a full disk (UnicodeDecodeError: SQLite's message quotes damaged text).
-TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
+FILE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
 
 class Lock:
@@ -135,14 +135,14 @@ def open_history(named: str | os.PathLike[str], owner: StoreOwner) -> Opened:
             reader = _connect(path, _READ_PATIENCE)
             undo.callback(reader.close)
             reader.execute("SELECT * FROM about").fetchone()
-        except TROUBLE as error:
+        except FILE_ERRORS as error:
             raise explain(path, error) from error
         undo.pop_all()
     return Opened(path, writer, reader, lock)
 
 
 def explain(path: str, error: Exception) -> StoreError:
-    """The error that tells the user what *error*, one of :data:`TROUBLE`, means."""
+    """The error that tells the user what *error*, one of :data:`FILE_ERRORS`, means."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)

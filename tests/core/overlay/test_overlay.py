@@ -53,7 +53,7 @@ class WholeOverlayCase(OverlayCase):
     def link(self, index: int, purpose: Purpose = Purpose.URGENT, *, outgoing: bool = False) -> None:
         """Open a link to node *index* that is up."""
         self.assertTrue(self.open(index, purpose, outgoing=outgoing))
-        self.overlay.up(self.over(index), self.now)
+        self.overlay.link_up(self.over(index), self.now)
 
     def draw(self) -> int:
         """Let the node that is dialled next become a neighbour; its index."""
@@ -163,7 +163,7 @@ class TestRoom(WholeOverlayCase):
         self.assertTrue(self.open(1, number=21))
         self.assertEqual(self.overlay.footprint()["active_view"], 5)
         self.overlay.closed(self.over(1), Reason.DUPLICATE, self.now)
-        self.overlay.up(self.over(21), self.now)
+        self.overlay.link_up(self.over(21), self.now)
         self.assertEqual((self.overlay.footprint()["active_view"], self.passive()), (5, 0))
 
     def test_what_it_has_dialled_is_refused_if_others_came_meanwhile(self) -> None:
@@ -211,7 +211,7 @@ class TestLinks(WholeOverlayCase):
         self.assertEqual(self.overlay.contacts(), [moved, contact_of(2)])
 
     def test_what_is_told_of_no_link_is_ignored(self) -> None:
-        self.overlay.up(self.over(1), self.now)
+        self.overlay.link_up(self.over(1), self.now)
         self.overlay.closed(self.over(1), Reason.LOST, self.now)
         self.overlay.located(self.over(1), contact_of(1), self.now)
         self.overlay.known([contact_of(2)], self.over(1), self.now)
@@ -239,7 +239,7 @@ class TestLinks(WholeOverlayCase):
 
     def test_an_own_address_is_believed_on_the_own_host(self) -> None:
         self.assertTrue(self.open(1, host="127.0.0.1", address=False))
-        self.overlay.up(self.over(1), self.now)
+        self.overlay.link_up(self.over(1), self.now)
         self.overlay.located(self.over(1), Contact(contact_of(1).id, "127.0.0.1", 1), self.now)
         self.overlay.known([Contact(contact_of(2).id, "127.0.0.1", 2)], self.over(1), self.now)
         self.assertEqual((self.overlay.counts["unbelieved_contacts"], self.passive()), (0, 1))
@@ -278,7 +278,7 @@ class TestWalks(WholeOverlayCase):
         self.assertEqual(len({number for number, _ in walks} - {9}), WALKS)
         for _, frame in walks:
             self.assertEqual(frame, ForwardJoin(contact_of(9), self.config.active_walk, False))
-        self.overlay.up(self.over(9), self.now)
+        self.overlay.link_up(self.over(9), self.now)
         self.assertEqual(self.newcomers(), [])  # once
 
     def test_where_there_are_too_many_it_is_introduced_to_one(self) -> None:
@@ -292,10 +292,10 @@ class TestWalks(WholeOverlayCase):
         self.open(2, Purpose.JOIN, address=False)
         self.overlay.located(self.over(2), contact_of(2), self.now)
         self.assertEqual(self.newcomers(), [])
-        self.overlay.up(self.over(2), self.now)
+        self.overlay.link_up(self.over(2), self.now)
         self.assertEqual([number for number, _ in self.newcomers()], [1])
         self.open(3, Purpose.JOIN, address=False)
-        self.overlay.up(self.over(3), self.now)
+        self.overlay.link_up(self.over(3), self.now)
         self.assertEqual(self.newcomers(), [])
         self.overlay.located(self.over(3), contact_of(3), self.now)
         self.assertEqual(len(self.newcomers()), 2)
@@ -509,7 +509,7 @@ class TestSearch(WholeOverlayCase):
         """Let twenty nodes of one host become neighbours, which dial this one."""
         for index in range(1, 21):
             self.assertTrue(self.open(index, Purpose.URGENT, host="10.7.7.7", address=False))
-            self.overlay.up(self.over(index), self.now)
+            self.overlay.link_up(self.over(index), self.now)
 
     def test_whoever_dials_it_a_node_searches_until_it_has_drawn_two_neighbours(self) -> None:
         self.surround()

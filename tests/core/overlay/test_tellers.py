@@ -106,7 +106,7 @@ class TestTellers(WholeOverlayCase):
     def test_another_key_at_the_same_public_host_is_no_new_beginning(self) -> None:
         for index in (3, 4):
             self.assertTrue(self.open(index, host="9.9.9.9"))
-            self.overlay.up(self.over(index), self.now)
+            self.overlay.link_up(self.over(index), self.now)
         self.assertEqual([self.lie(3) for _ in range(FALSE_BURST)], [True] * FALSE_BURST)
         self.assertFalse(self.lie(4))
 

@@ -29,7 +29,7 @@ class TestRoutes(SynchronousTestCase):
         """Open a link that is up; the higher its number, the shorter its round trip."""
         link, _ = self.links.open(LinkOpened(number, peer(name), True, False), 0.0)
         link.flow.rtt = 1 / number
-        self.links.up(link)
+        self.links.link_up(link)
         return link
 
     def ways(self) -> list[int]:

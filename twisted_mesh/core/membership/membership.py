@@ -88,7 +88,7 @@ class Membership:
         age = self.announcing.age(now) if self.announcing.speaks else None
         self.records.tell(link, vote, age, now)
 
-    def up(self, link: Link, now: float) -> None:
+    def link_up(self, link: Link, now: float) -> None:
         """Take in that the peer's frontier has come."""
         if self._local_node.profile.role is Role.MEMBER:
             self.announcing.announce_first(now)

@@ -98,7 +98,7 @@ class Neighbourhood:
             return KeepVote.CONTENT
         return KeepVote.WANTED
 
-    def up(self, link: Link, now: float) -> None:
+    def link_up(self, link: Link, now: float) -> None:
         """Take in that the peer's frontier has come."""
         self._dials.met(link.host)
         if link.is_exchange:
@@ -108,7 +108,7 @@ class Neighbourhood:
         if (contact := _contact(link)) is not None:
             self.exchange.remember(contact)
         if self.overlay is not None:
-            self.overlay.up(link, now)
+            self.overlay.link_up(link, now)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """Take in that a link ends."""

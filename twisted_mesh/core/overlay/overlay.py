@@ -158,7 +158,7 @@ class Overlay:
         node.contact = contact
         self._introduce(node)
 
-    def up(self, link: Link, now: float) -> None:
+    def link_up(self, link: Link, now: float) -> None:
         """Take in that the frontier of the peer has come, so that the link counts."""
         if (node := self._active.over(link)) is None:
             return

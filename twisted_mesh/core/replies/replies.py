@@ -113,7 +113,7 @@ class Replies:
         finally:
             self._changed(changed)  # also if a later receipt of the frame is false
 
-    def up(self, link: Link, now: float) -> None:
+    def link_up(self, link: Link, now: float) -> None:
         """Take in that a link is in the routing table."""
         self.issuer.link_up(now)
         self.directs.link_up(link.peer.origin, now)
