@@ -83,11 +83,9 @@ class Tracing:
             return me.origin
         if len(author) == ORIGIN_BYTES:
             return author
-        origins = {stream.run[0] for stream in self._driver.node.report().streams}
-        held = (
-            origin for origin in origins if id_of(origin) == author
-        )  # as of a guest, or one that has left
-        return self._members.origin(author) or next(held, None)
+        # A guest is no member, and one that has left is forgotten in time: their messages are held.
+        held = {stream.run[0] for stream in self._driver.node.report().streams}
+        return self._members.origin(author) or next((one for one in held if id_of(one) == author), None)
 
     async def _ask(self, question: Asked, seconds: float) -> list[_Heard]:
         """What each node says, this one first."""
