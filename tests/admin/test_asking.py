@@ -87,7 +87,11 @@ class TestRequests(AskingCase):
     def test_no_answer_in_time_or_no_such_member(self) -> None:
         code, told = self.post("/request", to=self.c.id.decode(), packets=[1], wait_seconds=1)
         self.assertEqual(code, 504)
-        self.assertIn("it has the message, and did not answer in 1 s", told["error"])
+        name = self.c.id.decode()[:8]
+        self.assertEqual(told["error"], f"{name}: it has the message, and did not answer in 1 s")
+        self.b.remove_all_listeners("message")
+        _, told = self.post("/request", to="db", packets=[1], wait_seconds=1)
+        self.assertRegex(told["error"], r"^db \(\w{8}\): it has the message")
         code, told = self.post("/request", to="nobody", packets=[1])
         self.assertEqual(code, 404)
         self.assertIn("no member is named 'nobody'", told["error"])
@@ -148,7 +152,7 @@ class TestPings(AskingCase):
         code, told = self.post("/ping", 5)
         self.assertEqual(code, 200)
         errors = {one["label"]: one["error"] for one in told}
-        self.assertEqual(errors, {"db": None, None: f"{self.c.id.decode()}: it did not answer in 5 s"})
+        self.assertEqual(errors, {"db": None, None: "it did not answer in 5 s"})
 
     def test_one_member_alone_and_none_that_has_left(self) -> None:
         self.stop(self.c)

@@ -59,7 +59,7 @@ class AskingVerbsTests(TestCase):
         self.assertEqual((status, json.loads(told)["packets"]), (0, ["?", {"$b": "AA=="}]))
         status, told = await self.run_it("request", "db", "silence", "--wait=0.1")
         self.assertEqual(status, 1)
-        self.assertRegex(told, r"^mesh: \w+: it has the message, and did not answer in 0.1 s\n$")
+        self.assertRegex(told, r"^mesh: db \(\w{8}\): it has the message, and did not answer in 0.1 s\n$")
 
     async def test_query(self) -> None:
         status, told = await self.run_it("query", "who?")

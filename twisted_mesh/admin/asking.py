@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,9 +24,10 @@ from twisted_mesh.admin.bodies import Forget, Ping, Query, Reader, Request, Send
 from twisted_mesh.admin.names import UnknownName, member_named
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
+from twisted_mesh.cli.shown import name_of
 from twisted_mesh.delivery.query import Query as Answers
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.errors import NotRunning, Unreachable
+from twisted_mesh.errors import NoReply, NotRunning, Unreachable
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.message import Member, Message
@@ -76,7 +77,7 @@ class Asking:
         member = self._member(request.to)
         type_ = whisper if request.type is None else request.type
         asked = self._node.request(member.id, *request.packets, timeout=request.wait_seconds, type=type_)
-        return asked.addCallback(self._answer)
+        return asked.addCallback(self._answer).addErrback(_with_name, member)
 
     def query(self, body: bytes) -> Deferred[Any]:
         """Send a message to everybody, and await the answers."""
@@ -150,7 +151,7 @@ class Asking:
             acknowledged.addTimeout(send.wait_seconds, self._clock)
             acknowledged.addErrback(_too_late, send.wait_seconds)
         answer = {"acknowledged": True, "member": member.id.decode(), "label": member.label}
-        return acknowledged.addCallback(lambda _: answer)
+        return acknowledged.addCallback(lambda _: answer).addErrback(_with_name, member)
 
     def _member(self, name: str) -> Member:
         return member_named(name, self._node.members.values())
@@ -190,7 +191,9 @@ class Asking:
             for at, member in enumerate(members, 1):
                 pinged = self._node.ping(member.id, seconds)
                 asked.append(
-                    pinged.addCallbacks(_answered, _unanswered).addCallback(partial(_pong, member))
+                    pinged.addCallbacks(_answered, _unanswered, errbackArgs=(member,)).addCallback(
+                        partial(_pong, member)
+                    )
                 )
                 if not at % _AT_ONCE:
                     await deferLater(self._clock, 0)
@@ -232,13 +235,25 @@ def _too_late(failure: Failure, seconds: float) -> None:
     raise Refused(http.GATEWAY_TIMEOUT, told)
 
 
+def _with_name(failure: Failure, member: Member) -> NoReturn:
+    """Name *member* in an error as people know it: by its label before its id."""
+    failure.trap(Unreachable, NoReply)
+    name = name_of(member.id.decode(), member.label)
+    raise Refused(http.GATEWAY_TIMEOUT, f"{name}: {_why(failure, member)}")
+
+
+def _why(failure: Failure, member: Member) -> str:
+    """The text of an error about *member*, without its id."""
+    return failure.getErrorMessage().removeprefix(f"{member.id.decode()}: ")
+
+
 def _answered(seconds: float) -> dict[str, Any]:
     return {"round_trip_seconds": seconds, "error": None}
 
 
-def _unanswered(failure: Failure) -> dict[str, Any]:
+def _unanswered(failure: Failure, member: Member) -> dict[str, Any]:
     failure.trap(Unreachable)
-    return {"round_trip_seconds": None, "error": failure.getErrorMessage()}
+    return {"round_trip_seconds": None, "error": _why(failure, member)}
 
 
 def _pong(member: Member, result: dict[str, Any]) -> dict[str, Any]:

@@ -275,12 +275,11 @@ def _members(members: Any) -> Iterator[Any]:
 def _pongs(pongs: Any) -> Iterator[Any]:
     table = _table("MEMBER", "STATE", ">RTT", "")
     for pong in sorted(pongs, key=lambda pong: (pong["label"] or "", pong["id"])):
-        error = (pong["error"] or "").removeprefix(f"{pong['id']}: ")
         table.add_row(
             name_of(pong["id"], pong["label"]),
             pong["state"],
             round_trip(pong["round_trip_seconds"]),
-            for_terminal(error),
+            for_terminal(pong["error"] or ""),
         )
     yield table if pongs else "no other member"
 
