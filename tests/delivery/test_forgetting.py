@@ -14,7 +14,8 @@ class ForgettingCase(MembersCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.a, self.b, self.c, self.d = (self.keyed() for _ in range(4))
+        self.a, self.b, self.c = self.keyed(), self.keyed(), self.keyed(debug_level=1)
+        self.d = self.keyed(label="old")
         self.link((self.a, self.b), (self.b, self.c), (self.b, self.d), after=10)
 
     def forget(self, asker: MeshService, member: MeshService) -> None:
@@ -27,6 +28,8 @@ class TestForget(ForgettingCase):
     def test_a_member_that_left_leaves_the_members_of_all_nodes_until_it_is_back(self) -> None:
         self.stop(self.d)
         self.forget(self.a, self.d)
+        told = f"member 'old' ({self.d.id.decode()}) is forgotten: {self.a.id.decode()} asked for that"
+        self.assertIn(told, self.log("member "))
         self.assertEqual([self.state(node, self.d) for node in (self.a, self.b, self.c)], [None] * 3)
         self.assertEqual([self.told(node, self.d)[-1] for node in (self.a, self.c)], ["gone", "gone"])
         self.d.startService()

@@ -198,7 +198,7 @@ class TestMembers(MembersCase):
         _a, b = self.linked(self.node(debug_level=1), self.node(label="x\x1b[2J\u202e"))
         self.stop(b)
         lines = self.log("member ")
-        self.assertEqual([line.rpartition("' ")[2] for line in lines], ["is up", "has left"])
+        self.assertEqual([line.rpartition(") ")[2] for line in lines], ["is up", "has left"])
         self.assertTrue("".join(lines).isprintable())
 
 

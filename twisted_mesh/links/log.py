@@ -6,6 +6,8 @@ Contract: lines that a peer can cause have a quota for each host; other lines ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -57,13 +59,13 @@ class LinkLog:
         self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
 
     def member(self, member: Member) -> None:
-        text = "member {who} {state}" if member.label is None else "member {who} {label!r} {state}"
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
-        self._note(1, text, who=member.id.decode(), label=member.label, state=state)
+        self._note(1, "member {who} {state}", who=_named(member.id, member), state=state)
 
-    def gone(self, gone: MemberGone) -> None:
+    def gone(self, gone: MemberGone, members: Mapping[bytes, Member]) -> None:
+        """The roster has forgotten one of *members*."""
         if gone.asker is not None:
-            who, asker = id_of(gone.origin).decode(), id_of(gone.asker).decode()
+            who, asker = (_named(one, members.get(one)) for one in map(id_of, (gone.origin, gone.asker)))
             self._note(1, "member {who} is forgotten: {asker} asked for that", who=who, asker=asker)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
@@ -107,3 +109,9 @@ class LinkLog:
     def _note(self, level: int, text: str, **fields: object) -> None:
         if self._debug >= level:
             _log.info(text, **fields)
+
+
+def _named(node_id: bytes, member: Member | None) -> str:
+    """A node as people know it: its label, if it has one, before its id."""
+    name = node_id.decode()
+    return name if member is None or member.label is None else f"{member.label!r} ({name})"
