@@ -220,13 +220,7 @@ class TestTurns(MeshCase):
         self.flood(crowd)
         while hub.footprint()["waiting_links"] < 3:
             self.turn()
-        whisper = Inbound.whisper
-
-        def faulty(*_: object) -> None:
-            self.patch(Inbound, "whisper", whisper)
-            raise ZeroDivisionError
-
-        self.patch(Inbound, "whisper", faulty)
+        self.fail_once(Inbound, "whisper")
         self.assertRaises(ZeroDivisionError, self.turn)
         self.turns(1.0)
         self.assertEqual(sum(peer.lost is None for peer in crowd), 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address
@@ -230,13 +229,7 @@ class TestRuns(TlsCase):
 class TestFault(TlsCase):
     def test_a_fault_of_ours_is_seen_and_costs_no_more_than_its_event(self) -> None:
         a, b = self.chain(2)
-        batch = Inbound.batch
-
-        def faulty(inbound: Inbound, *arguments: Any) -> None:
-            self.patch(Inbound, "batch", batch)
-            raise ZeroDivisionError
-
-        self.patch(Inbound, "batch", faulty)
+        self.fail_once(Inbound, "batch")
         a.send("lost by it")
         self.assertRaises(ZeroDivisionError, self.network.pump)
         self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor does after an error
@@ -248,13 +241,7 @@ class TestFault(TlsCase):
 
     def test_a_fault_while_one_link_is_flushed_holds_up_no_other(self) -> None:
         b, a, c = self.chain(3)
-        accepted = Outflow.accepted
-
-        def faulty(sending: Outflow, *arguments: Any) -> None:
-            self.patch(Outflow, "accepted", accepted)
-            raise ZeroDivisionError
-
-        self.patch(Outflow, "accepted", faulty)
+        self.fail_once(Outflow, "accepted")
         a.send("to both")
         self.assertRaises(ZeroDivisionError, self.network.pump)
         self.network.pump()

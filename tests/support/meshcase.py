@@ -364,6 +364,16 @@ class MeshCase(SynchronousTestCase):
         assert isinstance(store, SqliteStore)
         return store
 
+    def fail_once(self, part: type, method: str) -> None:
+        """Let the next call of *method* of a *part* of a node raise ZeroDivisionError."""
+        works = getattr(part, method)
+
+        def fail(*_: object) -> None:
+            self.patch(part, method, works)
+            raise ZeroDivisionError
+
+        self.patch(part, method, fail)
+
     # ── the log ─────────────────────────────────────────────────────────────────────
 
     def log(self, part: str = "") -> list[str]:

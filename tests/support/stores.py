@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -28,6 +30,7 @@ from twisted_mesh.core.history.storage import (
 )
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
+from twisted_mesh.storage.schema import EARLIER
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
@@ -111,99 +114,24 @@ def open_store(
     return SqliteStore(str(path), StoreOwner(network, origin), limits, wall_ms)
 
 
-#: The tables of a history file of version 1, as programs of that version made them.
-TABLES_OF_VERSION_1 = (
-    """CREATE TABLE about (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    network BLOB NOT NULL,
-    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
-)""",
-    """CREATE TABLE stream (
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
-    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
-    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
-    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
-    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
-    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
-    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
-    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
-    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
-    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
-    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
-    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
-    PRIMARY KEY (origin, epoch)
-) WITHOUT ROWID""",
-    """CREATE TABLE batch (
-    stream INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    arrived INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,
-    payload BLOB NOT NULL
-)""",
-    "CREATE UNIQUE INDEX batch_order ON batch (stream, first)",
-    """CREATE TABLE closed (
-    id INTEGER PRIMARY KEY,
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
-    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
-    UNIQUE (origin, epoch)
-)""",
-)
-
-
-#: The tables of a history file of version 2, as programs of that version made them.
-TABLES_OF_VERSION_2 = (
-    TABLES_OF_VERSION_1[0].replace(
-        "    settled",
-        "    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),\n    settled",
-    ),
-    TABLES_OF_VERSION_1[1].replace(
-        "    PRIMARY KEY",
-        "    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),\n"
-        "    introducer TEXT CHECK (typeof(introducer) IN ('text', 'null')),\n"
-        "    PRIMARY KEY",
-    ),
-    *TABLES_OF_VERSION_1[2:],
-)
-
-
-#: The tables of a history file of version 3, as programs of that version made them.
-TABLES_OF_VERSION_3 = (
-    *TABLES_OF_VERSION_2,
-    """CREATE TABLE author (
-    id INTEGER PRIMARY KEY,
-    origin BLOB NOT NULL UNIQUE CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    floor INTEGER NOT NULL CHECK (typeof(floor) = 'integer' AND floor >= 0),
-    ended INTEGER NOT NULL CHECK (typeof(ended) = 'integer' AND ended >= 0)
-)""",
-)
-
-
-def make_version_1(path: object, *batches: SignedBatch) -> None:
-    """Make a history file of version 1 that holds *batches* of one run, and the closed run of BERT."""
-    _make_file(path, 1, TABLES_OF_VERSION_1, (1, NETWORK, 1), (), *batches)
-
-
-def make_version_2(path: object, *batches: SignedBatch) -> None:
-    """Make a history file of version 2 that holds *batches* of one run, and the closed run of BERT."""
-    _make_file(path, 2, TABLES_OF_VERSION_2, (1, NETWORK, ME[0], 1), (b"", None), *batches)
-
-
-def make_version_3(path: object, *batches: SignedBatch) -> None:
-    """Make a history file of version 3 that holds *batches* of one run, and the closed run of BERT."""
-    _make_file(path, 3, TABLES_OF_VERSION_3, (1, NETWORK, ME[0], 1), (b"", None), *batches)
+#: SHA-256 of the tables of a history file, as programs of each earlier version made them.
+TABLES = {
+    1: "af6368aebf7dfe8e021277790c6243a3b0e82edc6408af307a58ff09b9c0d538",
+    2: "466384dbd36cbc1a4e4c6c31d06dbac45512d3600f99849bce43af6fdfd7a5cb",
+    3: "0515a6e280179b8174b0a0280df5a210bec13737ff8ba01417ef712da55b1010",
+}
 
 
 def _make_file(
-    path: object,
     version: int,
-    tables: Sequence[str],
     about: tuple[object, ...],
     added: tuple[object, ...],
+    path: object,
     *batches: SignedBatch,
 ) -> None:
+    """Make a history file of *version* that holds *batches* of one run, and the closed run of BERT."""
+    tables = EARLIER[version].schema
+    assert sha256("\n".join(tables).encode()).hexdigest() == TABLES[version]
     run = (batches[0].batch.origin, batches[0].batch.epoch)
     payloads = [codec.encode(signed)[4:] for signed in batches]
     cost = sum(len(payload) + ROW_BYTES for payload in payloads)
@@ -223,6 +151,11 @@ def _make_file(
         database.execute("INSERT INTO closed VALUES (NULL, ?, ?, 5)", BERT)
         database.execute("PRAGMA journal_mode = WAL")
     os.chmod(str(path), 0o600)
+
+
+make_version_1 = partial(_make_file, 1, (1, NETWORK, 1), ())
+make_version_2 = partial(_make_file, 2, (1, NETWORK, ME[0], 1), (b"", None))
+make_version_3 = partial(_make_file, 3, (1, NETWORK, ME[0], 1), (b"", None))
 
 
 def batches_in(pieces: Iterable[BatchOrMissing]) -> list[SignedBatch]:

@@ -9,6 +9,7 @@ import re
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from msgspec.structs import astuple
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, signed, text_of
@@ -124,15 +125,7 @@ DIRECT_ACK = DirectAck(
     number=3,
     tries=1,
 )
-DIRECT_KEY = DirectKey(
-    destination=IDENTITY.origin,
-    destination_epoch=EPOCH,
-    origin=bytes(range(32)),
-    epoch=1,
-    number=3,
-    tries=1,
-    record=payload(VECTORS["presence"]),
-)
+DIRECT_KEY = DirectKey(*astuple(DIRECT_ACK), record=payload(VECTORS["presence"]))
 RECORDS: dict[str, Record] = {
     "presence": PRESENCE,
     "suspect": SUSPECT,

@@ -57,7 +57,7 @@ _COMES_BACK: Final = frozenset(
 
 @dataclass(eq=False)
 class Overlay:
-    """The overlay of one node.  Frames that come over a link before :meth:`up` do not count."""
+    """The overlay of one node.  Frames that come over a link before :meth:`link_up` do not count."""
 
     me: Contact | None  # the contact of this node; None if nobody can dial it
     _own_id: bytes
