@@ -7,7 +7,8 @@ link, and whether an author may speak.  Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 from typing import Protocol as Interface
 
@@ -69,6 +70,10 @@ class Protocol(NamedTuple):
         return self
 
 
+#: Of a removed node, by epoch: the last message of the run that is taken, and the hash of the header there.
+Cuts = Mapping[int, tuple[int, bytes]]
+
+
 class LinkSecret(Interface):
     """A secret that both ends of a link know.
 
@@ -123,6 +128,23 @@ class Policy:
         """
         return None
 
+    @property
+    def newest(self) -> bytes:
+        """The newest policy that the mesh's authority has signed, packed; empty if none is known."""
+        return b""
+
+    @property
+    def removed(self) -> Mapping[bytes, Cuts]:
+        """The nodes that the authority has removed, by key, each with the ends of its runs."""
+        return {}
+
+    def take(self, packed: bytes) -> bool:
+        """Take in a policy of the mesh's authority, if it is newer; return whether it is.
+
+        :raises RemoteError: the authority has not signed it.
+        """
+        return False
+
     def bars(self, origin: bytes) -> bool:
         """Whether nothing of the author *origin* is taken, whatever it shows."""
         return False
@@ -146,9 +168,10 @@ class Policy:
         """Whether this node's user has named *origin*, so that it is no made-up author."""
         return False
 
-    def fit(self, id: bytes, is_guest: bool) -> None:
+    def fit(self, id: bytes, is_guest: bool, beside: Path | None = None) -> None:
         """Check that this policy is one for the node *id*, which is a guest or else a member.
 
+        :param beside: the file of the node's key, beside which the newest policy of the authority is kept.
         :raises TrustError: it is not; the text says what to do about it.
         """
 

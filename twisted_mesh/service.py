@@ -288,6 +288,28 @@ class MeshService(Service, Listeners):
         """
         self._running().trust.reload()
 
+    @property
+    def authority_policy(self) -> bytes:
+        """The newest policy of the mesh's authority that this node knows, as signed; empty for none."""
+        return self._settings.policy.newest
+
+    def runs_of(self, member: bytes) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """The key of a node, and how far its runs have come here: what ``mesh authority remove`` needs.
+
+        :param member: its id; it need not be on the roster any more.
+        :return: the key; of each run, the newest first, its epoch, the number of the last message here, and
+            the hash of the header there, which may be empty.
+        :raises Unreachable: nothing of it is known here; NotRunning: the service does not run.
+        """
+        return self._running().runs_of(member)
+
+    def take_policy(self, packed: bytes) -> None:
+        """Take in a policy that the mesh's authority has signed, if it is newer, and hand it on to all.
+
+        :raises RemoteError: it is none; NotRunning: the service does not run.
+        """
+        self._running().take_policy(packed)
+
     def key_in_use(self) -> Deferred[KeyInUse]:
         """Fires with the error when another node is proven to use this node's key now, in a newer run.
 

@@ -211,7 +211,7 @@ class TestSending(HttpCase):
         self.assertEqual(message.packets, [48, "fire", 1, None, b"\x00\xff"])
 
     def test_a_node_that_may_only_listen_says_so(self) -> None:
-        self.patch(type(self.parts_of(self.a)._settings.policy), "why_silent", "it listens only")
+        self.patch(self.parts_of(self.a), "_why_silent", "it listens only")
         self.assertEqual(self.send(packets=["no"]), (403, {"error": "it listens only"}))
 
     def test_with_a_wait_the_answer_says_who_has_it(self) -> None:

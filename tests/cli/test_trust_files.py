@@ -16,8 +16,8 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.trust.policy import Trust
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "trust.rst").read_text()
-#: Each command of the page, with the line that it prints.
-COMMANDS = re.findall(r"^    \$ mesh ((?:authority|id) .+)\n    (.+)$", PAGE, flags=re.M)
+#: Each command of the page that needs no node, with the line that it prints.
+COMMANDS = re.findall(r"^    \$ mesh ((?:authority (?!remove)|id ).+)\n    (.+)$", PAGE, flags=re.M)
 _ID = r"[1-9A-HJ-NP-Za-km-z]{60,66}"
 
 
@@ -63,8 +63,8 @@ class PageTests(SynchronousTestCase):
         _, shown, _ = self.run_it("authority", "show", "mesh.authority")
         expected = [
             f"authority {key} of subnet 'mesh'",
-            f"grant 1 of {id}: link, author",
-            f"grant 2 of {other}: link, listen-only",
+            f"grant 1 of {id}: link, author, generation 1",
+            f"grant 2 of {other}: link, listen-only, generation 1",
         ]
         self.assertEqual(shown.splitlines(), expected)
 
@@ -84,3 +84,9 @@ class PageTests(SynchronousTestCase):
             self.assertEqual((status, out), (1, ""))
             self.assertTrue(error.startswith("mesh: ") and told in error, error)
         self.assertFalse(os.path.exists("other.grant"))
+        remove = ("authority", "remove", "mesh.authority")
+        status, _, error = self.run_it(*remove, "db", "--node", "/nonexistent/x.sock")
+        self.assertEqual(status, 2)
+        self.assertIn("no node answers at /nonexistent/x.sock", error)
+        for words in (remove, (*remove, "db", "--below", "2")):
+            self.assertEqual(self.assertRaises(SystemExit, self.run_it, *words).code, 2)

@@ -443,6 +443,7 @@ class TestEverybody(MembershipTestCase):
         self.assertIsNone(EVERYBODY.why_not_granted(origin, b"", False))
         self.assertTrue(EVERYBODY.may_be(origin, True) and not EVERYBODY.only_listens(origin))
         self.assertEqual((EVERYBODY.why_silent, EVERYBODY.footprint()), (None, {}))
+        self.assertEqual((EVERYBODY.take(b""), EVERYBODY.newest, EVERYBODY.removed), (False, b"", {}))
 
     def test_a_policy_without_credentials_takes_authors_whose_record_has_not_come(self) -> None:
         policy = TestPolicy()

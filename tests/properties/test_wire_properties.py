@@ -15,7 +15,16 @@ from tests.wire.samples import FOREIGN, VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
-from twisted_mesh.wire.authority import Grant, GrantContent, unpack_grant
+from twisted_mesh.wire.authority import (
+    Cut,
+    Grant,
+    GrantContent,
+    Policy,
+    PolicyContent,
+    Removed,
+    unpack_grant,
+    unpack_policy,
+)
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
@@ -145,6 +154,12 @@ signed_receipts = st.builds(
     *[st.integers(0, 255)] * 2,
 )
 grants = st.builds(GrantContent, keys, st.binary(min_size=32, max_size=66), numbers, numbers, numbers)
+cuts = st.builds(Cut, numbers, heads, keys | st.just(b""))
+policies = st.builds(
+    PolicyContent,
+    *(keys, sequences, numbers),
+    st.lists(st.builds(Removed, keys, st.lists(cuts, max_size=3)), max_size=4),
+)
 roster_entries = st.builds(RosterEntry, numbers, st.binary(max_size=300))
 
 frames = st.one_of(
@@ -157,6 +172,7 @@ frames = st.one_of(
     st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
     st.builds(Knock, keys),
     st.builds(Grant, signatures, st.binary(max_size=MAX_GRANT - 64)),
+    st.builds(Policy, signatures, st.binary(max_size=300)),
     st.builds(Records, st.lists(roster_entries, max_size=MAX_RECORDS)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
@@ -324,6 +340,16 @@ class TestFrames(SynchronousTestCase):
     def test_every_grant_comes_out_as_it_went_in(self, value: GrantContent) -> None:
         assert unpack_grant(pack(value)) == value
         assert 64 + len(pack(value)) <= MAX_GRANT - 256
+
+    @wire
+    @given(policies)
+    def test_every_policy_comes_out_as_it_went_in(self, value: PolicyContent) -> None:
+        assert unpack_policy(pack(value)) == value
+
+    @wire
+    @given(soups | damaged(policies.map(pack)))
+    def test_any_array_is_a_policy_or_a_remote_error(self, array: bytes) -> None:
+        refused(unpack_policy, array)
 
     @wire
     @given(soups | damaged(grants.map(pack)))

@@ -8,13 +8,21 @@ from typing import Any
 from tests.service.test_trust import TrustCase
 from tests.support.meshcase import PORT
 from twisted_mesh import flags
-from twisted_mesh.errors import LocalError, SubnetMismatch, TrustError
+from twisted_mesh.errors import (
+    LocalError,
+    NotAMember,
+    RemoteError,
+    SubnetMismatch,
+    TrustError,
+    Unreachable,
+)
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.authority import roles_of
 from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import Trust
+from twisted_mesh.wire.authority import Cut
 from twisted_mesh.wire.membership import Roster
 
 
@@ -151,3 +159,119 @@ class TestAuthority(AuthorityCase):
         waiting = outside.connect(self.host(one), PORT)
         self.failure_of(waiting, Exception, after=outside.config.handshake_timeout + 1)
         self.assertNotIn(outside.id, one.routing_table)
+
+
+class TestRemoval(AuthorityCase):
+    """A member is removed from a mesh that runs."""
+
+    def remove(self, member: MeshService, *, at: MeshService, after: float = 1) -> bytes:
+        """Have the authority remove *member*, by way of the node *at*; the policy."""
+        key, ends = at.runs_of(member.id)
+        packed = self.authority.remove(key, [Cut(*end) for end in ends])
+        at.take_policy(packed)
+        self.network.advance(after)
+        return packed
+
+    def test_a_removed_member_is_out_and_its_last_messages_are_the_same_for_all(self) -> None:
+        one, middle, far, gone = self.linked(*(self.granted() for _ in range(4)), after=6)
+        self.send(gone, "before", after=1)
+        self.remove(gone, at=one)
+        self.assertEqual([node.id in far.routing_table for node in (middle, gone)], [True, False])
+        for node in (one, middle, far):
+            self.assertEqual(self.got(node), ["before"])
+            self.assertNotIn(gone.id, node.members)
+            self.assertEqual(self.happened(node, "failure"), [])
+        self.assertTrue(self.log("policy 1 of the authority, which has removed 1 nodes"))
+        said = self.refused(gone, one, NotAMember)
+        self.assertIn(f"policy 1 of the authority has removed {gone.id.decode()}", said)
+        self.send(one, "goes on", after=1)
+        self.assertEqual([self.got(node) for node in (middle, far)], [["before", "goes on"]] * 2)
+        self.assertEqual(self.got(gone), [])
+
+    def test_who_had_delivered_more_says_so_and_others_deliver_up_to_the_cut(self) -> None:
+        one, middle, gone = self.linked(*(self.granted() for _ in range(3)), after=6)
+        self.send(gone, "first", after=1)
+        self.unlink_for_ever(one, middle)
+        self.send(gone, "second", "third", after=1)
+        self.assertEqual(
+            [self.got(node) for node in (one, middle)], [["first"], ["first", "second", "third"]]
+        )
+        packed = self.remove(gone, at=one)
+        middle.take_policy(packed)
+        self.network.advance(1)
+        (failure,) = self.happened(middle, "failure")
+        self.assertIn("messages 2 to 3 of", str(failure))
+        self.assertIn("were delivered here and are not elsewhere", str(failure))
+        self.link((one, middle), after=90)
+        self.assertEqual(self.got(one), ["first"])
+        self.assertEqual(self.happened(one, "gap") + self.happened(middle, "gap"), [])
+        newcomer = self.granted(replay="all")
+        self.link((newcomer, middle), after=3)
+        self.assertEqual(self.got(newcomer), ["first"])
+
+    def unlink_for_ever(self, one: MeshService, other: MeshService) -> None:
+        """End a link that is dialled no more."""
+        one.stop_dialling(self.host(other), PORT)
+        self.unlink(one, other)
+
+    def test_a_node_that_was_removed_itself_sends_nothing_more(self) -> None:
+        one, gone = self.linked(self.granted(), self.granted(), after=6)
+        packed = self.remove(gone, at=one)
+        gone.take_policy(packed)
+        self.assertIn("has removed this node", str(self.assertRaises(TrustError, gone.send, "no")))
+
+    def test_after_a_restart_no_older_policy_is_believed(self) -> None:
+        one, gone, other = self.linked(*(self.granted() for _ in range(3)), after=6)
+        older = self.remove(other, at=one)
+        self.remove(gone, at=one)
+        again = self.restarted(one)
+        self.assertEqual(len(again.authority_policy), len(one.authority_policy))
+        again.take_policy(older)
+        self.assertIn("has removed", self.refused(gone, again, NotAMember))
+        self.network.advance(1)
+        self.assertNotIn(gone.id, again.routing_table)
+
+    def restarted(self, node: MeshService) -> MeshService:
+        """*node* after a crash: another service with its key."""
+        self.kill(node)
+        path = self.identities[node].path
+        assert path is not None
+        return self.granted(identity=Identity.load(path), grant=self.grants[node])
+
+    def test_an_exchange_brings_the_policy_too(self) -> None:
+        one, gone = self.linked(self.granted(), self.granted(), after=6)
+        alone = self.granted()
+        self.remove(gone, at=one)
+        self.link((alone, one), after=1)
+        self.assertEqual(alone.authority_policy, one.authority_policy)
+        self.assertNotEqual(alone.authority_policy, b"")
+
+    def test_a_policy_that_cannot_be_kept_is_in_force_and_a_failure(self) -> None:
+        one, gone = self.linked(self.granted(), self.granted(), after=6)
+        path = self.identities[one].path
+        assert path is not None
+        path.with_name(f"{path.name}.policy").mkdir()
+        self.remove(gone, at=one)
+        self.assertNotIn(gone.id, one.routing_table)
+        (failure,) = self.happened(one, "failure")
+        self.assertIn("may believe an older one", str(failure))
+        self.assertRaises(RemoteError, one.take_policy, bytes(200))
+        self.assertRaises(Unreachable, one.runs_of, b"nobody")
+
+    def test_a_history_file_ends_at_the_cut_too(self) -> None:
+        file = self.mktemp()
+        one, other, gone = self.linked(self.granted(), self.granted(history=file), self.granted(), after=6)
+        self.send(gone, "first", after=1)
+        key, ends = one.runs_of(gone.id)
+        self.send(gone, "second", after=1)
+        other.take_policy(self.authority.remove(key, [Cut(*end) for end in ends]))
+        self.network.advance(1)
+        self.assertEqual(self.got(other), ["first", "second"])
+        self.stop(other)
+        path = self.identities[other].path
+        assert path is not None
+        again = self.granted(identity=Identity.load(path), grant=self.grants[other], history=file)
+        newcomer = self.granted(replay="all")
+        self.link((newcomer, again), after=3)
+        self.assertEqual((self.got(again), self.got(newcomer)), ([], ["first"]))
+        self.assertEqual(self.happened(again, "failure"), [])

@@ -17,3 +17,13 @@ class TestGranted(SynchronousTestCase):
             self.assertEqual(stage.shares, (0.0, 0.0), command)
             tried = [member for member in stage.world.members if member.lies and member.heard]  # type: ignore[attr-defined]
             self.assertEqual(len(tried), 3, command)
+
+    def test_a_removed_member_is_delivered_up_to_its_cut_and_no_further(self) -> None:
+        more = 0
+        for seed in at_length(range(1, 9), (2,)):
+            stage = GRANTED["removed"].run(seed, at_length(10, 8))
+            command = f"python -m twisted_mesh.simulation --schedule removed --seed {seed}"
+            self.assertEqual(stage.world.violations, [], command)
+            self.assertEqual(stage.shares, (0.0,) * 6, command)
+            more += any(member.short for member in stage.world.members)
+        self.assertTrue(more)

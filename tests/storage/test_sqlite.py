@@ -245,6 +245,19 @@ class TestClosedStreams(StoreCase):
             store.flush(flush_of(closed=[(ANNA, 10), (BERT, 1)]))
             self.assertEqual(store.footprint()["stored_bytes"], 0)
 
+    def test_of_a_stream_that_is_cut_the_messages_up_to_the_cut_stay(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5, 7))))
+        store.flush(flush_of(marks=[marks_of(ANNA, 4, low=1)]))
+        self.assertEqual(self.held(store), [1, 3])
+        store = self.open()
+        self.assertIn(marks_of(ANNA, 4, low=1), store.restored.marks)
+        store.flush(flush_of(batch_of(ANNA, 5), marks=[marks_of(ANNA, 5, low=1)]))
+        self.assertEqual(self.held(store), [1, 3, 5])
+        # If no batch ends at the cut, the file is without any.
+        store.flush(flush_of(marks=[marks_of(ANNA, 3, low=1)]))
+        self.assertEqual((self.held(store), store.footprint()["stored_bytes"]), ([], 0))
+
     def test_of_closed_heads_the_oldest_is_forgotten(self) -> None:
         runs = [(bytes([number]) * 32, number) for number in range(9)]
         store = self.open(closed_limit=4)

@@ -11,11 +11,11 @@ from tests.trust.test_shared_secret import MESH, SECRET, SecretCase, clock
 from twisted_mesh.errors import LocalError, Reason, RemoteError, TrustError
 from twisted_mesh.identity import Identity, id_of
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
-from twisted_mesh.trust import authority
+from twisted_mesh.trust import authority, grants
 from twisted_mesh.trust.authority import Authority, Grants, names_of, roles_of
 from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import FilePolicy, Trust
-from twisted_mesh.wire.authority import Roles
+from twisted_mesh.wire.authority import Cut, Roles
 
 MEMBER, LISTENER = Roles.LINK | Roles.AUTHOR, Roles.LINK | Roles.LISTEN
 
@@ -96,7 +96,7 @@ class TestAuthorityFiles(AuthorityCase):
     def test_a_key_or_a_state_that_cannot_be_used_says_what_to_do(self) -> None:
         state = self.key.with_name(f"{self.key.name}.state")
         content = state.read_bytes()
-        for damaged in (b"", b"{", b"[]", b"\xff"):
+        for damaged in (b"", b"{", b"[]", b"\xff", b'{"subnet":"mesh","policy":"x"}'):
             state.write_bytes(damaged)
             said = str(self.assertRaises(TrustError, AuthorityFiles.load, self.key))
             self.assertIn("damaged: restore the newest", said)
@@ -294,13 +294,166 @@ class TestGrants(AuthorityCase):
 
     def test_the_grants_that_are_kept_are_bounded(self) -> None:
         self.patch(authority, "GRANTS_KEPT", 2)
-        grants, nodes = Grants(), [Identity.generate() for _ in range(3)]
+        kept, nodes = Grants(), [Identity.generate() for _ in range(3)]
         packed = [self.packed(node) for node in nodes]
         for at in (0, 1, 0, 2):
-            grants.take(self.files.authority, nodes[at].origin, packed[at])
-        found = [grants.roles(node.origin) is not None for node in nodes]
-        self.assertEqual((found, len(grants)), ([True, False, True], 2))
-        self.assertEqual(self.mine.footprint(), {"grants": 0})
+            kept.take(self.files.authority, nodes[at].origin, packed[at])
+        found = [kept.roles(node.origin) is not None for node in nodes]
+        self.assertEqual((found, len(kept)), ([True, False, True], 2))
+        self.assertEqual(self.mine.footprint(), {"grants": 0, "removed_nodes": 0})
+
+
+class TestPolicies(AuthorityCase):
+    """Nodes that the authority removes, and grants that it ends."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.other = Identity.generate()
+        self.shown = self.packed(self.other)
+        self.mine = self.kept_policy(Path(self.mktemp()))
+
+    def kept_policy(self, key: Path) -> FilePolicy:
+        """The policy of a node whose key is in the file *key*."""
+        policy = Trust.authority(self.public(), self.grant(self.me)).load(MESH, clock, 100.0)
+        assert isinstance(policy, FilePolicy)
+        policy.fit(self.me.id, False, key)
+        return policy
+
+    def why(self) -> str:
+        """Why the other node may not link; empty if it may."""
+        return self.mine.why_not_granted(self.other.origin, self.shown, False) or ""
+
+    def speaks(self) -> bool:
+        """Whether the other node's record is taken."""
+        credential = msgspec.msgpack.encode([b"", b"", b"", self.shown])
+        return self.mine.may_speak(self.other.origin, credential)
+
+    def test_a_removed_node_belongs_to_the_mesh_no_more(self) -> None:
+        self.assertEqual((self.why(), self.speaks()), ("", True))
+        packed = self.files.remove(self.other.origin, [Cut(4, 7, bytes(32)), Cut(2, 1, b"")])
+        self.assertTrue(self.mine.take(packed))
+        self.assertFalse(self.mine.take(packed))
+        self.assertEqual(self.mine.removed, {self.other.origin: {4: (7, bytes(32)), 2: (1, b"")}})
+        self.assertIn(f"policy 1 of the authority has removed {self.other.id.decode()}", self.why())
+        self.assertFalse(self.speaks())
+        self.assertIn("policy 1", self.mine.policy_told)
+        self.assertIsNone(self.mine.why_silent)
+
+    def test_a_node_that_is_removed_itself_may_send_nothing(self) -> None:
+        self.mine.take(self.files.remove(self.me.origin, []))
+        self.assertIn("has removed this node", self.mine.why_silent or "")
+
+    def test_the_newest_policy_counts_and_has_all_removals(self) -> None:
+        first = self.files.remove(self.other.origin, [])
+        third = Identity.generate().origin
+        again = AuthorityFiles.load(self.key)
+        second = again.remove(third, [Cut(1, 1, b"")])
+        self.assertTrue(self.mine.take(second))
+        self.assertFalse(self.mine.take(first))
+        self.assertEqual(set(self.mine.removed), {self.other.origin, third})
+        self.assertEqual(set(self.kept_policy(Path(self.mktemp())).removed), set())
+        self.mine.take(again.remove(third, [Cut(1, 2, b"")]))
+        self.assertEqual(self.mine.removed[third], {1: (2, b"")})
+
+    def test_a_policy_of_another_authority_or_network_or_a_changed_one_is_not_taken(self) -> None:
+        packed = self.files.remove(self.other.origin, [])
+        junk = [packed[:-1] + b"\0", bytes(64) + packed[64:], packed[:64], b"", bytes(200)]
+        others = [self.new_authority(), self.new_authority("another")]
+        for wrong in (*junk, *(files.remove(self.other.origin, []) for files in others)):
+            self.assertRaises(RemoteError, self.mine.take, wrong)
+        self.assertEqual((self.mine.newest, self.why()), (b"", ""))
+        self.assertFalse(EVERYBODY.take(packed))
+        self.assertEqual((EVERYBODY.newest, EVERYBODY.removed), (b"", {}))
+
+    def test_if_the_key_was_used_in_two_places_all_nodes_choose_the_same_policy_and_say_so(self) -> None:
+        state = self.key.with_name(f"{self.key.name}.state")
+        before = state.read_bytes()
+        both = [self.files.remove(self.other.origin, [])]
+        state.write_bytes(before)
+        both.append(AuthorityFiles.load(self.key).remove(Identity.generate().origin, []))
+        found = []
+        for order in (both, both[::-1]):
+            policy = self.kept_policy(Path(self.mktemp()))
+            taken = [policy.take(packed) for packed in order]
+            found.append(policy.newest)
+            self.assertEqual("used in two places" in policy.policy_told, taken == [True, True])
+        self.assertEqual(found, [max(both, key=lambda packed: packed[64:])] * 2)
+
+    def test_an_authority_goes_on_from_what_a_node_knows(self) -> None:
+        state = self.key.with_name(f"{self.key.name}.state")
+        before = state.read_bytes()
+        newest = self.files.remove(self.other.origin, [])
+        state.write_bytes(before)
+        restored = AuthorityFiles.load(self.key)
+        restored.know(newest)
+        restored.know(b"")
+        self.mine.take(newest)
+        self.assertTrue(self.mine.take(restored.remove(Identity.generate().origin, [])))
+        self.assertEqual(len(self.mine.removed), 2)
+        another = self.new_authority()
+        for _ in range(4):
+            other = another.remove(self.other.origin, [])
+        self.assertIn("another authority", str(self.assertRaises(TrustError, restored.know, other)))
+
+    def test_grants_of_lower_generations_can_be_ended(self) -> None:
+        self.assertTrue(self.speaks())
+        self.mine.take(self.files.end_below(2))
+        self.assertIn("is of generation 1, which is over", self.why())
+        self.assertFalse(self.speaks())
+        unseen = Identity.generate()
+        said = self.mine.why_not_granted(unseen.origin, self.packed(unseen), False) or ""
+        self.assertIn("is over", said)
+        path = Path(self.mktemp())
+        self.assertEqual(self.files.grant(self.other.id.decode(), MEMBER, path, 2).generation, 2)
+        self.shown = bytes.fromhex(path.read_text().splitlines()[1])
+        self.assertEqual((self.why(), self.speaks()), ("", True))
+        self.assertEqual(self.files.grant(self.other.id.decode(), MEMBER, self.mktemp()).generation, 2)
+        self.assertEqual(self.files.policy.generation, 2)  # type: ignore[union-attr]
+        self.files.remove(self.me.origin, [])
+        self.assertEqual(self.files.policy.generation, 2)  # type: ignore[union-attr]
+
+    def test_more_removals_than_a_policy_has_room_for_are_refused(self) -> None:
+        self.patch(grants, "MAX_POLICY", 200)
+        self.files.remove(self.other.origin, [])
+        before = self.files.state.policy
+        error = self.assertRaises(TrustError, self.files.remove, self.me.origin, [Cut(1, 1, bytes(32))])
+        self.assertIn("2 removed nodes", str(error))
+        self.assertEqual(self.files.state.policy, before)
+
+    def test_the_newest_policy_is_kept_beside_the_key_so_a_restart_believes_no_older_one(self) -> None:
+        key = Path(self.mktemp())
+        first, policy = self.files.remove(self.other.origin, []), self.kept_policy(key)
+        second = self.files.remove(Identity.generate().origin, [])
+        policy.take(second)
+        policy.keep()
+        kept = key.with_name(f"{key.name}.policy")
+        self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+        again = self.kept_policy(key)
+        self.assertEqual(again.newest, second)
+        self.assertFalse(again.take(first))
+        self.mine._kept = None  # as of a key that is in no file
+        self.mine.keep()
+
+    def test_a_kept_policy_that_cannot_be_used_says_what_to_do(self) -> None:
+        key = Path(self.mktemp())
+        kept = key.with_name(f"{key.name}.policy")
+        other = self.new_authority().remove(self.other.origin, [])
+        self.setUp()
+        for content, words in (
+            ("", ("is empty", "believes older policies")),
+            ("zz", ("is none", "restore it")),
+            (other.hex(), ("has not signed", "move it away")),
+        ):
+            kept.write_text(content)
+            error = self.assertRaises(TrustError, self.kept_policy, key)
+            for word in (str(kept), *words):
+                self.assertIn(word, str(error))
+        kept.unlink()
+        policy = self.kept_policy(key)
+        policy.take(self.files.remove(self.other.origin, []))
+        kept.mkdir()
+        error = self.assertRaises(TrustError, policy.keep)
+        self.assertIn("may believe an older one", str(error))
 
 
 class TestTrust(AuthorityCase):

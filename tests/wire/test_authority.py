@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.wire.samples import IDENTITY, KEYS, NETWORK, NUMBERS, WireCase, pack
+from tests.wire.samples import IDENTITY, KEYS, NETWORK, NUMBERS, SEQUENCES, WireCase, pack
 from tests.wire.test_membership import IDS
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.authority import Grant, GrantContent, Roles, grant_of, unpack_grant
+from twisted_mesh.wire.authority import (
+    MAX_CUTS,
+    MAX_POLICY,
+    Cut,
+    Grant,
+    GrantContent,
+    Policy,
+    PolicyContent,
+    Removed,
+    Roles,
+    grant_of,
+    policy_of,
+    unpack_grant,
+    unpack_policy,
+)
 from twisted_mesh.wire.fields import MAX_GRANT, MAX_NUMBER, Kind
 
 KEY = NETWORK.key_with(f"authority={IDENTITY.origin.hex()}")
@@ -45,3 +59,47 @@ class TestGrants(WireCase):
         whole = pack(FIELDS)
         for array in (b"", whole[:-1], whole + b"\0", pack(FIELDS[:-1]), b"\x91" * 400, b"\xc1"):
             self.assert_no_grant(array)
+
+
+REMOVED = Removed(bytes(32), [Cut(1, 8, bytes(range(32))), Cut(2, 0, b"")])
+POLICY = [KEY, 3, 2, [REMOVED]]
+
+
+class TestPolicies(WireCase):
+    def assert_no_policy(self, array: bytes) -> None:
+        """Assert that *array* is no policy's."""
+        self.assertIs(self.assertRaises(RemoteError, unpack_policy, array).reason, Reason.SHAPE)
+
+    def test_what_is_signed_comes_out_as_it_went_in(self) -> None:
+        for value in (PolicyContent(KEY, 3, 2, [REMOVED]), PolicyContent(bytes(32), MAX_NUMBER, 0, [])):
+            self.assertEqual(unpack_policy(pack(value)), value)
+            policy = Policy(bytes(range(64)), pack(value))
+            self.assertEqual(policy.text, b"twisted_mesh/1/policy" + pack(value))
+            self.assertEqual(policy_of(policy.packed), policy)
+
+    def test_the_bounds_of_the_frame(self) -> None:
+        self.assert_bounds(Kind.POLICY, 0, [bytes(64)], [bytes(63), bytes(65), b"", "s" * 64, None])
+        most = MAX_POLICY - 64
+        self.assert_bounds(Kind.POLICY, 1, [b"", bytes(most)], [bytes(most + 1), "", None, []])
+
+    def test_the_bounds_of_its_fields(self) -> None:
+        cut = [1, 8, b""]
+        full = [[bytes(32), [cut] * MAX_CUTS]]
+        bad = [
+            [[bytes(31), []]],
+            [[bytes(32)]],
+            [[bytes(32), [cut] * (MAX_CUTS + 1)]],
+            [[bytes(32), [[1, 8]]]],
+        ]
+        bad += [[[bytes(32), [wrong]]] for wrong in ([-1, 8, b""], [1, MAX_NUMBER, b""], [1, 8, bytes(33)])]
+        for at, (good, wrong) in enumerate((KEYS, SEQUENCES, NUMBERS, ([[], full], [*bad, None, {}]))):
+            for value in good:
+                unpack_policy(pack([*POLICY[:at], value, *POLICY[at + 1 :]]))
+            for value in wrong:
+                self.assert_no_policy(pack([*POLICY[:at], value, *POLICY[at + 1 :]]))
+
+    def test_anything_else_is_no_policy(self) -> None:
+        whole = pack(POLICY)
+        for array in (b"", whole[:-1], whole + b"\0", pack(POLICY[:-1]), b"\x91" * 4000, b"\xc1"):
+            self.assert_no_policy(array)
+        self.assertEqual(unpack_policy(pack([*POLICY, "later"])), PolicyContent(KEY, 3, 2, [REMOVED]))

@@ -20,7 +20,18 @@ from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
 from twisted_mesh.runtime.sealing import HpkeKeys
 from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard
-from twisted_mesh.wire.authority import Grant, GrantContent, Roles, unpack_grant
+from twisted_mesh.wire.authority import (
+    MAX_CUTS,
+    MAX_POLICY,
+    Cut,
+    Grant,
+    GrantContent,
+    Policy,
+    PolicyContent,
+    Removed,
+    Roles,
+    unpack_grant,
+)
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
@@ -154,6 +165,14 @@ GRANT_ARRAY = msgspec.msgpack.encode(
         serial=7,
     )
 )
+POLICY_ARRAY = msgspec.msgpack.encode(
+    PolicyContent(
+        network=NETWORK.key_with(AUTHORITY),
+        number=3,
+        generation=2,
+        removed=[Removed(bytes(range(32)), [Cut(epoch=1, number=8, hash=bytes(range(32, 64)))])],
+    )
+)
 CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
 PLAIN: dict[str, Frame] = {
     "intro": Intro(
@@ -220,6 +239,7 @@ PLAIN: dict[str, Frame] = {
         entries=[SignedReceipt(signature=IDENTITY.sign(RECEIPT_TEXT), array=RECEIPT_ARRAY, hops=2, tries=1)]
     ),
     "grant": Grant(signature=IDENTITY.sign(b"twisted_mesh/1/grant" + GRANT_ARRAY), array=GRANT_ARRAY),
+    "policy": Policy(signature=IDENTITY.sign(b"twisted_mesh/1/policy" + POLICY_ARRAY), array=POLICY_ARRAY),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
 }
@@ -357,6 +377,7 @@ class TestDocumentation(SynchronousTestCase):
                 Knock,
                 Records,
                 Grant,
+                Policy,
                 Intro,
                 Proof,
                 Snapshot,
@@ -400,6 +421,11 @@ class TestDocumentation(SynchronousTestCase):
         for role in Roles:
             self.assertRegex(text, rf"[ \n]{role}, ")
 
+    def test_it_has_the_fields_of_a_policy_in_order(self) -> None:
+        text = self.page.partition("The *array* of a POLICY")[2].partition("\n\n")[0]
+        fields = [*PolicyContent.__struct_fields__, *Removed.__struct_fields__, *Cut.__struct_fields__]
+        self.assertEqual(re.findall(r"\*(\w+)\*", text)[: len(fields)], fields)
+
     def test_it_has_every_reason(self) -> None:
         table = self.page.partition("The reasons of a BYE:")[2].partition("\n---")[0]
         rows = re.findall(r"^``(\w+)`` +\S", table, re.MULTILINE)
@@ -436,6 +462,8 @@ class TestDocumentation(SynchronousTestCase):
             greeting.MAX_ID,
             greeting.NATIVE,
             MAX_GRANT,
+            MAX_POLICY,
+            MAX_CUTS,
         ):
             shown = "0x6D657368" if limit == greeting.NATIVE else f"{limit:,}"
             self.assertRegex(self.page, rf"\b{shown}\b")

@@ -92,6 +92,18 @@ class Forget(msgspec.Struct, forbid_unknown_fields=True):
     member: str
 
 
+class Cut(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /cut``: the node to be removed, by its id, the beginning of one, or its label."""
+
+    member: str
+
+
+class SignedPolicy(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /policy``: a policy that the authority has signed, in hexadecimal digits."""
+
+    policy: str
+
+
 def _number(text: str) -> float:
     """The float in *text*; for some of them msgspec alone would take 7 us."""
     if math.isinf(value := float(text)):

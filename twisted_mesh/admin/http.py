@@ -24,6 +24,7 @@ from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
 from twisted_mesh.admin.names import UnknownName
 from twisted_mesh.admin.page import FILES, File
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.admin.removing import Removing
 from twisted_mesh.admin.site import JSON, Bounded, Refused, not_allowed, tell
 from twisted_mesh.admin.streams import EventStream
 from twisted_mesh.errors import (
@@ -75,7 +76,7 @@ class Paths:
         }
         for path, answer in gets.items():
             root.putChild(path, Answer({b"GET": answer}))
-        asking = self._asking
+        asking, removing = self._asking, Removing(node)
         posts = {
             b"send": asking.send,
             b"request": asking.request,
@@ -83,6 +84,8 @@ class Paths:
             b"ping": asking.ping,
             b"forget": asking.forget,
             b"trace": asking.trace,
+            b"cut": removing.cut,
+            b"policy": removing.policy,
         }
         for path, answer in posts.items():
             root.putChild(path, Answer({b"POST": answer}))

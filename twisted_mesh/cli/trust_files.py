@@ -1,6 +1,6 @@
 """The verbs of ``mesh`` that make files by which a mesh knows who belongs to it.
 
-Contract: they ask no node, and start without Twisted.  Each returns the exit status.
+Contract: they start without Twisted.  Only ``authority remove`` asks a node.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from twisted_mesh.cli.client import Failed, the_node
+from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.errors import LocalError
 
 _SECRET: Final = "Make the secret that the nodes of a mesh share."
 _AUTHORITY: Final = "Make the authority of a mesh, on a machine that runs no node, and have it grant."
 _NEW: Final = "Make the authority of a mesh: its private key in FILE, its public key in FILE.pub."
 _GRANT: Final = "Let a node belong to the mesh: make its grant in a new file."
+_REMOVE: Final = "Remove a member from the mesh, or end old grants, by way of the node here."
 _SHOW: Final = "Show what an authority has granted."
+_NODE: Final = "the control socket of the node, if more than one runs here"
+_SECONDS: Final = 10.0  # for which the node may take to answer (guess)
 _ID: Final = "Print the id of a node, and make its key if there is none."
 
 # The modules of trust are imported where they are used: 30 ms that the other verbs do not need.
@@ -42,6 +47,19 @@ def add_verbs(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="link,author",
         help="some of link, author, guest and listen-only, with commas between them (link,author)",
     )
+    grant.add_argument(
+        "--generation", type=int, default=0, help="of the grant (the highest so far); see remove --below"
+    )
+    remove = _action(actions, "remove", _REMOVE, _remove)
+    remove.add_argument("path", metavar="FILE", help="the private key of the authority")
+    chosen = remove.add_mutually_exclusive_group(required=True)
+    chosen.add_argument(
+        "member", metavar="MEMBER", nargs="?", help="its label, or its id or the beginning of it"
+    )
+    chosen.add_argument(
+        "--below", type=int, metavar="GENERATION", help="end the grants of lower generations"
+    )
+    remove.add_argument("--node", metavar="PATH", default=argparse.SUPPRESS, help=_NODE)
     show = _action(actions, "show", _SHOW, _show)
     show.add_argument("path", metavar="FILE", help="the private key of the authority")
 
@@ -57,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
     action: Action = options.action
     try:
         action(options)
-    except LocalError as error:
-        print(f"mesh: {error}", file=sys.stderr)
-        return 1
+    except (LocalError, Failed) as error:
+        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
+        return 2 if isinstance(error, Failed) and error.status is None else 1  # as in cli.main
     return 0
 
 
@@ -102,17 +120,45 @@ def _grant(options: argparse.Namespace) -> None:
     if not is_id(options.id):
         raise LocalError("ID is none: it is what mesh id FILE prints for the identity of the node")
     roles = roles_of(options.roles)
-    issued = AuthorityFiles.load(options.path).grant(options.id, roles, options.grant)
+    issued = AuthorityFiles.load(options.path).grant(options.id, roles, options.grant, options.generation)
     print(f"grant {issued.serial} in {options.grant}: copy the file to {options.id}")
 
 
+def _remove(options: argparse.Namespace) -> None:
+    from twisted_mesh.trust.grants import AuthorityFiles
+    from twisted_mesh.wire.authority import Cut
+
+    files, node = AuthorityFiles.load(options.path), the_node(options.node, os.environ)
+    if options.member is None:
+        files.know(bytes.fromhex(node.post("/policy", {"policy": ""}, _SECONDS)["policy"]))
+        packed, told = (
+            files.end_below(options.below),
+            f"grants below generation {options.below} are over",
+        )
+    else:
+        found = node.post("/cut", {"member": options.member}, _SECONDS)
+        files.know(bytes.fromhex(found["policy"]))
+        cuts = [Cut(epoch, number, bytes.fromhex(hash)) for epoch, number, hash in found["cuts"]]
+        packed, told = files.remove(bytes.fromhex(found["key"]), cuts), f"{found['id']} is removed"
+    node.post("/policy", {"policy": packed.hex()}, _SECONDS)
+    policy = files.policy
+    assert policy is not None  # it was signed just now
+    print(f"policy {policy.number}: {told}; the node hands it on to all others")
+
+
 def _show(options: argparse.Namespace) -> None:
+    from twisted_mesh.identity import id_of
     from twisted_mesh.trust.grants import AuthorityFiles
 
     files = AuthorityFiles.load(options.path)
     print(f"authority {files.authority.key.hex()} of subnet {files.state.subnet!r}")
     for issued in files.state.grants:
-        print(f"grant {issued.serial} of {issued.id}: {', '.join(issued.roles)}")
+        roles = ", ".join(issued.roles)
+        print(f"grant {issued.serial} of {issued.id}: {roles}, generation {issued.generation}")
+    if (policy := files.policy) is not None:
+        print(f"policy {policy.number}: grants from generation {policy.generation} on are good")
+        for removed in policy.removed:
+            print(f"removed {id_of(removed.key).decode()}")
 
 
 def _id(options: argparse.Namespace) -> None:

@@ -135,6 +135,8 @@ class Admission:
         if self._policy.bars(origin):
             self.not_admitted += 1
             return Hearing.REFUSED
+        if origin in self._policy.removed:
+            return Hearing.TAKEN  # up to the ends of its runs, which the history knows
         if self._policy.only_listens(origin):
             self.not_admitted += 1
             return Hearing.REFUSED

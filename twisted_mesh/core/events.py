@@ -151,6 +151,12 @@ class PolicyChanged(msgspec.Struct, frozen=True):
     """This node's policy may answer otherwise than before who belongs to the mesh."""
 
 
+class PolicyGiven(msgspec.Struct, frozen=True):
+    """The application gives this node a policy of the mesh's authority, packed."""
+
+    packed: bytes
+
+
 class Moved(msgspec.Struct, frozen=True):
     """Others can dial this node at *address* from now on; None: nowhere."""
 
@@ -256,7 +262,18 @@ class Check(msgspec.Struct, frozen=True):
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
 Asking = Taken | Consumers | Place | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
-Other = Publish | DialFailed | Known | Moved | PolicyChanged | Check | ForgetMember | Leaving | TimerFired
+Other = (
+    Publish
+    | DialFailed
+    | Known
+    | Moved
+    | PolicyChanged
+    | PolicyGiven
+    | Check
+    | ForgetMember
+    | Leaving
+    | TimerFired
+)
 Event = LinkChange | LinkTraffic | Asking | Other
 
 # ── effects ─────────────────────────────────────────────────────────────────────────
@@ -450,6 +467,19 @@ class Equivocation(msgspec.Struct, frozen=True):
     first: int
 
 
+class CutShort(msgspec.Struct, frozen=True):
+    """Messages *first* to *last* of a removed node were delivered here, and others do not deliver them."""
+
+    origin: bytes
+    epoch: int
+    first: int
+    last: int
+
+
+class PolicyTaken(msgspec.Struct, frozen=True):
+    """The mesh's authority has signed a newer policy."""
+
+
 class EpochConflict(msgspec.Struct, frozen=True):
     """Other nodes know a run of this node's key with *epoch*: a new run must have a higher epoch."""
 
@@ -477,9 +507,9 @@ class Drained(msgspec.Struct, frozen=True):
 
 
 LinkNews = LinkUp | LinkDown | ExchangeBegun
-MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse | ListsDiffer
+MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse | ListsDiffer | PolicyTaken
 MessageNews = Numbered | Awaited | Placed | Unplaced | Receipted | ReceiptClosed | DirectEnded | Drained
-StreamNews = GapFound | Poisoned | Equivocation
+StreamNews = GapFound | Poisoned | Equivocation | CutShort
 Happening = LinkNews | MemberNews | MessageNews | StreamNews
 
 

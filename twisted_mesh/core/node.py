@@ -10,6 +10,7 @@ No room calls a room above it.  It returns the values that concern other rooms, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -39,8 +40,9 @@ from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.core.shares import Kind, Shares
 from twisted_mesh.core.status import Report, Status
 from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.network import Cuts
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.authority import Grant
+from twisted_mesh.wire.authority import MAX_CUTS, Grant, Policy
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
 from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import (
@@ -104,6 +106,7 @@ class Node:
         self._link_life = LinkLife(
             links, broadcast, self.membership, self.neighbourhood, self.replies, effects
         )
+        list(self.history.cut(self._cuts(), None))  # what it yields was told when the policy came
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in *event* at the time *now*; return the effects to carry out."""
@@ -135,6 +138,8 @@ class Node:
                 self.neighbourhood.handle(event, now)
             case events.PolicyChanged():
                 self._on_policy_changed(now)
+            case events.PolicyGiven():
+                self._on_policy(event.packed, None, now)
             case events.Check():
                 self.outflow.check()
             case events.ForgetMember():
@@ -195,6 +200,14 @@ class Node:
             self.history.held_bytes,
             min((came for came, _ in oldest), default=None),
         )
+
+    def origin_of(self, id: bytes) -> bytes | None:
+        """The key of the node *id*, if messages of it are held."""
+        return self.history.origin_of(id)
+
+    def ends(self, origin: bytes) -> list[tuple[int, int, bytes]]:
+        """The newest runs of *origin*, as many as a policy may name: epoch, head, and the header's hash."""
+        return list(islice(self.history.ends(origin), MAX_CUTS))
 
     def room_for(self, size: int) -> bool:
         """Whether there is room for *size* bytes of own messages; if not, Drained follows later."""
@@ -313,6 +326,8 @@ class Node:
                 self._broadcast.frontier.on_headers(link, frame, now)
             case Records():
                 self._on_records(link, frame, now)
+            case Policy():
+                self._on_policy(frame.packed, link, now)
             case Prune():
                 link.push.pruned(frame.origins)
                 self._bound_claims(link, now)
@@ -495,8 +510,30 @@ class Node:
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks
 
+    def _on_policy(self, packed: bytes, link: Link | None, now: float) -> None:
+        """Take in a policy of the mesh's authority, which *link* has brought, or the application."""
+        if self._policy.take(packed):
+            self.membership.records.flood_policy(packed, link)
+            self._effects.emit(events.PolicyTaken())
+            self._on_policy_changed(now)
+
+    def _cut(self, now: float) -> None:
+        """Hold nothing beyond the ends of the runs of removed nodes, and say if more was delivered."""
+        cuts = self._cuts()
+        for (origin, epoch), first, last in self.history.cut(cuts, now):
+            self._effects.emit(events.CutShort(origin, epoch, first, last))
+        for origin in cuts:
+            self._admitted(origin, now)
+        self._broadcast.watch_holes()
+
+    def _cuts(self) -> dict[bytes, Cuts]:
+        """The ends of the runs of other nodes that were removed."""
+        own = self.outbox.run[0]
+        return {origin: ends for origin, ends in self._policy.removed.items() if origin != own}
+
     def _on_policy_changed(self, now: float) -> None:
         """End links and forget authors that the policy does not admit any more; show the new credential."""
+        self._cut(now)
         for author in self.membership.expel():
             self.replies.forgotten(author)
         for link in list(self._links.all):

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import (
     Behind,
+    CutShort,
     Deliver,
     Equivocation,
     GapFound,
@@ -378,6 +379,11 @@ class Delivery:
         cause = Cause(id_of(origin), equivocation.epoch, "forked", "its run ends there")
         self._losses.add(cause, first, first)
 
+    def cut_short(self, short: CutShort) -> None:
+        """Report that messages of a removed node were delivered here, and not everywhere."""
+        cause = Cause(id_of(short.origin), short.epoch, "cut", "the node was removed from the mesh")
+        self._losses.add(cause, short.first, short.last)
+
     def _tell_loss(self, cause: Cause, ranges: Ranges) -> None:
         sender, why, which = cause.sender.decode(), cause.why, in_words(ranges, _LOGGED_RANGES)
         match cause.kind:
@@ -389,6 +395,10 @@ class Delivery:
                 self._authors.line(cause.sender, f"messages {which} of {sender} cannot be read: {why}")
                 text = f"messages {in_words(ranges)} of {sender} cannot be read: {why}"
                 self.failed(PoisonedBody(text))
+            case "cut":
+                text = f"messages {which} of {sender} were delivered here and are not elsewhere: {why}"
+                self._authors.line(cause.sender, text)
+                self.failed(RemoteError(text, Reason.TRUST))
             case _:
                 text = f"{sender} signed two different messages {ranges[0][0]}: {why}"
                 self._authors.line(cause.sender, text)

@@ -117,6 +117,7 @@ class RunningNode:
         self._key_in_use: KeyInUse | None = None  # once another node is proven to use the key
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # links for which the application waits
         self._stopping = False  # whether cancel_connecting() was called
+        self._why_silent = settings.policy.why_silent  # why this node may send no message; None if it may
         with ExitStack() as undo:
             if (store := settings.open_history()) is not None:
                 undo.callback(store.close)
@@ -218,6 +219,8 @@ class RunningNode:
         on(events.Placed, delivery.named.placed)
         on(events.Unplaced, delivery.named.unplaced)
         on(events.Equivocation, delivery.equivocation)
+        on(events.CutShort, delivery.cut_short)
+        on(events.PolicyTaken, self._policy_taken)
         on(events.ListsDiffer, delivery.lists_differ)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self._receipts.gone)
@@ -240,7 +243,13 @@ class RunningNode:
             on(Handled, lambda _: writer.look(self.driver.node))
 
     def _policy_changed(self) -> None:
+        self._why_silent = self._settings.policy.why_silent
         self.driver.handle(events.PolicyChanged())
+
+    def _policy_taken(self, _: events.PolicyTaken) -> None:
+        self._why_silent = self._settings.policy.why_silent
+        if (error := self.trust.policy_taken()) is not None:
+            self._delivery.failed(error)
 
     def _is_known(self, node_id: bytes) -> bool:
         return self.peers.wants(node_id) or self.members.is_established(node_id)
@@ -350,7 +359,8 @@ class RunningNode:
         self, type: int, packets: tuple[object, ...], *, whisper: bool, receipt: bool
     ) -> Receipt | None:
         entry = pack_entry(type, packets, asks=receipt)
-        self._check_granted()
+        if self._why_silent is not None:  # _check_granted(), without a call for each message
+            self._check_granted()
         place: int | None = None
         if whisper:
             for link in list(self.connections.table.values()):
@@ -411,10 +421,24 @@ class RunningNode:
         self._log.sending(type, packets, len(entry))
         return self._requests.query(place, self.members.up, seconds)
 
+    def runs_of(self, member: bytes) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """The key of a node, and the ends of its newest runs as they are held here.
+
+        :raises Unreachable: nothing is known of it here.
+        """
+        core = self.driver.node
+        if (origin := self._origin_of(member) or core.origin_of(member)) is None:
+            raise Unreachable(_unknown(member))
+        return origin, core.ends(origin)
+
+    def take_policy(self, packed: bytes) -> None:
+        """Take in a policy of the mesh's authority, and hand it on; RemoteError if it is none."""
+        self.driver.handle(events.PolicyGiven(packed))
+
     def _check_granted(self) -> None:
         """:raises TrustError: this node may send no message."""
-        if (why := self._settings.policy.why_silent) is not None:
-            raise TrustError(why)
+        if self._why_silent is not None:
+            raise TrustError(self._why_silent)
 
     def forget(self, member: bytes) -> None:
         origin = self.members.to_forget(member)

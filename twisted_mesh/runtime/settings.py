@@ -81,7 +81,7 @@ class Settings:
                 "identity=Identity.load_or_create('node.key')"
             )
         self.identity = identity or Identity.generate()
-        self.policy.fit(self.identity.id, profile.role is Role.GUEST)
+        self.policy.fit(self.identity.id, profile.role is Role.GUEST, self.identity.path)
         self._history = None if history is None else Path(history).absolute()
         self._profile = profile
         self.wall_clock = host.wall_clock

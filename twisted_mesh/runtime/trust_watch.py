@@ -48,6 +48,18 @@ class TrustWatch:
         if self._policy is not None:
             self._tell(self._policy.reload())
 
+    def policy_taken(self) -> TrustError | None:
+        """Keep the newest policy of the authority, and say that it came; return why it cannot be kept."""
+        if self._policy is None:
+            return None
+        _log.info("{told}", told=self._policy.policy_told)
+        try:
+            self._policy.keep()
+        except TrustError as error:
+            _log.error("{error}", error=error)
+            return error
+        return None
+
     def stop(self) -> None:
         """Look at the files no more."""
         if self._next is not None:

@@ -155,6 +155,7 @@ class Member:
     :ivar held_until: until when it stalls, that is, handles no event.
     :ivar replay: as in INTRO; :ivar store: what it still has after a crash; None: nothing.
     :ivar delivered: the number of the last message of each run that its application got.
+    :ivar short: by run, the last message that its application got and others do not.
     """
 
     lies = False
@@ -188,6 +189,7 @@ class Member:
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
         self.delivered: dict[StreamId, int] = {}
+        self.short: dict[StreamId, int] = {}
         self._awaited: dict[StreamId, int] = {}  # by run: the last message that the core knows to be taken
         self._moved: dict[StreamId, None] = {}
         self.directs: list[tuple[bytes, list[object]]] = []
@@ -424,6 +426,8 @@ class Member:
             case events.GapFound():
                 self._told((what.origin, what.epoch), what.first, what.last)
                 self.world.count_gap(self, what)
+            case events.CutShort():
+                self.short[what.origin, what.epoch] = what.last
             case events.Poisoned():
                 self._told((what.origin, what.epoch), what.first, what.last)
             case events.DirectEnded():

@@ -289,8 +289,7 @@ class Catalogue:
 
     def _mark(self, marks: Marks) -> None:
         entry = self._entries.get(marks.run)
-        if entry is not None and marks.head < entry.head:
-            self._drop(entry)  # the core closed the stream, forgot it, and began it anew
+        if entry is not None and marks.head < entry.head and not self._cut(entry, marks.head):
             entry = None
         if entry is None:
             entry = self._entries[marks.run] = Entry(marks.run, self._next_id)
@@ -307,6 +306,24 @@ class Catalogue:
             entry.has_below = True
         if entry.has_below:
             self._give_up_taken(entry)
+
+    def _cut(self, entry: Entry, head: int) -> bool:
+        """Delete the batches above *head*, and all if none ends there; return whether some are left.
+
+        The author was removed, and its stream cut; or the core had forgotten the stream, and began it anew.
+        """
+        chosen = "FROM batch WHERE stream = ? AND last > ?"
+        (first,) = self._database.execute(f"SELECT min(first) {chosen}", (entry.id, head)).fetchone()
+        if first is not None:
+            self._replace(entry, first)
+        (end,) = self._database.execute(
+            "SELECT max(last) FROM batch WHERE stream = ?", (entry.id,)
+        ).fetchone()
+        if end != head or entry.low > head:
+            self._drop(entry)
+            return False
+        entry.end = head
+        return True
 
     def _give_up_taken(self, entry: Entry) -> None:
         """Give up the batches below the low, if every consumer has taken them."""

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from twisted_mesh.errors import LocalError, Reason, RemoteError, TrustError
 from twisted_mesh.identity import id_of, verify
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import Cuts, Protocol
 from twisted_mesh.trust.files import read_lines
-from twisted_mesh.wire.authority import Grant, GrantContent, Roles, grant_of, unpack_grant
+from twisted_mesh.wire.authority import (
+    MAX_POLICY,
+    Grant,
+    GrantContent,
+    Roles,
+    grant_of,
+    policy_of,
+    unpack_grant,
+    unpack_policy,
+)
+from twisted_mesh.wire.authority import Policy as SignedPolicy
 from twisted_mesh.wire.fields import MAX_GRANT
 
 GRANTS_KEPT: Final = 16_384  # verified grants that a node keeps (guess: four times ``members_limit``)
@@ -72,9 +83,9 @@ class Authority:
             return f"the grant that {name} shows is of {other}: each node has a grant of its own"
         return content
 
-    def has_signed(self, grant: Grant) -> bool:
-        """Whether the authority has signed *grant*."""
-        return len(grant.signature) == 64 and verify(self.key, grant.signature, grant.text)
+    def has_signed(self, signed: Grant | SignedPolicy) -> bool:
+        """Whether the authority has signed a grant or a policy."""
+        return len(signed.signature) == 64 and verify(self.key, signed.signature, signed.text)
 
 
 class Grants:
@@ -91,19 +102,22 @@ class Grants:
         known = self._known.get(origin)
         return None if known is None else Roles(known[1].roles & _ALL)
 
-    def take(self, authority: Authority, origin: bytes, packed: bytes) -> str | None:
+    def take(self, authority: Authority, origin: bytes, packed: bytes, generation: int = 0) -> str | None:
         """Verify a grant that *origin* shows, and keep it; return why it is not good, or None if it is.
 
+        :param generation: grants of lower generations are not good.
         :raises RemoteError: the authority has not signed it, though its fields are right.
         """
         known = self._known.get(origin)
         if known is not None and known[0] == packed:
             self._known.move_to_end(origin)
-            return None
+            return None if known[1].generation >= generation else _old(known[1])
         grant, id = grant_of(packed), id_of(origin)
         content = authority.content(grant, id)
         if isinstance(content, str):
             return content
+        if content.generation < generation:
+            return _old(content)
         if not authority.has_signed(grant):
             raise RemoteError(_NOT_SIGNED.format(id.decode()), Reason.SIGNATURE)
         if known is None or content.serial > known[1].serial:
@@ -112,6 +126,46 @@ class Grants:
             if len(self._known) > GRANTS_KEPT:
                 self._known.popitem(last=False)
         return None
+
+
+class Removals:
+    """The newest policy of an authority, as it decides.
+
+    :ivar packed: the policy itself; empty if none is known.
+    :ivar is_second: whether another policy with the same number was known before.
+    :ivar removed: the ends of the runs of each removed node, by its key.
+    """
+
+    def __init__(self) -> None:
+        self.packed = b""
+        self.is_second = False
+        self.number = self.generation = 0
+        self.removed: Mapping[bytes, Cuts] = {}
+
+    def take(self, authority: Authority, packed: bytes) -> bool:
+        """Take in a policy if it is newer; return whether it is.
+
+        Of two with the same number that with the greater bytes counts, so that all nodes choose the same.
+
+        :raises RemoteError: it is no policy, or the authority has not signed it for this network.
+        """
+        policy = policy_of(packed)
+        content = unpack_policy(policy.array)
+        if (content.number, packed[64:]) <= (self.number, self.packed[64:]):
+            return False
+        if content.network != authority.network or not authority.has_signed(policy):
+            raise RemoteError("the authority of this mesh has not signed the policy", Reason.SIGNATURE)
+        self.is_second = content.number == self.number
+        self.packed, self.number, self.generation = packed, content.number, content.generation
+        self.removed = {
+            one.key: {cut.epoch: (cut.number, cut.hash) for cut in one.cuts} for one in content.removed
+        }
+        return True
+
+
+def _old(content: GrantContent) -> str:
+    name = content.id.decode(errors="replace")
+    return f"the grant of {name} is of generation {content.generation}, which is over: have another made"
 
 
 def names_of(roles: int) -> list[str]:
@@ -160,6 +214,20 @@ def read_grant(path: Path, authority: Authority) -> tuple[bytes, GrantContent]:
     if not authority.has_signed(grant):
         raise TrustError(f"the grant {path} is not signed by the authority of this mesh")
     return packed, content
+
+
+def read_policy(path: Path) -> bytes | None:
+    """The policy that a node has kept in the file *path*, packed; None if there is no such file.
+
+    :raises TrustError: the file cannot be used; the text says what to do about it.
+    """
+    if not path.exists():
+        return None
+    try:
+        return _read_hex(path, "the policy", 65, MAX_POLICY)
+    except TrustError as error:
+        why = "; restore it, since without it the node believes older policies until it hears the newest"
+        raise TrustError(f"{error}{why}") from None
 
 
 def check_own(path: Path, content: GrantContent, id: bytes, is_guest: bool) -> None:

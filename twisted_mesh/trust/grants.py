@@ -1,4 +1,4 @@
-"""The authority's own files, by which it makes grants on a machine that runs no node.
+"""The authority's own files, by which it makes grants and policies.
 
 Contract: FILE has the private key, mode 0600; ``FILE.pub`` the public key, which all nodes get;
 ``FILE.state`` what was granted, and the numbers used so far.  A grant is in a file of its own, which its
@@ -8,16 +8,28 @@ node gets.  The private key is in no error and no ``repr``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from twisted_mesh.errors import TrustError
+from twisted_mesh.errors import RemoteError, TrustError
 from twisted_mesh.identity import Identity, replace_synced
 from twisted_mesh.network import Protocol
-from twisted_mesh.trust.authority import Authority, names_of
-from twisted_mesh.wire.authority import Grant, GrantContent, Roles
+from twisted_mesh.trust.authority import Authority, Removals, names_of
+from twisted_mesh.wire.authority import (
+    MAX_POLICY,
+    Cut,
+    Grant,
+    GrantContent,
+    Policy,
+    PolicyContent,
+    Removed,
+    Roles,
+    policy_of,
+    unpack_policy,
+)
 from twisted_mesh.wire.codec import pack
 
 _KEY: Final = "the authority's key"
@@ -37,8 +49,8 @@ class State(msgspec.Struct):
     """The state of an authority, as its file has it."""
 
     subnet: str
-    generation: int = 1
     grants: list[Issued] = []
+    policy: str = ""  # the newest one that was signed, in hexadecimal digits
 
 
 class AuthorityFiles:
@@ -78,6 +90,7 @@ class AuthorityFiles:
         key, beside = Identity.load(file, _KEY), _state(file)
         try:
             state = msgspec.json.decode(beside.read_bytes(), type=State)
+            bytes.fromhex(state.policy)
         except OSError as error:
             raise TrustError(
                 f"{_KIND} {beside}: {error.strerror}; restore it, newest, beside the key"
@@ -86,14 +99,16 @@ class AuthorityFiles:
             raise TrustError(f"{_KIND} {beside} is damaged: restore the newest") from None
         return cls(file, key, state)
 
-    def grant(self, id: str, roles: Roles, path: str | os.PathLike[str]) -> Issued:
+    def grant(self, id: str, roles: Roles, path: str | os.PathLike[str], generation: int = 0) -> Issued:
         """Make a grant for the node *id*, in the new file *path*.
 
+        :param generation: of the grant; 0 for the highest that was granted so far.
         :raises TrustError: the file exists, or cannot be written.
         """
         grants = self.state.grants
         serial = max((issued.serial for issued in grants), default=0) + 1
-        content = GrantContent(self.authority.network, id.encode(), roles, self.state.generation, serial)
+        generation = generation or max((issued.generation for issued in grants), default=1)
+        content = GrantContent(self.authority.network, id.encode(), roles, generation, serial)
         grant = Grant(bytes(64), pack(content))
         packed = self._sign(grant.text) + grant.array
         issued = Issued(serial, id, names_of(roles), content.generation)
@@ -103,6 +118,60 @@ class AuthorityFiles:
         told = f"grant {serial} of {id}: {', '.join(issued.roles)}"
         write_new(Path(path), f"# {told}\n{packed.hex()}\n")
         return issued
+
+    @property
+    def policy(self) -> PolicyContent | None:
+        """What the newest policy says; None if none was signed."""
+        packed = bytes.fromhex(self.state.policy)
+        return unpack_policy(policy_of(packed).array) if packed else None
+
+    def know(self, packed: bytes) -> None:
+        """Take in the newest policy that a node knows: this authority may have signed it elsewhere.
+
+        :raises TrustError: this authority has not signed it.
+        """
+        known = Removals()
+        try:
+            for policy in filter(None, (bytes.fromhex(self.state.policy), packed)):
+                known.take(self.authority, policy)
+        except RemoteError:
+            raise TrustError(
+                "the node belongs to the mesh of another authority, or another subnet"
+            ) from None
+        self.state.policy = known.packed.hex()
+
+    def remove(self, key: bytes, cuts: Iterable[Cut]) -> bytes:
+        """Sign a policy by which the node with *key* is removed, too, and return it.
+
+        :param cuts: the ends of its runs.
+        :raises TrustError: the state cannot be written; or the policy has no room for another node.
+        """
+        last = self.policy
+        others = [] if last is None else [one for one in last.removed if one.key != key]
+        return self._sign_policy([*others, Removed(key, list(cuts))], last, 0)
+
+    def end_below(self, generation: int) -> bytes:
+        """Sign a policy by which grants of lower generations are good no more; return it.
+
+        :raises TrustError: the state cannot be written.
+        """
+        last = self.policy
+        return self._sign_policy([] if last is None else last.removed, last, generation)
+
+    def _sign_policy(self, removed: list[Removed], last: PolicyContent | None, generation: int) -> bytes:
+        number = 1 if last is None else last.number + 1
+        generation = max(generation, 0 if last is None else last.generation)
+        unsigned = Policy(
+            bytes(64), pack(PolicyContent(self.authority.network, number, generation, removed))
+        )
+        packed = self._sign(unsigned.text) + unsigned.array
+        if len(packed) > MAX_POLICY:
+            raise TrustError(
+                f"{len(removed)} removed nodes are more than a policy can name: make a new authority"
+            )
+        self.state.policy = packed.hex()
+        self._keep()
+        return packed
 
     def _keep(self) -> None:
         try:

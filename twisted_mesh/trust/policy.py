@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
 from twisted_mesh.errors import LocalError, RemoteError, TrustError
-from twisted_mesh.identity import id_of
-from twisted_mesh.network import EVERYBODY, Policy, Protocol
+from twisted_mesh.identity import id_of, replace_synced
+from twisted_mesh.network import EVERYBODY, Cuts, Policy, Protocol
 from twisted_mesh.trust.allow_list import digest_of, read_ids
 from twisted_mesh.trust.authority import (
     Authority,
     Grants,
+    Removals,
     check_own,
     may_be,
     read_authority,
     read_grant,
+    read_policy,
 )
 from twisted_mesh.trust.shared_secret import Secret, Secrets, read_secrets
 from twisted_mesh.wire.authority import Roles
@@ -41,6 +43,7 @@ _TOLD: Final = {
     "deny": "nodes that are on no list of denied ones",
 }
 _AUTHOR_DOMAIN: Final = b"twisted_mesh/1/author"  # before the text of a credential's MAC, and no other text
+_AGAIN: Final = "remove all nodes again that are to be removed"
 _NONE: Final = Credential(b"", b"", b"")
 _unpack = msgspec.msgpack.Decoder(Credential).decode
 
@@ -148,13 +151,20 @@ class Content(NamedTuple):
 
 
 class ContentPolicy(Policy):
-    """A policy that goes by its *content*."""
+    """A policy that goes by its *content*, and by the newest policy of the authority that it was given.
+
+    :ivar own_id: the id of this node, once it is known.
+    """
+
+    own_id = b""
 
     def __init__(self, content: Content, mode: str = "") -> None:
         """:param mode: as in :class:`~twisted_mesh.network.Policy`."""
         self.mode = mode
         self.content = content
         self._grants = Grants()
+        self._removals = Removals()
+        self._is_removed = False
 
     @property
     def secrets(self) -> list[Secret]:  # type: ignore[override]
@@ -176,13 +186,13 @@ class ContentPolicy(Policy):
     def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
         if (authority := self.content.authority) is None:
             return None
-        name = id_of(origin).decode()
+        name, removals = id_of(origin).decode(), self._removals
+        if origin in removals.removed:
+            return f"policy {removals.number} of the authority has removed {name}: give the node a new key"
         if not grant:
-            return (
-                f"{name} shows no grant of the authority of this mesh: have one made, mesh authority grant"
-            )
+            return f"{name} shows no grant of the mesh's authority: have one made, mesh authority grant"
         try:
-            why = self._grants.take(authority, origin, grant)
+            why = self._grants.take(authority, origin, grant, removals.generation)
         except RemoteError as error:
             return f"{error.detail}: have one made for this mesh, mesh authority grant"
         if why is not None:
@@ -219,8 +229,13 @@ class ContentPolicy(Policy):
             by = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
             if by is None or not hmac.compare_digest(by.author(_AUTHOR_DOMAIN + origin), shown.mac):
                 return False
+        if authority is None:
+            return True
+        removals = self._removals
+        if origin in removals.removed:
+            return False
         # The signature last: it takes longest to verify.
-        return authority is None or self._grants.take(authority, origin, shown.grant) is None
+        return self._grants.take(authority, origin, shown.grant, removals.generation) is None
 
     def may_be(self, origin: bytes, is_guest: bool) -> bool:
         return not self.needs_grants or may_be(self._grants.roles(origin) or Roles(0), is_guest)
@@ -230,7 +245,33 @@ class ContentPolicy(Policy):
         return roles is not None and not roles & (Roles.AUTHOR | Roles.GUEST)
 
     @property
+    def newest(self) -> bytes:
+        return self._removals.packed
+
+    @property
+    def removed(self) -> Mapping[bytes, Cuts]:
+        return self._removals.removed
+
+    def take(self, packed: bytes) -> bool:
+        authority = self.content.authority
+        if authority is None or not self._removals.take(authority, packed):
+            return False
+        self._is_removed = any(id_of(key) == self.own_id for key in self.removed)
+        return True
+
+    @property
+    def policy_told(self) -> str:
+        """The newest policy of the authority, for people."""
+        removals = self._removals
+        told = f"policy {removals.number} of the authority, which has removed {len(removals.removed)} nodes"
+        if removals.is_second:
+            told += f"; it has signed another with that number, so its key was used in two places: {_AGAIN}"
+        return told
+
+    @property
     def why_silent(self) -> str | None:
+        if self._is_removed:
+            return f"policy {self._removals.number} of the authority has removed this node from the mesh"
         if not self.needs_grants or self.content.roles & (Roles.AUTHOR | Roles.GUEST):
             return None
         return "the grant of this node lets it listen only: have one made with the role author to send"
@@ -250,7 +291,7 @@ class ContentPolicy(Policy):
         return mine + theirs if mine != theirs and mine else b""
 
     def footprint(self) -> dict[str, int]:
-        return {"grants": len(self._grants)}
+        return {"grants": len(self._grants), "removed_nodes": len(self.removed)}
 
 
 class FilePolicy(ContentPolicy):
@@ -266,6 +307,7 @@ class FilePolicy(ContentPolicy):
         """As :meth:`Trust.load`, with the file of each mode."""
         self._files = files
         self._network = network
+        self._kept: Path | None = None  # the file of the authority's newest policy
         self._own: tuple[bytes, bool] | None = None  # this node's id, and whether it is a guest
         self._authority = read_authority(path, network) if (path := files.get("authority")) else None
         modes = [name for name in files if _MODES.get(name)]
@@ -278,9 +320,31 @@ class FilePolicy(ContentPolicy):
         self._seen = self._read = self._marks()
         super().__init__(self._in_time(self._load()), mode)
 
-    def fit(self, id: bytes, is_guest: bool) -> None:
-        self._own = id, is_guest
+    def fit(self, id: bytes, is_guest: bool, beside: Path | None = None) -> None:
+        self.own_id, self._own = id, (id, is_guest)
         self._load()
+        if beside is not None and self._authority is not None:
+            self._kept = beside.with_name(f"{beside.name}.policy")
+            if (packed := read_policy(self._kept)) is not None:
+                self._take_kept(self._kept, packed)
+
+    def _take_kept(self, path: Path, packed: bytes) -> None:
+        try:
+            self.take(packed)
+        except RemoteError as error:
+            raise TrustError(f"{path}: {error.detail}; move it away if it is of another mesh") from None
+
+    def keep(self) -> None:
+        """Keep the newest policy of the authority beside the node's key.
+
+        :raises TrustError: it cannot be written.
+        """
+        if self._kept is not None:
+            try:
+                replace_synced(self._kept, f"{self.newest.hex()}\n".encode())
+            except OSError as error:
+                why = f"{error.strerror}; after a restart this node may believe an older one"
+                raise TrustError(f"the policy {self._kept}: {why}") from None
 
     def reload(self) -> bool:
         """Read the files again; return whether the policy has changed.

@@ -1,7 +1,8 @@
-"""What the authority of a mesh signs: grants, by which nodes belong to the mesh.
+"""What the authority of a mesh signs: grants, by which nodes belong to the mesh, and the policy.
 
 Contract: values.  What is signed travels as a signature and the array that it signs, and keeps these very
-bytes wherever it goes.  :func:`unpack_grant` reads an array, and nothing here checks a signature.
+bytes wherever it goes.  :func:`unpack_grant` and :func:`unpack_policy` read an array, and nothing here
+checks a signature.
 """
 
 from __future__ import annotations
@@ -12,11 +13,24 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.fields import MAX_GRANT, FrameBase, Hash, Kind, Number, Signature
+from twisted_mesh.wire.fields import (
+    MAX_GRANT,
+    FrameBase,
+    Hash,
+    Head,
+    Kind,
+    Number,
+    Origin,
+    Sequence,
+    Signature,
+)
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID
 
+MAX_POLICY: Final = 65_536  # bytes, signature included: some 300 removed nodes with three runs each (guess)
+MAX_CUTS: Final = 64  # runs of a removed node whose ends a policy names (guess)
 _SIGNATURE: Final = 64  # bytes
 _GRANT_DOMAIN: Final = b"twisted_mesh/1/grant"  # before the array that a grant signs, and no other text
+_POLICY_DOMAIN: Final = b"twisted_mesh/1/policy"  # the same for a policy
 
 
 class Roles(IntFlag):
@@ -64,7 +78,58 @@ class Grant(FrameBase, array_like=True, frozen=True):
         return self.signature + self.array
 
 
+class Cut(msgspec.Struct, array_like=True, frozen=True):
+    """The end of a run of a removed node.
+
+    :ivar number: its last message that is taken.
+    :ivar hash: of the header of the batch that ends there; empty if the authority does not know it.
+    """
+
+    epoch: Number
+    number: Head
+    hash: Annotated[bytes, msgspec.Meta(max_length=32)]
+
+
+class Removed(msgspec.Struct, array_like=True, frozen=True):
+    """A node that belongs to the mesh no more; of runs that *cuts* do not name no message is taken."""
+
+    key: Origin
+    cuts: Annotated[list[Cut], msgspec.Meta(max_length=MAX_CUTS)]
+
+
+class PolicyContent(msgspec.Struct, array_like=True, frozen=True):
+    """What a policy says; the one with the highest *number* counts.
+
+    :ivar network: as in :class:`GrantContent`.
+    :ivar generation: grants of lower generations are good no more.
+    """
+
+    network: Hash
+    number: Sequence
+    generation: Number
+    removed: list[Removed]
+
+
+class Policy(FrameBase, array_like=True, frozen=True):
+    """A policy with the signature of the authority, which every node hands on."""
+
+    kind: ClassVar = Kind.POLICY
+    signature: Signature
+    array: Annotated[bytes, msgspec.Meta(max_length=MAX_POLICY - _SIGNATURE)]
+
+    @property
+    def text(self) -> bytes:
+        """What the authority signs."""
+        return _POLICY_DOMAIN + self.array
+
+    @property
+    def packed(self) -> bytes:
+        """The bytes by which a file holds the policy."""
+        return self.signature + self.array
+
+
 _decode: Final = msgspec.msgpack.Decoder(GrantContent).decode
+_decode_policy: Final = msgspec.msgpack.Decoder(PolicyContent).decode
 
 
 def grant_of(packed: bytes) -> Grant:
@@ -81,3 +146,19 @@ def unpack_grant(array: bytes) -> GrantContent:
         return _decode(array)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RemoteError(f"a grant: {error}", Reason.SHAPE) from None
+
+
+def policy_of(packed: bytes) -> Policy:
+    """The policy that :attr:`Policy.packed` gives."""
+    return Policy(packed[:_SIGNATURE], packed[_SIGNATURE:])
+
+
+def unpack_policy(array: bytes) -> PolicyContent:
+    """What the array of a policy says.
+
+    :raises RemoteError: *array* is no policy's.
+    """
+    try:
+        return _decode_policy(array)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteError(f"a policy: {error}", Reason.SHAPE) from None

@@ -20,7 +20,7 @@ from typing import Final, get_args
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.authority import Grant, GrantContent
+from twisted_mesh.wire.authority import Grant, GrantContent, Policy, PolicyContent
 from twisted_mesh.wire.broadcast import Batch, BroadcastFrame, SignedBatch, SignedHeader, hash_of
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
@@ -38,7 +38,7 @@ _SIGNATURE: Final = 64  # bytes
 _BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
 _BATCH_DOMAIN: Final = DOMAIN + bytes((Kind.BATCH,))
 
-Plain = LinkFrame | BroadcastFrame | MembershipFrame | ReplyFrame | Grant
+Plain = LinkFrame | BroadcastFrame | MembershipFrame | ReplyFrame | Grant | Policy
 Signed = SignedBatch | SignedRecord
 Frame = Plain | Signed | Whisper | Unknown
 
@@ -142,7 +142,7 @@ def unpack_header(packed: bytes) -> SignedHeader:
         raise RemoteError(f"the header of a BATCH: {error}", Reason.SHAPE) from None
 
 
-def pack(signed: Batch | Record | Receipt | GrantContent) -> bytes:
+def pack(signed: Batch | Record | Receipt | GrantContent | PolicyContent) -> bytes:
     """The array of a value that is to be signed."""
     return _encode(signed)
 

@@ -78,3 +78,4 @@ class Kind(IntEnum):
     RECORDS = 25
     GRANT = 26
     FORGET = 27
+    POLICY = 28

@@ -116,8 +116,8 @@ class Frontier:
             return
         stream = self._history.get(run)
         evidence = self._history.head(run) if stream is None else stream.high
-        high = min(high, evidence + _CLAIM_AHEAD)
-        link.frontier.claim(run, low, high)
+        high = min(high, evidence + _CLAIM_AHEAD, self._history.most(run))
+        link.frontier.claim(run, min(low, high + 1), high)
         if high > self._history.head(run) and not link.closing and not self._history.past.is_void(run):
             self._repair.announced(link, run, now, eager=eager)
 

@@ -51,7 +51,7 @@ class Inbound:
     def __post_init__(self) -> None:
         self._run = (self._local_node.origin, self._local_node.epoch)
         self.waiting = WaitingBatches()
-        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0, "forked": 0}
+        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0, "forked": 0, "beyond_cut": 0}
 
     def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Outcome] | None:
         """Take in a batch that came over *link*; None if it is not held.
@@ -61,6 +61,10 @@ class Inbound:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
         asked = self._repair.is_asked(link.number, run)
+        if self._history.is_beyond_cut(signed):  # its author was removed; the peer may not know it yet
+            self.counts["beyond_cut"] += 1
+            self._repair.dropped(link.number, run)
+            return None
         link.frontier.extend(run, batch.first, batch.last)
         if run == self._run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1

@@ -160,6 +160,13 @@ class Batches:
         while self._held and self._held[0] < below and self._last(self._held[0]) <= last:
             self.drop_oldest()
 
+    def drop_above(self, last: int) -> None:
+        """Forget each batch with a message above *last*."""
+        while self._held and self._last(self._held[-1]) > last:
+            self.held_bytes -= cost(self._by_first.pop(self._held.pop())[1])
+        while self._waiting and self._last(self._waiting[-1]) > last:
+            self.waiting_bytes -= cost(self._by_first.pop(self._waiting.pop())[1])
+
     def read(self, first: int, last: int, most: int, size: int = 0) -> Iterator[SignedBatch]:
         """The batches with any of messages *first* to *last*: at least one, more up to *most* bytes.
 

@@ -24,11 +24,15 @@ from twisted_mesh.core.history.past_runs import PastRuns
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import BEYOND_ALL, Ready, Skip, Stream
 from twisted_mesh.errors import RemoteError
+from twisted_mesh.identity import id_of
+from twisted_mesh.network import Cuts
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
+NOTHING: Final = (0, b"")  # the end of a run of a removed node that its cuts do not name
 SHARE: Final = 16  # an origin with over a sixteenth of all open streams is the first to lose some (guess)
 
 
@@ -56,6 +60,7 @@ class History:
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
+        self._cuts: Mapping[bytes, Cuts] = {}  # bounded by the bytes of a policy
         self.held_bytes = 0
         self.waiting_bytes = 0
         self.consumers: Mapping[str, int] = {}
@@ -96,10 +101,55 @@ class History:
         :param header: the verified header of a batch of the run, if one is known.
         """
         if run not in self._open:
-            stream = self._begin(run, head, BEYOND_ALL if base is None else base, now)
+            most = self.most(run)
+            if header is not None and header.batch.last > most:
+                header = None
+            stream = self._begin(run, min(head, most), BEYOND_ALL if base is None else base, now)
             stream.settles, stream.header = base is None, header
             stream.signed = 0 if header is None else header.batch.last
             self.changed(run)
+
+    def cut(self, cuts: Mapping[bytes, Cuts], now: float | None) -> Iterator[tuple[StreamId, int, int]]:
+        """Take no message beyond *cuts*, and hold none; yield the runs of which more was delivered here.
+
+        :param cuts: by origin, the ends of its runs.
+        :param now: None at the start: no message is missing by the cuts alone.
+        :return: each run with the first and the last message that was delivered and is not to be.
+        """
+        before, self._cuts = self._cuts, cuts
+        for origin, ends in cuts.items():
+            for run, stream in list(self._of.get(origin, {}).items()):
+                end = ends.get(run[1], NOTHING)
+                if (known := before.get(origin)) is not None and known.get(run[1], NOTHING) == end:
+                    continue
+                if delivered := stream.cut(*end, now):
+                    yield run, min(end[0] + 1, delivered), delivered
+                self._account(stream)
+                self.changed(run)
+
+    def most(self, run: StreamId) -> int:
+        """The highest message that is taken of *run*: the end of a run of a node that was removed."""
+        ends = self._cuts.get(run[0])
+        return MAX_NUMBER if ends is None else ends.get(run[1], NOTHING)[0]
+
+    def is_beyond_cut(self, signed: SignedBatch) -> bool:
+        """Whether a batch has messages of a removed node that are not taken."""
+        batch = signed.batch
+        if (ends := self._cuts.get(batch.origin)) is None:
+            return False
+        last, hash = ends.get(batch.epoch, NOTHING)
+        return batch.last > last or (batch.last == last and hash not in (b"", signed.header.hash))
+
+    def ends(self, origin: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Each known run of *origin*, the newest first: epoch, head, and the hash of the header there."""
+        found = {epoch: (head, b"") for epoch, head in self.past.closed_of(origin)}
+        found |= {run[1]: (one.head, one.hash) for run, one in self._of.get(origin, {}).items()}
+        for epoch in sorted(found, reverse=True):
+            yield epoch, *found[epoch]
+
+    def origin_of(self, id: bytes) -> bytes | None:
+        """The origin of the node *id*, if messages of it are held."""
+        return next((origin for origin in self._of if id_of(origin) == id), None)
 
     def raise_floor(self, origin: bytes, floor: int) -> Iterator[Skip]:
         """Take no message of *origin*'s runs below *floor*; yield the holes of runs that are discarded."""
@@ -237,6 +287,7 @@ class History:
 
     def next_missing(self, run: StreamId, first: int, last: int) -> tuple[int, int] | None:
         """The lowest range of messages *first* to *last* of *run* that has not come, or None."""
+        last = min(last, self.most(run))
         if (stream := self._open.get(run)) is not None:
             return stream.next_missing(first, last)
         first = max(first, self.past.head(run) + 1)
@@ -266,7 +317,7 @@ class History:
 
     def hinted(self, run: StreamId, sequence: int, now: float) -> None:
         """Note that the author of *run* says that *sequence* is its last message."""
-        stream = self._open.get(run)
+        stream, sequence = self._open.get(run), min(sequence, self.most(run))
         if stream is not None and stream.equivocated:
             return  # nothing more of the run is held, so nothing is missing
         if stream is None:

@@ -68,6 +68,11 @@ class PastRuns:
             if head := self.head((origin, known)):
                 yield (origin, known), head
 
+    def closed_of(self, origin: bytes) -> Iterator[tuple[int, int]]:
+        """The closed runs in which *origin* has signed something: epoch and head."""
+        for epoch in self._closed_of.get(origin, []):
+            yield epoch, self.head((origin, epoch))
+
     def close(self, run: StreamId, head: int, introducer: str | None, *, signed: bool) -> None:
         """Keep the *head* of *run*, of which no message is held any more.
 

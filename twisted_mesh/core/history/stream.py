@@ -176,6 +176,31 @@ class Stream:
         """The end of the hole at the stream's end, by the oldest hint, and when that hint came."""
         return next((hint for hint in self._hints if hint[0] > self.head), (self.high, self.moved_at))
 
+    def cut(self, last: int, hash: bytes, now: float | None) -> int:
+        """Keep no message above *last*; if messages up to that are missing, they are known to exist.
+
+        :param hash: of the header of the batch that ends at *last*; empty if it is not known.
+        :param now: None if no message is missing by that alone.
+        :return: the last message that was delivered here and is not to be delivered; 0 if there is none.
+        """
+        delivered = self.head if self.head > max(last, self.base) else 0
+        self.batches.drop_above(last)
+        self.signed = min(self.signed, last)
+        self._hints = [hint for hint in self._hints if hint[0] <= last]
+        if self.head > last:
+            self.base = max(self.base, self.head)  # if a later cut is higher, nothing is delivered again
+            self.head, self.low = last, min(self.low, last + 1)
+            self.stored, self.storing = min(self.stored, last), min(self.storing, last)
+            newest = next(self.batches.newest_first(), None)
+            self.header = None if newest is None else newest[1].header
+        self.high = max(self.head, min(self.high, last))
+        if self.head == last and hash and self.hash not in (b"", hash):
+            self.equivocated = True  # the author has signed another batch, too, which others deliver
+            delivered = delivered or (last if last > self.base else 0)
+        if now is not None and not self.equivocated:
+            self.hint(last, now)
+        return delivered
+
     def settle(self, base: int) -> Skip:
         """Deliver the messages above *base* from now on, if the base was not known before.
 

@@ -21,6 +21,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
 from twisted_mesh.wire import codec, membership
+from twisted_mesh.wire.authority import policy_of
 from twisted_mesh.wire.membership import FORGOTTEN, Presence, Records, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -50,10 +51,12 @@ class RecordPush:
         self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
-        """Begin to send all records over a new link.
+        """Begin to send the authority's newest policy, if there is one, and all records over a new link.
 
         :param own_age: the seconds since this node's own record; None if that is not sent.
         """
+        if newest := self._local_node.policy.newest:
+            self._effects.send((link,), policy_of(newest))
         first = []
         if self.own is not None and own_age is not None:
             first.append(_entry(self.own, own_age))
@@ -130,6 +133,11 @@ class RecordPush:
     def flood(self, signed: SignedRecord, source: Link | None) -> None:
         """Send a SUSPECT or a FORGET over all links but *source*."""
         self._effects.send([link for link in self._links.fed if link is not source], signed)
+
+    def flood_policy(self, packed: bytes, source: Link | None) -> None:
+        """Send a policy of the authority over all links but *source*, exchanges included."""
+        links = [link for link in self._links.all if link is not source and not link.closing]
+        self._effects.send(links, policy_of(packed))
 
     def warn(self, suspect: bytes, signed: SignedRecord, source: Link) -> None:
         """Send a suspicion over the link to *suspect*, or over all links if no route is known."""

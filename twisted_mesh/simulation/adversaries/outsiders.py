@@ -7,6 +7,8 @@ no byte of a member.
 from __future__ import annotations
 
 from twisted_mesh.simulation.member import Member, Surroundings
+from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.wire.authority import Policy
 
 
 class Outsider(Member):
@@ -53,6 +55,28 @@ class WithoutGrant(Outsider):
 
 class Thief(Outsider):
     """Shows the grant of a member."""
+
+
+class Accomplice(Member):
+    """Goes on as if the authority had removed nobody."""
+
+    lies = True
+
+
+class RollingBack(Member):
+    """Hands on the first policy that it heard in place of each later one."""
+
+    lies = True
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.first: Policy | None = None
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Replace a policy."""
+        if isinstance(frame, Policy):
+            frame = self.first = self.first or frame
+        super().transmit(number, frame, size)
 
 
 class Elsewhere(Outsider):

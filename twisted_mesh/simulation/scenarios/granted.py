@@ -1,27 +1,39 @@
-"""A mesh of the nodes to which an authority has given grants, and outsiders that try to join it.
+"""A mesh of the nodes to which an authority has given grants, outsiders, and members that are removed.
 
-Contract: the scene is in :data:`GRANTED`; the first members are outsiders.  All messages of members are
-delivered, and no outsider has a link or is on a roster.
+Contract: the scenes are in :data:`GRANTED`; the first members are outsiders, or help one that is removed.
+All messages of members are delivered, and no outsider has a link or is on a roster.  The messages of a
+removed member are delivered up to its cut, and from then on nothing more.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import PolicyGiven
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
-from twisted_mesh.simulation.adversaries.outsiders import Elsewhere, Outsider, Thief, WithoutGrant
+from twisted_mesh.simulation.adversaries.outsiders import (
+    Accomplice,
+    Elsewhere,
+    Outsider,
+    RollingBack,
+    Thief,
+    WithoutGrant,
+)
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
+from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.trust.authority import Authority
 from twisted_mesh.trust.policy import Content, ContentPolicy
 from twisted_mesh.trust.shared_secret import Secrets
-from twisted_mesh.wire.authority import Grant, GrantContent, Roles
+from twisted_mesh.wire.authority import Cut, Grant, GrantContent, PolicyContent, Removed, Roles
+from twisted_mesh.wire.authority import Policy as SignedPolicy
 from twisted_mesh.wire.codec import pack
 
 KEY: Final = Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"authority").digest()))
@@ -35,7 +47,21 @@ def grant(member: Member, authority: Authority = HERE, serial: int = 1) -> bytes
     return KEY.sign(unsigned.text) + unsigned.array
 
 
-def policy_with(packed: bytes) -> Policy:
+def policy(number: int, removed: dict[bytes, list[Cut]]) -> bytes:
+    """A policy that removes nodes with their cuts, packed."""
+    entries = [Removed(key, cuts) for key, cuts in removed.items()]
+    unsigned = SignedPolicy(bytes(64), pack(PolicyContent(HERE.network, number, 0, entries)))
+    return KEY.sign(unsigned.text) + unsigned.array
+
+
+class Deaf(ContentPolicy):
+    """The policy of a node that takes in no policy of the authority."""
+
+    def take(self, packed: bytes) -> bool:
+        return False
+
+
+def policy_with(packed: bytes) -> ContentPolicy:
     """The policy of a node that shows the grant *packed*."""
     return ContentPolicy(Content(Secrets([], [], 0.0), None, frozenset(), b"", HERE, packed, MEMBER))
 
@@ -74,11 +100,67 @@ def _granted(stage: Stage) -> None:
     stage.note(f"outsiders have {links} links, and are on {known} rosters")
 
 
+def _publish(member: Member) -> None:
+    member.publish("one more")
+
+
+def _removed(stage: Stage) -> None:
+    world = stage.world
+    *inside, newcomer, gone = [member for member in world.members if not member.lies]
+    for member in world.members:
+        packed = grant(member)
+        member.policy = policy_with(packed)
+        if member is gone or isinstance(member, Accomplice):
+            member.policy = Deaf(member.policy.content)
+    stored = inside[3]
+    stored.store = SimStore()
+    stage.gather(members=[member for member in world.members if member is not newcomer])
+    stage.run(FORMED)
+    removed = {b"\1" * 32: [Cut(1, 1, b"")]}
+    inside[0].handle(PolicyGiven(policy(1, removed)))
+    for _ in range(40):  # it publishes on, and after its removal, too
+        world.at(world.now + 30.0 * world.random.random(), partial(_publish, gone))
+    stage.chat(30.0, 2.0)
+    stage.run(15.0)
+    removed[gone.origin] = [Cut(*end) for end in inside[0].node.ends(gone.origin)]
+    (cut,) = removed[gone.origin]
+    stage.run(4.0 * world.random.random())  # meanwhile others may have more
+    inside[0].handle(PolicyGiven(policy(2, removed)))
+    gone.lies = gone.unreliable = True
+    stage.run(15.0)
+    world.crash(stored)
+    stage.run(1.0)
+    stored.start()
+    stage.run(5.0)
+    told = {member: member.delivered.get(gone.run, 0) for member in inside}
+    for number, member in ((3, inside[1]), (4, inside[2])):  # the authority's key is used in two places
+        member.handle(PolicyGiven(policy(3, removed | {bytes([number]) * 32: []})))
+    stage.gather(members=[newcomer])
+    stage.run(15.0)
+    stage.say()
+    stage.end(patience(world.config))
+    honest = world.honest()
+    links = sum(other in gone.table for other in (member.id for member in honest))
+    known = sum(gone.origin in member.node.roster for member in honest)
+    missed = sum(last < cut.number for last in told.values())
+    beyond = [member for member in inside if member.delivered.get(gone.run, 0) > cut.number]
+    silent = sum(member.short.get(gone.run) != member.delivered[gone.run] for member in beyond)
+    later = sum(member.delivered.get(gone.run, 0) != last for member, last in told.items())
+    later += newcomer.delivered.get(gone.run, 0) > cut.number
+    policies = len({member.policy.newest for member in honest}) - 1
+    stage.shares = tuple(map(float, (links, known, missed, silent, later, policies)))
+    stage.note(
+        f"the removed member has {links} links, {known} know it, {missed} missed something before its cut; "
+        f"{len(beyond)} had delivered more, {silent} of them silently; {later} did so later"
+    )
+
+
 GRANTED: Final = {
+    "removed": Scene(_removed, 10, MeshConfig(presence_interval=10.0), kinds=(Accomplice, RollingBack)),
     "granted": Scene(
         _granted,
         10,
         MeshConfig(presence_interval=10.0),
         kinds=(WithoutGrant, Thief, Elsewhere),
-    )
+    ),
 }
