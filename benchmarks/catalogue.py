@@ -29,6 +29,7 @@ class System:
     :ivar share: of a scenario's messages it is given, so that slow ones take about as long as fast ones.
     :ivar knows_all: whether a node's links are all others; else it is linked when it has one.
     :ivar lines: whether its nodes relay, and can be linked in a line and stay so.
+    :ivar only: the one scenario that it plays; "" for all that suit it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class System:
     share: float = 1.0
     knows_all: bool = True
     lines: bool = False
+    only: str = ""
 
 
 _ZMQ: Final = ("pyzmq==27.3.0",)
@@ -61,6 +63,22 @@ SYSTEMS: Final = {
             "a MeshService as it is by default: TLS 1.3, signatures, the history in memory, the overlay, a "
             "listener called with each message; no receipts",
             lines=True,
+        ),
+        System(
+            "mesh-messages",
+            "mesh",
+            Wiring.FIRST,
+            "the same, but the messages are taken by ``async for message in service.messages()``",
+            arguments=("",),
+            only="consumers",
+        ),
+        System(
+            "mesh-named",
+            "mesh",
+            Wiring.FIRST,
+            "the same with ``service.messages(name=...)``: a consumer that keeps its place",
+            arguments=("benchmark",),
+            only="consumers",
         ),
         System(
             "nats",

@@ -40,8 +40,8 @@ class Scenario(ABC):
     title: str
 
     def suits(self, system: System) -> bool:
-        """Whether *system* can play it."""
-        return True
+        """Whether *system* is to play it, and can."""
+        return system.only == ""
 
     @abstractmethod
     def play(self, system: System, cast: Casting, part: float) -> Figures:
@@ -122,6 +122,15 @@ class Transfer(Scenario):
 
 
 @dataclass(frozen=True)
+class Consumers(Transfer):
+    """Messages that are taken in two ways: the systems that play nothing else."""
+
+    def suits(self, system: System) -> bool:
+        """Only what was made for it."""
+        return system.only == self.name
+
+
+@dataclass(frozen=True)
 class Latency(Scenario):
     """One message after the other, at a moderate rate, over so many hops.
 
@@ -135,7 +144,7 @@ class Latency(Scenario):
 
     def suits(self, system: System) -> bool:
         """Only what relays can go further than one hop."""
-        return self.hops == 1 or system.lines
+        return super().suits(system) and (self.hops == 1 or system.lines)
 
     def play(self, system: System, cast: Casting, part: float) -> Figures:
         """Send from one end of a line to the other."""
@@ -213,5 +222,6 @@ SCENARIOS: Final = {
         Latency("latency-3", "Latency, three hops", hops=3, count=1_000, rate=200),
         Transfer("sustained", "Sustained, 64 B", nodes=2, senders=1, size=64, count=1_000_000, long=True),
         Memory("memory", "Memory"),
+        Consumers("consumers", "One hop, 64 B, by iterators", nodes=2, senders=1, size=64, count=400_000),
     )
 }

@@ -13,7 +13,7 @@ from textwrap import fill
 
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.figures import Results, Spread
-from benchmarks.scenarios import SCENARIOS, Latency, Memory, Scenario, Transfer
+from benchmarks.scenarios import SCENARIOS, Consumers, Latency, Memory, Scenario, Transfer
 
 MIB = 2**20
 _NONE = "-"
@@ -115,6 +115,12 @@ COLUMNS: dict[str, list[Column]] = {
         ("Receiver, MiB", change("receiver_early", "receiver_late", MIB)),
         ("Sender, MiB", change("sender_early", "sender_late", MIB)),
     ],
+    "consumers": [
+        ("Deliveries a second", figure("rate", show=noisy)),
+        ("of mesh-messages", beside("mesh-messages", "rate")),
+        ("Lost", lost),
+        ("us CPU", figure("cost")),
+    ],
     "latency": [
         ("p50, us", figure("p50", 1e-6, noisy)),
         ("p99, us", figure("p99", 1e-6, noisy)),
@@ -133,6 +139,8 @@ COLUMNS: dict[str, list[Column]] = {
 def columns_of(scenario: Scenario) -> list[Column]:
     """What the table of a scenario tells."""
     match scenario:
+        case Consumers():
+            return COLUMNS["consumers"]
         case Transfer(long=True):
             return COLUMNS["long"]
         case Transfer():

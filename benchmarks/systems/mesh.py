@@ -1,14 +1,17 @@
 """The mesh as it is by default: TLS, signatures, history in memory, a listener called with each message.
 
 Contract: a MeshService with no option but where it listens, and whether it looks for neighbours by itself;
-no receipt is asked for.
+no receipt is asked for.  With an argument, the messages are taken by an iterator: of the consumer that the
+argument names, or without a name if it is empty.
 """
 
 from __future__ import annotations
 
+import sys
+
 from benchmarks.systems.on_twisted import reactor, run
 from benchmarks.systems.program import HOST, TURN_BYTES, Node
-from twisted_mesh import MeshService
+from twisted_mesh import MeshService, MessageQueue, NamedMessages
 from twisted_mesh.errors import Congested
 from twisted_mesh.message import Message
 
@@ -20,7 +23,10 @@ class MeshNode(Node):
         """Listen."""
         self._alone = alone
         self._service = MeshService(reactor, listen=(f"tcp:0:interface={HOST}",), overlay=not alone)
-        self._service.on("message", self._heard)
+        if (name := next(iter(sys.argv[1:]), None)) is None:
+            self._service.on("message", self._heard)
+        else:
+            self._loop.spawn(self._take(self._service.messages(name=name or None)))
         self._service.startService()
         await self._service.ready()
         return self._service.addresses[0][1]
@@ -49,6 +55,10 @@ class MeshNode(Node):
     async def say(self, body: bytes) -> None:
         """Send."""
         self._service.send(body)
+
+    async def _take(self, messages: MessageQueue | NamedMessages) -> None:
+        async for message in messages:
+            self._heard(message)
 
     def _heard(self, message: Message) -> None:
         if self.tally.timing:

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from tests.delivery.test_members import presence
 from tests.support.meshcase import MeshCase, batch, consume, rest, take
 from tests.support.page_code import functions_of
 from twisted_mesh.delivery.named import NAME_CHARACTERS, NamedMessages
@@ -520,6 +522,21 @@ class TestRetention(NamedCase):
         [gap] = self.happened(b, "gap")
         self.assertEqual((gap.sender, gap.first, gap.last), (authors[0].id, 1, 1))
         self.assertEqual(self.ready(b.messages(name="billing")), ["x", "x"])
+
+    def test_it_is_told_at_once_if_its_run_is_over_for_good(self) -> None:
+        b = self.keeping()
+        peer = self.joined(b)
+        b.messages(name="billing").close()
+        author = self.puppet().me
+        later = structs.replace(author, epoch=author.epoch + 1)
+        peer.send(presence(author), batch(author, 1, "x", "y"))
+        self.network.pump()
+        self.assertEqual(self.lags(b), {"billing": 2})
+        peer.send(presence(later, floor=later.epoch))
+        self.network.pump()
+        [gap] = self.happened(b, "gap")
+        self.assertEqual((gap.sender, gap.first, gap.last), (author.id, 1, 2))
+        self.assertEqual(self.lags(b), {"billing": 0})
 
     def test_handlers_that_take_many_between_are_no_loss(self) -> None:
         a, b = self.pair(limits={"queue_limit": 10})

@@ -317,7 +317,8 @@ class Delivery:
                 queue.put(message, size)
         for consumer in named:
             heard = True
-            consumer.put(message, size)
+            if consumer.takes or (message.sequence is not None and consumer.is_placed):
+                consumer.put(message, size)
         if not heard:
             self._unheard += 1
 

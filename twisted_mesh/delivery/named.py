@@ -47,6 +47,7 @@ class NamedQueue(MessageQueue):
     :ivar since: since when its owner has it open, or nobody does, in seconds since 1970.
     :ivar start: of a new consumer: it begins with the messages that came in so many last seconds.
     :ivar turn: counts how often it was opened and left.
+    :ivar takes: whether it gets messages now; else those with numbers wait for it in the history.
     :ivar is_placed: whether it has a place in each stream; until then it gets no messages.
     """
 
@@ -61,7 +62,7 @@ class NamedQueue(MessageQueue):
         self._owner: ref[Any] | None = None
         self._handed_out: deque[tuple[Message, int]] = deque()
         self._stopping = False
-        self._takes = False  # whether it is placed, open, and not stopping
+        self.takes = False
 
     # ── its owner ───────────────────────────────────────────────────────────────────
 
@@ -86,7 +87,7 @@ class NamedQueue(MessageQueue):
         """
 
         def gone(_: object) -> None:
-            self._takes = False
+            self.takes = False
             freed()
 
         self._owner = ref(owner, gone)
@@ -138,7 +139,7 @@ class NamedQueue(MessageQueue):
             self.follow(run, id_of(run[0]), taken, head)
 
     def _look(self) -> None:
-        self._takes = self.is_placed and self.is_open and not self._stopping
+        self.takes = self.is_placed and self.is_open and not self._stopping
 
     # ── messages ────────────────────────────────────────────────────────────────────
 
@@ -159,10 +160,6 @@ class NamedQueue(MessageQueue):
     def has_room(self) -> bool:
         return not self.is_open or super().has_room
 
-    def put(self, message: Message, size: int) -> None:
-        if self._takes or (self.is_placed and message.sequence is not None):
-            MessageQueue.put(self, message, size)  # half as slow as super()
-
     def wake(self) -> None:
         if self._owner is not None and (owner := self._owner()) is not None:
             owner.wake()
@@ -173,8 +170,9 @@ class NamedQueue(MessageQueue):
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now; the messages before it count as taken."""
-        if self._handed_out:
-            self.commit()
+        out = self._handed_out
+        while out:  # as commit()
+            MessageQueue.took(self, out.popleft()[0])
         taken = self.hand_out()
         return None if taken is None else taken[0]
 
@@ -206,7 +204,11 @@ class NamedQueue(MessageQueue):
         self._tell_gaps()
 
     def _fits(self, size: int) -> bool:
-        return self._takes and MessageQueue._fits(self, size)
+        # As MessageQueue._fits() without its call, since a message costs 0.2 us more here (measured).
+        queue = self._queue
+        return self.takes and (
+            not queue or (len(queue) < self._most and self._bytes + size <= self._most_bytes)
+        )
 
     def _read_on(self) -> None:
         if not self._stopping:
