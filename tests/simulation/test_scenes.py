@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.length import at_length
+from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.scenarios.large import fail
 from twisted_mesh.simulation.scenarios.scenes import SCENES
 from twisted_mesh.simulation.scenarios.stage import Stage
@@ -43,6 +43,11 @@ class TestScenes(SynchronousTestCase):
 
     def test_nodes_that_come_and_go(self) -> None:
         self.assert_kept("coming-and-going", at_length(12, 8), range(1, 2))
+
+    def test_nodes_that_come_and_go_while_others_have_them_forgotten(self) -> None:
+        only_at_length()
+        [stage] = self.assert_kept("thrown-out", 10, range(1, 2))
+        self.assertGreater(stage.world.kinds["Forget"], 50)
 
     def test_links_that_are_lost_let_nobody_be_shown_as_gone(self) -> None:
         [stage] = self.assert_kept("suspicion", at_length(12, 8), range(1, 2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import ForgetMember
 from twisted_mesh.simulation.invariants.membership import check_membership, patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
@@ -93,6 +94,20 @@ def _coming_and_going(stage: Stage) -> None:
         later(world, second + world.random.random(), _go, stage)
     stage.run(60.0)
     stage.end(2 * patience(world.config))
+
+
+def _thrown_out(stage: Stage) -> None:
+    """As above, and every second a node has all forgotten that are gone as far as it knows."""
+    for second in range(70):
+        later(stage.world, FORMED + second, _forget_the_gone, stage)
+    _coming_and_going(stage)
+
+
+def _forget_the_gone(stage: Stage) -> None:
+    if members := stage.members():
+        asker = stage.world.random.choice(members)
+        for author in list(asker.node.roster):
+            asker.handle(ForgetMember(author.presence.origin))  # it counts only if the author is gone
 
 
 def _go(stage: Stage) -> None:
@@ -216,6 +231,7 @@ SCENES = {
     "parted": Scene(partial(_parted, 600.0, True), 16, MeshConfig(history_seconds=1200.0)),
     "parted-day": Scene(partial(_parted, 25 * HOUR, False), 12, SLOW),
     "coming-and-going": Scene(_coming_and_going, 24),
+    "thrown-out": Scene(_thrown_out, 24),
     "suspicion": Scene(_suspicion_of_the_living, 24),
     "stalls": Scene(_stalls, 20),
     "long-stalls": Scene(_long_stalls, 20),
