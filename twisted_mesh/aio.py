@@ -346,6 +346,18 @@ class Mesh(LoopListeners):
         assert calls is not None
         return with_replies(calls, await asked)
 
+    async def ping(self, member: bytes, timeout: float | None = 5.0) -> float:
+        """Find out whether a member answers: its node, which tells its application nothing of it.
+
+        :param member: the member's id; *timeout*: seconds; None for ``direct_timeout``.
+        :return: the round trip in seconds.
+        :raises Unreachable: the member has not answered in time.
+        :raises TypeError: and ValueError: *member* is no id of another node.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the mesh is not open.
+        """
+        seconds: float = await self._call(self._opened().ping, member, timeout)
+        return seconds
+
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``async for answer in mesh.query("?")``.
 

@@ -317,6 +317,17 @@ class MeshSocket(Listeners):
 
         return self._thread.call(self._node.if_open, ask)
 
+    def ping(self, member: bytes, timeout: float | None = 5.0) -> Any:
+        """Find out whether a member answers: its node, which tells its application nothing of it.
+
+        :param member: the member's id; *timeout*: seconds; None for ``direct_timeout``.
+        :return: the round trip in seconds; in the reactor's thread, a Deferred of that.
+        :raises Unreachable: the member has not answered in time.
+        :raises TypeError: and ValueError: *member* is no id of another node.
+        :raises LocalError: *timeout* is no number, or below 0; NotRunning: the socket is closed.
+        """
+        return self._thread.call(self._node.if_open, self._node.ping, member, timeout)
+
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.
 

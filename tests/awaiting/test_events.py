@@ -83,6 +83,8 @@ class RequestTests(AioCase):
             heard = b.messages()
             await self.raises(NoReply, a.request(b.id, "?", timeout=0.3))
             await self.raises(Unreachable, a.request(b"nobody", "?"))
+            self.assertTrue(0 < await a.ping(b.id) < DEADLINE)
+            await self.raises(Unreachable, a.ping(b"nobody"))
             asking = asyncio.ensure_future(a.request(b.id, "again", timeout=None))
             self.assertEqual(await self.packets(heard, 2), ["?", "again"])
             asking.cancel()

@@ -126,6 +126,8 @@ class TestRequest(SocketCase):
         error = self.assertRaises(NoReply, a.request, b.id, "?", timeout=0.3)
         self.assertIn("did not answer in 0.3 s", str(error))
         self.assertRaises(Unreachable, a.request, b"nobody", "?")
+        self.assertTrue(0 < a.ping(b.id, timeout=30) < 30)
+        self.assertRaises(Unreachable, a.ping, b"nobody")
         a.close()
         self.assertRaises(NotRunning, a.request, b.id, "?")
 
