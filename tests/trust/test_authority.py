@@ -295,11 +295,14 @@ class TestGrants(AuthorityCase):
     def test_the_grants_that_are_kept_are_bounded(self) -> None:
         self.patch(authority, "GRANTS_KEPT", 2)
         kept, nodes = Grants(), [Identity.generate() for _ in range(3)]
-        packed = [self.packed(node) for node in nodes]
+        packed = [self.packed(node, LISTENER) for node in nodes]
         for at in (0, 1, 0, 2):
             kept.take(self.files.authority, nodes[at].origin, packed[at])
         found = [kept.roles(node.origin) is not None for node in nodes]
         self.assertEqual((found, len(kept)), ([True, False, True], 2))
+        self.assertEqual(kept.listeners, {nodes[0].origin, nodes[2].origin})
+        kept.take(self.files.authority, nodes[0].origin, self.packed(nodes[0]))
+        self.assertEqual(kept.listeners, {nodes[2].origin})
         self.assertEqual(self.mine.footprint(), {"grants": 0, "removed_nodes": 0})
 
 

@@ -89,10 +89,14 @@ class Authority:
 
 
 class Grants:
-    """The verified grants of other nodes: of each node that with the highest serial number."""
+    """The verified grants of other nodes: of each node that with the highest serial number.
+
+    :ivar listeners: the nodes of which no message is taken, by their keys.
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, tuple[bytes, GrantContent]] = OrderedDict()
+        self.listeners: set[bytes] = set()  # made beforehand: to ask for the roles takes ten times as long
 
     def __len__(self) -> int:
         return len(self._known)
@@ -123,8 +127,13 @@ class Grants:
         if known is None or content.serial > known[1].serial:
             self._known[origin] = packed, content
             self._known.move_to_end(origin)
+            if content.roles & (Roles.AUTHOR | Roles.GUEST):
+                self.listeners.discard(origin)
+            else:
+                self.listeners.add(origin)
             if len(self._known) > GRANTS_KEPT:
-                self._known.popitem(last=False)
+                forgotten, _ = self._known.popitem(last=False)
+                self.listeners.discard(forgotten)
         return None
 
 

@@ -241,8 +241,7 @@ class ContentPolicy(Policy):
         return not self.needs_grants or may_be(self._grants.roles(origin) or Roles(0), is_guest)
 
     def only_listens(self, origin: bytes) -> bool:
-        roles = self._grants.roles(origin)
-        return roles is not None and not roles & (Roles.AUTHOR | Roles.GUEST)
+        return origin in self._grants.listeners
 
     @property
     def newest(self) -> bytes:
