@@ -121,6 +121,9 @@ class TestPolicies(RemovalCase):
             [of(self.all_frames(effects, at), PolicyFrame) for at in (1, 2)], [[policy(4)]] * 2
         )
 
+    def test_nobody_shows_its_credential_again_for_it(self) -> None:
+        self.assertEqual(self.presences(self.receive(2, policy(3)), 1), [])
+
     def test_a_new_link_is_told_the_newest_before_the_roster(self) -> None:
         self.receive(1, policy(3))
         frames = self.all_frames(self.open(3, "dora"), 3)

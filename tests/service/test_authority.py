@@ -17,13 +17,15 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import Identity
-from twisted_mesh.network import Protocol
+from twisted_mesh.network import Policy, Protocol
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.authority import roles_of
 from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.wire.authority import Cut
 from twisted_mesh.wire.membership import Roster
+
+PAGE = " ".join((Path(__file__).parent.parent.parent / "docs" / "trust.rst").read_text().split())
 
 
 class AuthorityCase(TrustCase):
@@ -161,6 +163,34 @@ class TestAuthority(AuthorityCase):
         self.assertNotIn(outside.id, one.routing_table)
 
 
+class TestPage(AuthorityCase):
+    """Those who are out read the words of docs/trust.rst."""
+
+    def test_a_peer_without_a_grant_is_told_so(self) -> None:
+        inside, identity = self.granted(), Identity.generate()
+        policy = self.policy(identity)
+        policy.content = policy.content._replace(grant=bytes(64) + policy.grant[64:])
+        for grant, words in (
+            (policy.grant, "has not signed the grant"),
+            (None, "shows no grant of the mesh's"),
+        ):
+            if grant is None:
+                policy = Silent(policy)
+            puppet = self.met(inside, identity=identity, policy=policy)
+            self.network.advance(1)
+            self.assertIsNotNone(puppet.lost)
+            self.assertTrue(self.log(words), words)
+        self.assertIn("``shows no grant of the mesh's authority``", PAGE)
+        self.assertEqual(dict(inside.routing_table), {})
+
+
+class Silent(Policy):
+    """The policy of a node that is of the network, and shows no grant."""
+
+    def __init__(self, other: Policy) -> None:
+        self.mode = other.mode
+
+
 class TestRemoval(AuthorityCase):
     """A member is removed from a mesh that runs."""
 
@@ -184,6 +214,7 @@ class TestRemoval(AuthorityCase):
         self.assertTrue(self.log("policy 1 of the authority, which has removed 1 nodes"))
         said = self.refused(gone, one, NotAMember)
         self.assertIn(f"policy 1 of the authority has removed {gone.id.decode()}", said)
+        self.assertIn("``policy 1 of the authority has removed``", PAGE)
         self.send(one, "goes on", after=1)
         self.assertEqual([self.got(node) for node in (middle, far)], [["before", "goes on"]] * 2)
         self.assertEqual(self.got(gone), [])

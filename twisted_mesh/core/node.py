@@ -515,7 +515,7 @@ class Node:
         if self._policy.take(packed):
             self.membership.records.flood_policy(packed, link)
             self._effects.emit(events.PolicyTaken())
-            self._on_policy_changed(now)
+            self._apply_policy(now)  # the own credential is the same, so all nodes need not show theirs now
 
     def _cut(self, now: float) -> None:
         """Hold nothing beyond the ends of the runs of removed nodes, and say if more was delivered."""
@@ -532,7 +532,12 @@ class Node:
         return {origin: ends for origin, ends in self._policy.removed.items() if origin != own}
 
     def _on_policy_changed(self, now: float) -> None:
-        """End links and forget authors that the policy does not admit any more; show the new credential."""
+        """Go by the policy from now on, and show the new credential."""
+        self._apply_policy(now)
+        self.membership.announcing.renew(now)
+
+    def _apply_policy(self, now: float) -> None:
+        """End links and forget authors that the policy does not admit any more."""
         self._cut(now)
         for author in self.membership.expel():
             self.replies.forgotten(author)
@@ -545,7 +550,6 @@ class Node:
             if why is not None and not link.closing:
                 self._link_life.close(link.number, Reason.TRUST, why, now)
                 self._forget(link.number, now)
-        self.membership.announcing.renew(now)
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         if (link := self._links.get(event.link)) is not None and not link.closing:
