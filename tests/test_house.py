@@ -365,6 +365,7 @@ QUESTIONS = {
         "head",
         "way",
         "holders",
+        "missed_by",
         "read",
         "next_run",
         "settled",

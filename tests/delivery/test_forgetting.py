@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.delivery.test_members import MembersCase
+from twisted_mesh.core.replies.receipt_tracker import ReceiptTracker
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.service import MeshService
 
@@ -47,6 +48,27 @@ class TestForget(ForgettingCase):
         self.assertEqual((own.pending, own.missed, own.forgotten), (set(), set(), {}))
         self.assertEqual((other.missed, other.pending, other.is_complete), ({self.d.id}, set(), False))
         self.assertEqual(other.forgotten, {self.d.id: self.a.id})
+
+    def test_a_forgotten_member_costs_no_look_at_receipts_that_it_has_not_missed(self) -> None:
+        looks: list[int] = []
+        of = ReceiptTracker.of
+        self.patch(
+            ReceiptTracker, "of", lambda tracker, sequence: looks.append(sequence) or of(tracker, sequence)
+        )
+        self.stop(self.d)
+        asked = [self.c.send(number, receipt=True) for number in range(20)]
+        newcomer = self.keyed()
+        self.link((newcomer, self.b), after=10)
+        self.stop(newcomer)
+        self.assertEqual(self.c.footprint()["receipts"], 20)
+        looks.clear()
+        self.forget(self.a, newcomer)
+        self.assertEqual((self.state(self.c, newcomer), looks), (None, []))
+        self.assertEqual(self.c.footprint()["receipts_forgotten"], 0)
+        self.forget(self.a, self.d)
+        self.assertEqual(len(looks), 20)  # now no member is pending, which each receipt reports once
+        self.assertEqual(self.c.footprint()["receipts_forgotten"], 20)
+        self.assertEqual([one.forgotten for one in asked], [{self.d.id: self.a.id}] * 20)
 
     def test_what_cannot_be(self) -> None:
         self.assertRaises(ValueError, self.a.forget, self.d.id)  # it is up

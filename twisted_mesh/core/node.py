@@ -9,7 +9,7 @@ No room calls a room above it.  It returns the values that concern other rooms, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, assert_never
 
@@ -70,9 +70,9 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`way`, :meth:`holders`, :meth:`read`,
-    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and
-    :meth:`footprint`.  Only the simulator and tests look at its parts.
+    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`way`, :meth:`holders`,
+    :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`,
+    :attr:`is_over`, :attr:`counts` and :meth:`footprint`.  Only the simulator and tests look at its parts.
     """
 
     def __init__(
@@ -224,6 +224,10 @@ class Node:
     def holders(self, sequence: int) -> Holders | None:
         """The nodes that have the own message *sequence*; None if its receipt is not open."""
         return self.replies.holders(sequence)
+
+    def missed_by(self, member: bytes) -> Sequence[int]:
+        """The own messages that *member* has missed and whose receipts are open."""
+        return self.replies.missed_by(member)
 
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
         """The held messages of *run* behind *after* (``history.reader``); StoreError if the store fails."""

@@ -10,7 +10,7 @@ begins, receipts of messages that are sent again in it stay open, and the others
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Protocol as Interface
 
@@ -174,6 +174,7 @@ class ReceiptCore(Interface):
 
     def handle(self, event: events.Event) -> None: ...
     def holders(self, sequence: int) -> Holders | None: ...
+    def missed_by(self, member: bytes) -> Sequence[int]: ...
 
 
 class Receipts:
@@ -236,9 +237,14 @@ class Receipts:
     def gone(self, gone: events.MemberGone) -> None:
         """Note who asked that a member is forgotten."""
         if gone.asker is not None:
-            for receipt in self._open.values():
-                if gone.origin in receipt._holders().missed:
+            for number in self._core.missed_by(gone.origin):
+                if (receipt := self._open.get(number)) is not None:
                     receipt._forgotten[gone.origin] = gone.asker
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        forgotten = sum(len(receipt._forgotten) for receipt in self)
+        return {"receipts": len(self), "receipts_forgotten": forgotten}
 
     def receipted(self, receipted: events.Receipted) -> None:
         """Report the receipts of which the core knows more."""

@@ -12,7 +12,7 @@ newer epoch of this node's key, a new run of the core begins within the run of t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, assert_never
 
@@ -166,6 +166,10 @@ class Driver:
     def holders(self, sequence: int) -> events.Holders | None:
         """Which members have the own message *sequence*; None if its receipt is not open."""
         return self.node.holders(sequence)
+
+    def missed_by(self, member: bytes) -> Sequence[int]:
+        """The own messages that *member* has missed and whose receipts are open."""
+        return self.node.missed_by(member)
 
     @property
     def counts(self) -> Counter[str]:

@@ -547,7 +547,7 @@ class RunningNode:
             **self.connections.footprint(),
             "members": len(self.members.table),
             **self._progress.footprint(),
-            "receipts": len(self._receipts),
+            **self._receipts.footprint(),
             **self.directs.footprint(),
             **self._requests.footprint(),
             **self.tracing.traces.footprint(),

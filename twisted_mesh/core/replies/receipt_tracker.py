@@ -168,6 +168,10 @@ class ReceiptTracker:
         has.update(member for member, ranges in self._members.items() if ranges.has(sequence))
         return Holders(frozenset(has), frozenset(open.pending), frozenset(open.missed))
 
+    def missed_by(self, member: bytes) -> Sequence[int]:
+        """The own messages that *member* has missed and whose receipts are open."""
+        return [sequence for sequence, open in self._open.items() if member in open.missed]
+
     def is_decided(self, sequence: int) -> bool:
         """Whether no member is pending for the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]

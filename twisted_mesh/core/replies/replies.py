@@ -6,7 +6,7 @@ that sends a receipt or message repeats it until it is known to have arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import assert_never
@@ -158,6 +158,10 @@ class Replies:
     def holders(self, sequence: int) -> Holders | None:
         """Which members have the own message *sequence*; None if its receipt is not open."""
         return self._tracker.of(sequence) if sequence in self._tracker else None
+
+    def missed_by(self, member: bytes) -> Sequence[int]:
+        """The own messages that *member* has missed and whose receipts are open."""
+        return self._tracker.missed_by(member)
 
     @property
     def counts(self) -> dict[str, int]:
