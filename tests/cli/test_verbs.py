@@ -86,6 +86,16 @@ class AskingVerbsTests(TestCase):
         self.assertEqual(status, 2)
         self.assertIn("--trace is for messages to everybody", told)
 
+    async def test_status_shows_the_consumers_with_names(self) -> None:
+        self.assertRegex((await self.run_it("status"))[1], r"(?m)^consumers +none with a name *$")
+        audit = self.a.messages(name="audit")
+        self.a.messages(name="billing").close()
+        status, told = await self.run_it("status")
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"audit \(0 not taken\), billing \(0 not taken\), which nobody has open")
+        self.assertRegex(told, r"(?m)^! nobody has the consumer 'billing' open")
+        audit.close()
+
     async def test_page(self) -> None:
         status, told = await self.run_it("page")
         self.assertEqual(status, 1)

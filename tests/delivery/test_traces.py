@@ -74,6 +74,19 @@ class TestTrace(TraceCase):
         self.assertAlmostEqual(own.held_seconds, 2, delta=0.5)
         self.assertEqual(own.age_seconds, 5)
 
+    def test_a_consumer_with_a_name_has_taken_it_when_it_asks_for_the_next(self) -> None:
+        messages = self.c.messages(name="billing")
+        id = self.publish()
+        self.assertIsNotNone(messages.take())
+        self.network.advance(1)
+        own = self.trace(id, self.c)[self.c.id.decode()]
+        self.assertEqual((own.taken, own.held_seconds), (False, None))
+        self.assertIsNone(messages.take())
+        self.network.advance(1)
+        own = self.trace(id, self.c)[self.c.id.decode()]
+        self.assertTrue(own.taken)
+        self.assertGreater(own.held_seconds or 0, 1)
+
     def test_the_application_hears_nothing_of_it(self) -> None:
         id = self.publish()
         before = [len(self.received(node)) for node in (self.a, self.b, self.c)]

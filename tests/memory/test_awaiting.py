@@ -28,7 +28,7 @@ class AwaitingTests(TestCase):
         """All calls of an application that need time, by name."""
         (message,) = self.mesh.received(1)
         receipt = self.a.send("y", receipt=True)
-        messages = self.b.messages()
+        messages, named = self.b.messages(), self.b.messages(name="billing")
         return {
             "joined": self.alone.joined,
             "connect": lambda: self.alone.connect(*self.mesh.address(0)),
@@ -37,6 +37,7 @@ class AwaitingTests(TestCase):
             "reply": lambda: message.reply("x"),
             "complete": receipt.complete,
             "messages": lambda: anext(messages),
+            "named messages": lambda: anext(named),
             "drained": lambda: self.full().drained(),
             "handed_over": lambda: self.a.handed_over(None),
             "key_in_use": self.a.key_in_use,

@@ -246,12 +246,18 @@ def _status(status: Any) -> Iterator[Any]:
         ("members", counts or "none but this node"),
         ("messages", f"{node['messages_sent']:,} sent, {missing:,} missing, {untaken:,} not taken"),
         ("receipts", f"{len(status['receipts'])} open"),
+        ("consumers", ", ".join(map(_consumer, status["consumers"])) or "none with a name"),
         ("history", f"{size(history['memory_bytes'])} in memory, {_file(history)}"),
     ):
         table.add_row(what, told)
     yield table
     for warning in status["warnings"]:
         yield f"! {for_terminal(warning)}"
+
+
+def _consumer(consumer: Any) -> str:
+    told = f"{for_terminal(consumer['name'])} ({consumer['lag']:,} not taken)"
+    return told if consumer["open"] else f"{told}, which nobody has open"
 
 
 def _file(history: Any) -> str:

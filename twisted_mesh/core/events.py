@@ -174,6 +174,11 @@ class Taken(msgspec.Struct, frozen=True):
     sequence: int
     places: Mapping[str, int] = {}
 
+    @property
+    def slowest(self) -> int:
+        """The last message that all consumers have taken."""
+        return min((self.sequence, *self.places.values()))
+
 
 class Consumers(msgspec.Struct, frozen=True):
     """The named consumers that the application has from now on.

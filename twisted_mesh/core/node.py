@@ -508,7 +508,7 @@ class Node:
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.Taken):
-            self._broadcast.push.ways.taken(event.run, event.sequence, now)
+            self._broadcast.push.ways.taken(event.run, event.slowest, now)
         elif isinstance(event, events.SendDirect):
             self.membership.announcing.announce_first(now)  # messages of unknown authors are dropped
         self.replies.handle(event, now)

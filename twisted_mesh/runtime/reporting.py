@@ -133,7 +133,7 @@ class Reporting:
         node, now = self._driver.node, self._clock.seconds()
         head, own = node.head(run), run == node.status().stream
         there = sequence <= head
-        taken = there and (own or self._delivery.taken(run, head) >= sequence)
+        taken = there and (own or self._delivery.taken_by_all(run, head) >= sequence)
         way, taken_at = node.way(run, sequence)
         if way is None:
             known = Known.FORGOTTEN if there else Known.MISSING

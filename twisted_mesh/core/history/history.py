@@ -200,18 +200,13 @@ class History:
         """Whether there is a store."""
         return self._changes is not None
 
-    def taken(self, run: StreamId, sequence: int, places: Mapping[str, int] = _NONE) -> int:
-        """Note how far the consumers have taken *run* (:class:`~twisted_mesh.core.events.Taken`).
-
-        :return: the last message that all of them have taken.
-        """
-        slowest = min((sequence, *places.values()))
+    def taken(self, run: StreamId, sequence: int, places: Mapping[str, int] = _NONE) -> None:
+        """Note how far the consumers have taken *run* (:class:`~twisted_mesh.core.events.Taken`)."""
         if (stream := self._open.get(run)) is not None:
             stream.taken, stream.places = sequence, places
-            stream.batches.drop(slowest, stream.batches.gap_end)  # held for these consumers alone
+            stream.batches.drop(stream.slowest, stream.batches.gap_end)  # held for these consumers alone
             self._account(stream)
             self.changed(run)
-        return slowest
 
     def name_consumers(self, names: Mapping[str, int]) -> None:
         """Note which named consumers there are; forget the places of others in all streams."""

@@ -60,9 +60,9 @@ class Replies:
         """Take in that the application took or sent messages, or asks for receipts."""
         match event:
             case events.Taken():
-                slowest = self._history.taken(event.run, event.sequence, event.places)
+                self._history.taken(event.run, event.sequence, event.places)
                 if not self._history.is_stored:
-                    self.issuer.taken(event.run, slowest, now)
+                    self.issuer.taken(event.run, event.slowest, now)
             case events.Consumers():
                 self._history.name_consumers(event.names)
             case events.Place():
