@@ -11,7 +11,7 @@ import msgspec
 from twisted.internet.testing import StringTransport
 
 from tests.admin.http_case import Client, HttpCase
-from twisted_mesh.admin.asking import GRAPH_SECONDS
+from twisted_mesh.admin.asking import GRAPH_SECONDS, GRAPH_TIMEOUT
 from twisted_mesh.admin.guard import Guard, Token
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.page import FILES
@@ -182,6 +182,25 @@ class TestPage(HttpCase):
         client.ask("GET", "/graph")
         self.network.advance(1)
         self.assertEqual((client.answer()[0], len(asked)), (200, 2))
+
+    def test_a_graph_that_was_asked_for_while_the_node_was_stopped_is_asked_anew(self) -> None:
+        self.serve(self.a)
+        self.stop(self.a)
+        self.assertEqual(self.ask("GET", "/graph")[0], 503)
+        self.a.startService()
+        self.network.advance(5)
+        client = self.client()
+        client.ask("GET", "/graph")
+        self.network.advance(GRAPH_TIMEOUT)
+        self.assertEqual(client.answer()[0], 200)
+
+    def test_a_graph_that_is_too_old_is_not_kept(self) -> None:
+        self.serve(self.a)
+        self.client().ask("GET", "/graph")
+        self.network.advance(1)
+        kept = self.ask("GET", "/status")[1]["footprint"]["graph_neighbours"]
+        self.network.advance(GRAPH_SECONDS + 1)
+        self.assertEqual((kept, self.ask("GET", "/status")[1]["footprint"]["graph_neighbours"]), (2, 0))
 
     def test_a_graph_that_cannot_be_asked_is_told_as_such(self) -> None:
         self.serve(self.a)

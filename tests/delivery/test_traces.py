@@ -8,13 +8,15 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import EpochConflict
-from twisted_mesh.delivery.traces import ANSWERS_BURST, ANSWERS_RATE, AT_ONCE, MOST_OPEN
+from twisted_mesh.delivery.traces import ANSWERS_BURST, ASKER_BURST, ASKER_RATE, ASKERS, AT_ONCE, MOST_OPEN
 from twisted_mesh.errors import Congested, LocalError, NotRunning, Unreachable
+from twisted_mesh.identity import id_of
 from twisted_mesh.message import MessageId
+from twisted_mesh.runtime import tracing
 from twisted_mesh.service import MeshService
 from twisted_mesh.trace import Step, Trace
 from twisted_mesh.wire.bodies import pack_entry
-from twisted_mesh.wire.tracing import WayAnswer, WayQuestion
+from twisted_mesh.wire.tracing import MOST_NAMED, LinksAnswer, Told, WayAnswer, WayQuestion
 
 QUESTION_ENTRY, ANSWER_ENTRY = WayQuestion.entry_kind, WayAnswer.entry_kind
 
@@ -157,6 +159,29 @@ class TestGraph(TraceCase):
         found = {each.id: each.state for each in self.successResultOf(asked)}
         self.assertEqual(found[self.b.id.decode()], "silent")
 
+    def lies(self, answer: Told) -> None:
+        """Let *b* answer so from now on."""
+        self.parts_of(self.b).tracing.traces._look = lambda question: answer
+
+    def test_of_the_nodes_that_an_answer_names_those_count_that_the_asker_knows(self) -> None:
+        a, c = (node._settings.identity.origin for node in (self.a, self.c))
+        made_up = [bytes([number]) * 32 for number in range(MOST_NAMED - 4)]
+        self.lies(LinksAnswer([*made_up, c, a, c, a]))
+        before = id_of.cache_info().misses
+        told = self.result_of(self.a.graph(), after=1)
+        found = {each.id: each.neighbours for each in told}
+        self.assertEqual(found[self.b.id.decode()], [self.c.id.decode(), self.a.id.decode()])
+        self.lies(WayAnswer(1, made_up[0], False, 0, 0, True, 0, [*made_up, c, c]))
+        step = self.trace((a, 1, 1))[self.b.id.decode()]
+        self.assertEqual((step.source, step.pushed_to), (None, [self.c.id.decode()]))
+        self.assertEqual(id_of.cache_info().misses, before)
+
+    def test_all_answers_together_name_so_many_nodes(self) -> None:
+        self.patch(tracing, "NAMED", 3)
+        self.patch(tracing, "NAMED_EACH", 1)
+        told = self.result_of(self.a.graph(), after=1)
+        self.assertEqual([len(each.neighbours) for each in told], [1, 1, 1])
+
 
 class TestAsking(TraceCase):
     def ask(self, **options: Any) -> Deferred[Trace]:
@@ -206,7 +231,7 @@ class TestAsking(TraceCase):
     def test_more_nodes_than_are_asked_at_once(self) -> None:
         traces = self.parts_of(self.a).tracing.traces
         origins = [bytes([number]) * 32 for number in range(AT_ONCE + 1)]
-        asked = traces.ask(WayQuestion(origins[0], 1, 1), origins, 2.0)
+        asked = traces.ask(WayQuestion(origins[0], 1, 1), origins, lambda answer: answer, 2.0)
         self.network.advance(1)  # nobody has heard of them
         self.assertEqual(self.successResultOf(asked), {})
 
@@ -221,14 +246,28 @@ class TestAnswering(TraceCase):
 
     def test_more_questions_than_are_answered_in_a_second(self) -> None:
         origin = self.a._settings.identity.origin
-        for _ in range(ANSWERS_BURST + 5):
+        for _ in range(ASKER_BURST + 5):
             self.direct(QUESTION_ENTRY, origin, 1, 1)
         self.network.advance(1)
         self.assertEqual(self.b.dropped["dropped_traces"], 5)
-        self.network.advance(5 / ANSWERS_RATE + 1)
+        self.network.advance(1 / ASKER_RATE)
         self.direct(QUESTION_ENTRY, origin, 1, 1)
         self.network.advance(1)
         self.assertEqual(self.b.dropped["dropped_traces"], 5)
+
+    def test_a_node_that_asks_too_often_takes_no_answers_of_others(self) -> None:
+        id = self.publish()
+        for _ in range(3 * ANSWERS_BURST):
+            self.direct(QUESTION_ENTRY, *id)
+        self.network.advance(0.5)
+        self.assertEqual(self.trace(id, self.c)[self.b.id.decode()].state, "came")
+        self.assertEqual(self.b.footprint()["trace_askers"], 2)
+
+    def test_more_questions_of_many_nodes_than_are_answered(self) -> None:
+        traces = self.parts_of(self.b).tracing.traces
+        origins = [number.to_bytes(32, "big") for number in range(ASKERS + 1)]
+        self.assertEqual(sum(map(traces._may_ask, origins)), ANSWERS_BURST)
+        self.assertEqual(self.b.footprint()["trace_askers"], ASKERS)
 
     def test_what_is_no_question_and_no_answer_is_ignored(self) -> None:
         asked = self.b.trace((self.a._settings.identity.origin, 1, 1))

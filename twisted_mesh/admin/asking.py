@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from math import inf
 from operator import attrgetter
 from typing import Any, Final, NoReturn
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -55,9 +54,18 @@ class Asking:
         self._clock = clock
         self._node = node
         self._graphs = WaitingDeferreds[list[Neighbours]]()
-        self._graph: list[Neighbours] = []  # the last answer
-        self._graph_until = -inf  # when it is too old
+        self._graph: list[Neighbours] | None = None  # the last answer, until it is too old
+        self._forgetting: IDelayedCall | None = None  # until then
         self._asks_graph = False
+
+    def stop(self) -> None:
+        """Keep no answer any more: the node stops."""
+        if self._forgetting is not None and self._forgetting.active():
+            self._forgetting.cancel()
+        self._graph = None
+
+    def footprint(self) -> dict[str, int]:
+        return {"graph_neighbours": sum(len(node.neighbours) for node in self._graph or ())}
 
     def send(self, body: bytes) -> Any:
         """Send a message to everybody, or to one member."""
@@ -123,23 +131,26 @@ class Asking:
 
     def graph(self, _: bytes) -> Deferred[list[Neighbours]]:
         """Find out who is linked with whom.  Clients that ask in the same seconds share one question."""
-        now, waiting = self._clock.seconds(), self._graphs.wait()
+        if self._graph is not None:
+            return succeed(self._graph)
         if self._asks_graph:
-            return waiting
-        if now < self._graph_until:
-            self._graphs.happened(self._graph)
-            return waiting
+            return self._graphs.wait()
+        asked = self._node.graph(GRAPH_TIMEOUT)  # if it raises, the next client asks anew
+        waiting = self._graphs.wait()
         self._asks_graph = True
-        self._graph_until = now + GRAPH_SECONDS + len(self._node.members) / GRAPH_MEMBERS
-        self._node.graph(GRAPH_TIMEOUT).addCallbacks(self._graph_told, self._graph_failed)
+        until = self._clock.seconds() + GRAPH_SECONDS + len(self._node.members) / GRAPH_MEMBERS
+        asked.addCallbacks(self._graph_told, self._graph_failed, callbackArgs=(until,))
         return waiting
 
-    def _graph_told(self, graph: list[Neighbours]) -> None:
-        self._asks_graph, self._graph = False, graph
+    def _graph_told(self, graph: list[Neighbours], until: float) -> None:
+        self._asks_graph = False
+        if (seconds := until - self._clock.seconds()) > 0:
+            self._graph = graph
+            self._forgetting = self._clock.callLater(seconds, self.stop)
         self._graphs.happened(graph)
 
     def _graph_failed(self, failure: Failure) -> None:
-        self._asks_graph, self._graph_until = False, -inf
+        self._asks_graph = False
         self._graphs.failed(failure)
 
     # ── one member ──────────────────────────────────────────────────────────────────

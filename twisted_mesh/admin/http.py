@@ -105,12 +105,13 @@ class Paths:
         return msgspec.structs.replace(
             status,
             dropped=status.dropped | {"slow_readers": recent.slow_readers},
-            footprint=status.footprint | recent.footprint(),
+            footprint=status.footprint | recent.footprint() | self._asking.footprint(),
         )
 
     def stop(self) -> None:
-        """Keep no events any more: the node stops."""
+        """Keep no events and no graph any more: the node stops."""
         self._recent.stop()
+        self._asking.stop()
 
     def _page(self, _: bytes) -> Any:
         """Where the page is, with the token that opens it."""

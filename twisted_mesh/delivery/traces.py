@@ -7,7 +7,7 @@ its time is over.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -36,20 +36,29 @@ MOST_OPEN: Final = 16  # traces at a time; one more fails with Congested (guess:
 AT_ONCE: Final = 32  # questions that are sent in one turn of the reactor: 4 ms (measured, of pings)
 ANSWERS_BURST: Final = 64  # questions that are answered in a row (guess: so many pages follow the mesh) ...
 ANSWERS_RATE: Final = 16.0  # ... and a second on average; others are dropped
+ASKER_BURST: Final = MOST_OPEN  # questions of one node in a row: it has no more traces open ...
+ASKER_RATE: Final = 2.0  # ... and a second on average (guess: a page asks every two seconds)
+ASKERS: Final = (
+    1024  # nodes whose questions are counted apart; the one that has not asked for longest goes (guess)
+)
 Answers = dict[bytes, Told]  # by origin
+Keep = Callable[[Told], Told]
 
 
 class _Open:
     """A question to many nodes that awaits answers; *type* is that of the answers."""
 
-    __slots__ = ("answers", "done", "entry", "ids", "left", "pending", "timer", "type")
+    __slots__ = ("answers", "done", "entry", "ids", "keep", "left", "pending", "timer", "type")
 
-    def __init__(self, question: Asked, asked: Iterable[bytes], done: Deferred[Answers]) -> None:
+    def __init__(
+        self, question: Asked, asked: Iterable[bytes], keep: Keep, done: Deferred[Answers]
+    ) -> None:
         self.entry = question.pack()
         self.type = WayAnswer if isinstance(question, WayQuestion) else LinksAnswer
         self.left = deque(asked)  # origins that are to be asked
         self.pending = set(self.left)
         self.answers: Answers = {}
+        self.keep = keep
         self.done = done
         self.ids: list[MessageId] = []
         self.timer: IDelayedCall | None = None
@@ -80,18 +89,20 @@ class Traces:
         self._open: dict[_Open, None] = {}
         self._by_id: dict[MessageId, _Open] = {}
         self._rate = RateLimit(ANSWERS_BURST, ANSWERS_RATE)
+        self._rates: OrderedDict[bytes, RateLimit] = OrderedDict()  # by asker; the last to ask is last
         self.refused = 0
 
-    def ask(self, question: Asked, asked: Iterable[bytes], seconds: float) -> Deferred[Answers]:
+    def ask(self, question: Asked, asked: Iterable[bytes], keep: Keep, seconds: float) -> Deferred[Answers]:
         """Ask the nodes *asked*, by their origins.
 
+        :param keep: gives the part of an answer that is kept.
         :return: fires with the answers after *seconds* at the latest.
         :raises Congested: too many traces are open.
         """
         if len(self._open) >= MOST_OPEN:
             raise Congested(f"{MOST_OPEN} traces wait for their answers")
         done: Deferred[Answers] = Deferred(lambda _: self._cancelled(opened))
-        opened = _Open(question, asked, done)
+        opened = _Open(question, asked, keep, done)
         self._open[opened] = None
         opened.timer = self._clock.callLater(seconds, self._end, opened)
         self._send(opened)
@@ -119,7 +130,7 @@ class Traces:
             self._end(opened)
 
     def footprint(self) -> dict[str, int]:
-        return {"traces": len(self._open)}
+        return {"traces": len(self._open), "trace_askers": len(self._rates)}
 
     # ── asking ──────────────────────────────────────────────────────────────────────
 
@@ -146,7 +157,7 @@ class Traces:
         if (id := self._questions.credit(deliver)) is not None:
             opened = self._by_id[id]
             if isinstance(answer, opened.type):
-                opened.answers[deliver.origin] = answer
+                opened.answers[deliver.origin] = opened.keep(answer)
             self._heard(opened, deliver.origin)
 
     def _heard(self, opened: _Open, origin: bytes) -> None:
@@ -178,10 +189,19 @@ class Traces:
     # ── answering ───────────────────────────────────────────────────────────────────
 
     def _asked(self, deliver: Deliver, question: Asked) -> None:
-        if not self._rate.take(self._clock.seconds()):
+        if not self._may_ask(deliver.origin):
             self.refused += 1
             return
         answer = self._look(question)
         id = (deliver.origin, deliver.epoch, -deliver.direct_number)
         sent = self._directs.send(deliver.origin, id_of(deliver.origin).decode(), answer.pack(), id)
         sent.addErrback(lambda failure: failure.trap(Unreachable) and None)
+
+    def _may_ask(self, origin: bytes) -> bool:
+        """Whether a question of the node *origin* is answered: one that asks too often takes no other's."""
+        now = self._clock.seconds()
+        rate = self._rates.pop(origin, None) or RateLimit(ASKER_BURST, ASKER_RATE)
+        self._rates[origin] = rate
+        if len(self._rates) > ASKERS:
+            self._rates.popitem(last=False)
+        return rate.take(now) and self._rate.take(now)

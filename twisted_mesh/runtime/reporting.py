@@ -143,20 +143,20 @@ class Reporting:
         age = _milliseconds(now - way.came_at)
         return WayAnswer(Known.CAME, way.source, way.pulled, way.hops, age, taken, held, pushed)
 
-    def step(self, node_id: bytes, answer: WayAnswer) -> Step:
-        """The *answer* of a node as a value."""
+    def step(self, node_id: bytes, answer: WayAnswer, names: Mapping[bytes, str]) -> Step:
+        """The *answer* of a node as a value; *names* has the id of each node that it names, by origin."""
         held = None if answer.held is None else answer.held / 1000
         return Step(
             node_id.decode(),
             self._label(node_id),
             _STATES.get(answer.known, "forgotten"),
-            None if answer.source is None else id_of(answer.source).decode(),
+            None if answer.source is None else names[answer.source],
             answer.pulled,
             answer.hops,
             answer.age / 1000,
             answer.taken,
             held,
-            [id_of(origin).decode() for origin in answer.pushed],
+            [names[origin] for origin in answer.pushed],
         )
 
     def _label(self, node_id: bytes) -> str | None:

@@ -1,12 +1,17 @@
 """What people ask of all nodes at once: by which way a message came, and who is linked with whom.
 
 Contract: this node answers for itself; members that are up are asked.  A node that has not answered in time
-is in the result all the same, and so is one that is down.
+is in the result all the same, and so is one that is down.  Of the nodes that an answer names, those count
+that this node knows; others are left out as the answer comes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
+
+import msgspec
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.delivery.direct import PendingDirects
@@ -20,6 +25,9 @@ from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.trace import Neighbours, Step, Trace
 from twisted_mesh.wire.tracing import Asked, LinksAnswer, LinksQuestion, Told, WayAnswer, WayQuestion
 
+NAMED: Final = 65_536  # nodes that all answers to a question may name together (guess: 0.5 MiB) ...
+NAMED_EACH: Final = 32  # ... but each answer so many: a node has about 10 links (guess)
+Names = Mapping[bytes, str]  # ids, by origin
 _THERE: Final = {"up", "suspect"}
 
 
@@ -51,27 +59,28 @@ class Tracing:
         author, epoch, sequence = id
         if (origin := self._origin(author)) is None:
             raise Unreachable(f"{author.decode('ascii', 'replace')}: no member with that id is known here")
-        step = self._reporting.step
+        step, names = self._reporting.step, self._names(origin)
         steps = [
-            step(heard.id, heard.answer)
+            step(heard.id, heard.answer, names)
             if isinstance(heard.answer, WayAnswer)
             else Step(heard.id.decode(), heard.label, heard.state)
-            for heard in await self._ask(WayQuestion(origin, epoch, sequence), seconds)
+            for heard in await self._ask(WayQuestion(origin, epoch, sequence), names, seconds)
         ]
-        return Trace(id_of(origin).decode(), epoch, sequence, steps)
+        return Trace(names[origin], epoch, sequence, steps)
 
     async def graph(self, seconds: float) -> list[Neighbours]:
         """Who is linked with whom."""
+        names = self._names()
         return [
             Neighbours(
                 heard.id.decode(),
                 heard.label,
                 heard.state,
-                [id_of(each).decode() for each in heard.answer.neighbours]
+                [names[each] for each in heard.answer.neighbours]
                 if isinstance(heard.answer, LinksAnswer)
                 else [],
             )
-            for heard in await self._ask(LinksQuestion(), seconds)
+            for heard in await self._ask(LinksQuestion(), names, seconds)
         ]
 
     def _run(self) -> StreamId:
@@ -87,15 +96,23 @@ class Tracing:
         held = {stream.run[0] for stream in self._driver.node.report().streams}
         return self._members.origin(author) or next((one for one in held if id_of(one) == author), None)
 
-    async def _ask(self, question: Asked, seconds: float) -> list[_Heard]:
-        """What each node says, this one first."""
+    def _names(self, *others: bytes) -> Names:
+        """The nodes that this one knows, and *others*: members, its neighbours, and itself."""
+        me, members = self._driver.local_node(), self._members
+        linked = {origin: id_of(origin).decode() for origin in (*self._reporting.neighbours(), *others)}
+        known = {members.origin(node_id): node_id.decode() for node_id in members.table}
+        return {me.origin: me.id.decode()} | linked | {each: name for each, name in known.items() if each}
+
+    async def _ask(self, question: Asked, names: Names, seconds: float) -> list[_Heard]:
+        """What each node says, this one first; of other nodes it names but those in *names*."""
         members, me = self._members, self._driver.local_node()
         known = {node_id: members.origin(node_id) for node_id in members.table}
         states = {node_id: member.state for node_id, member in members.table.items()}
         asked = [origin for node_id, origin in known.items() if origin and states[node_id] in _THERE]
         longest = self._driver.config.direct_timeout
-        answers = await self.traces.ask(question, asked, min(seconds, longest))
-        told = [_Heard(me.id, me.profile.label, "up", self._reporting.answer(question))]
+        kept = partial(_known, names, max(NAMED_EACH, NAMED // len(names)))
+        answers = await self.traces.ask(question, asked, kept, min(seconds, longest))
+        told = [_Heard(me.id, me.profile.label, "up", kept(self._reporting.answer(question)))]
         for node_id, member in members.table.items():
             if (answer := answers.get(known.get(node_id) or b"")) is not None:
                 told.append(_Heard(node_id, member.label, "up", answer))
@@ -103,3 +120,15 @@ class Tracing:
                 state = "silent" if states.get(node_id) in _THERE else "down"
                 told.append(_Heard(node_id, member.label, state, None))
         return told
+
+
+def _known(names: Names, most: int, answer: Told) -> Told:
+    """The *answer*, naming at most *most* nodes, each once and of those in *names* alone."""
+    if isinstance(answer, LinksAnswer):
+        return LinksAnswer(_some(names, most, answer.neighbours))
+    source = answer.source if answer.source in names else None
+    return msgspec.structs.replace(answer, source=source, pushed=_some(names, most, answer.pushed))
+
+
+def _some(names: Names, most: int, origins: list[bytes]) -> list[bytes]:
+    return [origin for origin in dict.fromkeys(origins) if origin in names][:most]
