@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import product
 
 from tests.core import network
-from tests.core.network import batch, direct, forged, have, of, origin_of, presence
+from tests.core.network import batch, direct, forged, have, of, origin_of, presence, records
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Effect, LinkOpened, Timer
 from twisted_mesh.core.shares import Kind
 from twisted_mesh.wire.broadcast import Snapshot
-from twisted_mesh.wire.membership import Purpose, Roster
+from twisted_mesh.wire.membership import Purpose, Records, Roster
 from twisted_mesh.wire.signed import SignedRecord
 
 FEW = {"known_batches": 1.0, "known_batches_burst": 3, "new_batches": 0.5, "new_batches_burst": 2}
@@ -312,6 +312,8 @@ class TestKinds(SharesCase):
         self.be_late()
         effects = self.receive(1, presence("emil", 4))
         self.assertEqual((of(self.all_frames(effects, 2), SignedRecord), self.count()), ([], 1))
+        effects = self.receive(1, records(presence("emil", 4)))
+        self.assertEqual((of(self.all_frames(effects, 2), Records), self.count()), ([], 2))
         self.wait(2)
         self.receive(2, batch("bert", 2))
         effects = self.receive(1, presence("emil", 5))
