@@ -200,7 +200,7 @@ class TestForgetting(AskingCase):
         self.c.forget(self.gone.id)
         self.network.advance(1)
         _, told = waiting.answer()
-        missed = self.named(self.gone) | {"forgotten_by": self.named(self.c)}
+        missed = self.named(self.gone, "old") | {"forgotten_by": self.named(self.c)}
         self.assertEqual((told["complete"], told["missed"]), (False, [missed]))
 
     def test_one_that_is_up_stays(self) -> None:

@@ -6,9 +6,10 @@ cancelled, nothing is awaited any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -43,6 +44,7 @@ _QUERY: Final = Reader(Query, '{"packets": […]}')
 _PING: Final = Reader(Ping, "{}")
 _FORGET: Final = Reader(Forget, '{"member": "name"}')
 _GONE: Final = ("down", "left")
+_NOBODY: Final[Mapping[bytes, Member]] = MappingProxyType({})
 _TRACE: Final = Reader(Trace, '{"author": "name", "sequence": 1}')
 _epoch: Final = attrgetter("epoch")
 
@@ -77,7 +79,8 @@ class Asking:
             self._node.send(*send.packets, type=type_)
             return {"sent": True, "neighbours": len(self._node.routing_table)}
         receipt = self._node.send(*send.packets, type=type_, receipt=True)
-        return receipt.complete(send.wait_seconds).addBoth(partial(self._who_has_it, receipt))
+        there = dict(self._node.members)  # a member that is forgotten meanwhile has a name, too
+        return receipt.complete(send.wait_seconds).addBoth(partial(self._who_has_it, receipt, there))
 
     def request(self, body: bytes) -> Deferred[Any]:
         """Send a message to one member, and await its answer."""
@@ -174,8 +177,8 @@ class Asking:
             "packets": as_json(message.packets[1:]),
         }
 
-    def _named(self, node_id: bytes) -> dict[str, Any]:
-        member = self._node.members.get(node_id)
+    def _named(self, node_id: bytes, earlier: Mapping[bytes, Member] = _NOBODY) -> dict[str, Any]:
+        member = self._node.members.get(node_id) or earlier.get(node_id)
         return {"id": node_id.decode(), "label": None if member is None else member.label}
 
     # ── everybody ───────────────────────────────────────────────────────────────────
@@ -214,7 +217,7 @@ class Asking:
                 one.addErrback(lambda _: None)  # as it is cancelled, if it has not fired
                 one.cancel()
 
-    def _who_has_it(self, receipt: Receipt, result: Any) -> Any:
+    def _who_has_it(self, receipt: Receipt, there: Mapping[bytes, Member], result: Any) -> Any:
         if isinstance(result, Failure) and result.check(CancelledError, NotRunning):
             return result
         _, epoch, sequence = receipt.id or (None, None, None)
@@ -226,7 +229,7 @@ class Asking:
             "delivered": self._all_named(receipt.delivered),
             "pending": self._all_named(receipt.pending),
             "missed": [
-                {**self._named(node_id), "forgotten_by": self._asker(receipt, node_id)}
+                {**self._named(node_id, there), "forgotten_by": self._asker(receipt, node_id)}
                 for node_id in sorted(receipt.missed)
             ],
         }
