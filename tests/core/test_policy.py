@@ -30,6 +30,7 @@ from twisted_mesh.core.events import (
     Close,
     Deliver,
     ForgetMember,
+    GapFound,
     LinkClosed,
     ListsDiffer,
     MemberGone,
@@ -381,6 +382,19 @@ class TestGranted(PolicyCase):
         effects = self.receive(2, Whisper(batch("bert", 1).body), direct("bert", "me", 1))
         self.assertEqual(len(of(effects, Deliver)), 2)
         self.assertEqual(self.node.footprint()["grants"], 1)
+
+    def test_messages_of_a_member_that_may_only_listen_are_not_missing(self) -> None:
+        self.policy.listeners = {origin_of("anna")}
+        said = (have("anna", 1, 50), self.proven("anna", 2, sequence=1000))
+        for frame in said:
+            effects = self.receive(1, frame)
+            for _ in range(4):
+                effects += self.wait(MeshConfig().gap_patience / 2)
+            self.assertEqual((of(self.all_frames(effects, 1), Want), of(effects, GapFound)), ([], []))
+        self.policy.listeners = set()
+        wants = of(self.all_frames(self.receive(2, self.proven("anna", 3, sequence=3)), 2), Want)
+        wants += of(self.all_frames(self.wait(2), 1), Want)
+        self.assertTrue(wants)
 
     def test_a_link_by_a_grant_that_is_not_good_any_more_is_closed(self) -> None:
         self.policy.ungranted = {origin_of("bert")}

@@ -130,6 +130,13 @@ class TestPolicies(RemovalCase):
         kinds = [type(frame) for frame in frames]
         self.assertLess(kinds.index(PolicyFrame), kinds.index(Roster))
 
+    def test_a_removed_node_is_delivered_up_to_its_cut_though_it_may_only_listen(self) -> None:
+        self.bring(1)
+        self.policy.listeners = {CLEO}
+        self.assertEqual(self.delivered(self.bring(2)), [])
+        self.removed({1: (2, self.hash(2))})
+        self.assertEqual([first for first, _ in self.delivered(self.bring(2, 3))], [2])
+
     def test_a_forged_policy_ends_its_link(self) -> None:
         effects = self.receive(1, policy(0))
         self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])

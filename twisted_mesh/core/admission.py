@@ -132,21 +132,19 @@ class Admission:
         """Whether messages of *origin* are taken."""
         if self._policy is EVERYBODY:
             return Hearing.TAKEN
-        if self._policy.bars(origin):
+        if self.bars(origin):
             self.not_admitted += 1
             return Hearing.REFUSED
         if origin in self._policy.removed:
             return Hearing.TAKEN  # up to the ends of its runs, which the history knows
-        if self._policy.only_listens(origin):
-            self.not_admitted += 1
-            return Hearing.REFUSED
         if origin in self._known or origin == self._own or not self._policy.needs_credentials:
             return Hearing.TAKEN
         return Hearing.TAKEN if origin in self.proven else Hearing.WAITS
 
     def bars(self, origin: bytes) -> bool:
-        """Whether nothing of *origin* is taken, whatever it shows."""
-        return self._policy.bars(origin)
+        """Whether no message of *origin* to everybody is taken, whatever *origin* shows."""
+        policy = self._policy
+        return policy.bars(origin) or (policy.only_listens(origin) and origin not in policy.removed)
 
     def takes_direct(self, origin: bytes) -> bool:
         """Whether a message of *origin* that is not for everybody is taken; count it if it is refused."""

@@ -54,6 +54,7 @@ class Broadcast:
         run = (local_node.origin, local_node.epoch)
         network = codec.network_digest(local_node.network_id)
         self._config = config
+        self._admission = admission
         self._links = links
         self._history = history
         self._effects = effects
@@ -124,7 +125,8 @@ class Broadcast:
 
     def recorded(self, presence: Presence, now: float) -> Iterator[Outcome]:
         """Take in an author's newest record: how much it has published, and which of its runs are void."""
-        self._history.hinted((presence.origin, presence.epoch), presence.sequence, now)
+        if not self._admission.bars(presence.origin):  # otherwise none of its messages is missing here
+            self._history.hinted((presence.origin, presence.epoch), presence.sequence, now)
         floor = min(presence.floor, presence.epoch)
         yield from self.inbound.skipped(self._history.raise_floor(presence.origin, floor), now)
 

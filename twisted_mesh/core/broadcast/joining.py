@@ -250,4 +250,3 @@ class Joining:
             run, sequence = (presence.origin, presence.epoch), presence.sequence
             if sequence and not self._history.head(run) and self._history.get(run) is None:
                 self._history.start_at(run, sequence, sequence, now)
-            self._history.hinted(run, sequence, now)
