@@ -125,6 +125,8 @@ class TestAuthorityFiles(AuthorityCase):
         self.assertEqual(names_of(roles_of("guest,link")), ["link", "guest"])
         self.assertIn("not 'king'", str(self.assertRaises(LocalError, roles_of, "link,king")))
         self.assertIn("role link", str(self.assertRaises(LocalError, roles_of, "author")))
+        both = self.assertRaises(LocalError, roles_of, "link,guest,listen-only")
+        self.assertIn("listen-only and guest", str(both))
 
 
 class TestFilesOfANode(AuthorityCase):
@@ -281,6 +283,18 @@ class TestGrants(AuthorityCase):
             self.assertEqual((*found, self.mine.only_listens(node.origin)), (member, guest, mute))
         self.assertFalse(self.mine.may_be(Identity.generate().origin, False))
         self.assertFalse(EVERYBODY.only_listens(self.me.origin) or self.mine.only_listens(self.me.origin))
+
+    def test_with_a_grant_that_lets_a_guest_speak_and_a_member_listen_a_node_is_only_a_guest(self) -> None:
+        both = Roles.LINK | Roles.GUEST | Roles.LISTEN
+        credential = msgspec.msgpack.encode([b"", b"", b"", self.packed(self.other, both)])
+        self.assertTrue(self.mine.may_speak(self.other.origin, credential))
+        found = [self.mine.may_be(self.other.origin, is_guest) for is_guest in (False, True)]
+        self.assertEqual((found, self.mine.only_listens(self.other.origin)), ([False, True], False))
+        path = self.grant(self.other, both)
+        policy = Trust.authority(self.public(), path).load(MESH, clock, 100.0)
+        policy.fit(self.other.id, True)
+        error = self.assertRaises(TrustError, policy.fit, self.other.id, False)
+        self.assertIn("start it with the role guest", str(error))
 
     def test_a_node_that_may_only_listen_knows_it(self) -> None:
         self.assertIn("listen only", self.policy(self.me, LISTENER).why_silent or "")

@@ -194,12 +194,21 @@ def roles_of(names: str) -> Roles:
         roles |= ROLE_NAMES[name]
     if not roles & Roles.LINK:
         raise LocalError("without the role link a node can do nothing")
+    if roles & Roles.GUEST and roles & Roles.LISTEN:
+        raise LocalError("the roles listen-only and guest are one too many: a guest may send messages")
     return roles
 
 
 def may_be(roles: Roles, is_guest: bool) -> bool:
-    """Whether a node with *roles* may be an author that is a guest, or else a member."""
-    return bool(roles & (Roles.AUTHOR | (Roles.GUEST if is_guest else Roles.LISTEN)))
+    """Whether a node with *roles* may be an author that is a guest, or else a member.
+
+    With the role GUEST it is no member by the role LISTEN: messages of a node that may be a guest count.
+    """
+    if roles & Roles.AUTHOR:
+        return True
+    if is_guest:
+        return bool(roles & Roles.GUEST)
+    return bool(roles & Roles.LISTEN) and not roles & Roles.GUEST
 
 
 def read_authority(path: Path, network: Protocol) -> Authority:
