@@ -11,6 +11,7 @@ from tests.simulation.shortened import shortened
 from twisted_mesh.simulation import __main__ as simulation
 from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
 from twisted_mesh.simulation.report import COLUMNS, quantile
+from twisted_mesh.simulation.scenarios.asking import ASKING
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Schedule
 
 
@@ -18,8 +19,9 @@ class TestCommand(SynchronousTestCase):
     """The command as a user runs it, on small networks."""
 
     def setUp(self) -> None:
-        self.addCleanup(SCHEDULES.update, dict(SCHEDULES))
-        SCHEDULES.update({name: shortened(schedule, 2.0) for name, schedule in SCHEDULES.items()})
+        for schedules in (SCHEDULES, ASKING):
+            self.addCleanup(schedules.update, dict(schedules))
+            schedules.update({name: shortened(schedule, 2.0) for name, schedule in schedules.items()})
 
     def run_with(self, *arguments: str, terminal: bool = False) -> tuple[int, str, str]:
         """The exit status, and what was printed on both outputs."""
