@@ -564,11 +564,12 @@ class MeshService(Service, Listeners):
         :return: fires with the answers when all that are up have answered, or the time is over.
         :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.
         :raises Congested: too many traces wait for answers.
+        :raises TrustError: this node's grant allows it to listen only, so nobody answers it.
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
         run = self._running()
         check_broadcast_id(message_id)
-        return Deferred.fromCoroutine(run.tracing.trace(message_id, seconds_of(timeout)))
+        return run.trace(message_id, seconds_of(timeout))
 
     def graph(self, timeout: float = 5.0) -> Deferred[list[Neighbours]]:
         """Ask all members with which nodes they are linked.
@@ -576,10 +577,10 @@ class MeshService(Service, Listeners):
         :param timeout: seconds until the answers must have come.
         :return: fires with the answer of each node, this one first, as :meth:`trace` does.  Fails with
             Congested if too many traces wait for answers.
+        :raises TrustError: this node's grant allows it to listen only, so nobody answers it.
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
-        run = self._running()
-        return Deferred.fromCoroutine(run.tracing.graph(seconds_of(timeout)))
+        return self._running().graph(seconds_of(timeout))
 
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):

@@ -16,7 +16,7 @@ class Step(msgspec.Struct, frozen=True):
 
     :ivar state: ``"came"``, and it knows by which way; ``"forgotten"``: it came, or was given up, or was
         before the node's time; ``"missing"``: it has not come; ``"silent"``: the node did not answer;
-        ``"down"``: it was not asked.
+        ``"down"``: it was not asked; ``"listens"``: nor was it, since its grant lets it only listen.
     :ivar source: the id of the neighbour that brought it first; None for the author, or if none is known.
     :ivar repaired: whether the node had asked for it; else it was pushed.
     :ivar hops: how many nodes had passed it on.
@@ -54,7 +54,8 @@ class Trace(msgspec.Struct, frozen=True):
 class Neighbours(msgspec.Struct, frozen=True):
     """What one node says about its links.
 
-    :ivar state: ``"up"`` if it has answered, ``"silent"`` if it has not, ``"down"`` if it was not asked.
+    :ivar state: ``"up"`` if it has answered, ``"silent"`` if it has not; ``"down"`` if it was not asked,
+        and ``"listens"`` if that was since its grant lets it only listen.
     :ivar neighbours: the ids of the nodes that it is linked with, 256 at most.
     """
 

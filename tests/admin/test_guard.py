@@ -10,6 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.admin.http_case import HttpCase
 from twisted_mesh.admin.guard import Guard, Token, is_own_name, load_or_create
 from twisted_mesh.errors import TrustError
+from twisted_mesh.identity import Identity
+from twisted_mesh.trust.shared_secret import create as create_secret
 
 TEXT = "the-token-of-this-test-0123456789"
 AUTHORIZED = f"Bearer {TEXT}"
@@ -38,13 +40,20 @@ class TokenTests(SynchronousTestCase):
         return error
 
     def test_a_file_that_cannot_be_used_is_refused_and_named(self) -> None:
-        line = TEXT.encode()
+        line = b"token " + TEXT.encode()
         self.assertEqual(
             self.refused(line, 0o640),
             f"the token {self.path} can be read by others: chmod 600 {self.path}",
         )
         for content in (b"", b"short", line + b"\n" + line, line + b" " + line, line + "é".encode()):
             self.assertIn("is not one line of at least 32 characters", self.refused(content))
+        key, secret = self.folder / "key", self.folder / "secret"
+        Identity.create(key)
+        create_secret(secret)
+        for other in (key.read_bytes(), secret.read_bytes(), TEXT.encode(), b"token " + b"x" * 31):
+            error = self.refused(other)
+            self.assertIn("behind the word token: name another file", error)
+            self.assertNotIn("delete", error)
         lost = self.assertRaises(TrustError, load_or_create, self.folder / "none" / "token")
         self.assertIn("No such file", str(lost))
         self.path.unlink()
@@ -72,6 +81,7 @@ class GuardTests(HttpCase):
     def test_the_token_is_needed_for_every_path(self) -> None:
         self.assertEqual(self.status(), 200)
         self.assertEqual(self.status(Authorization=f"bearer  {TEXT}"), 200)
+        self.assertEqual(self.status(Authorization=f"Bearer token {TEXT}"), 200)  # the file as it is
         for shown in (
             "",
             TEXT,
@@ -133,6 +143,19 @@ class GuardTests(HttpCase):
         self.assertEqual(self.status(Host="LocalHost:9", Origin="http://localhost:9"), 200)
         for origin in ("http://evil.example", "http://127.0.0.1:8421", "https://127.0.0.1:8420", "null"):
             self.assertEqual(self.status(Origin=origin), 403, origin)
+
+    def test_the_files_of_the_page_are_only_read_without_the_token(self) -> None:
+        for path in ("/", "/page.js"):
+            for method in ("POST", "PUT", "OPTIONS", "GETS"):
+                self.assertEqual(self.status(method, path, Authorization=""), 405, method)
+            self.assertEqual(self.status("GET", path, "x", Authorization=""), 413)
+            client = self.client()
+            head = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.protocol.dataReceived(head.encode())
+            self.assertEqual(client.answer()[0], 413)
+            client = self.client()
+            client.ask("GET", path, Host="localhost")
+            self.assertTrue(client.received.startswith("HTTP/1.1 200 "))
 
     def test_no_body_is_kept_of_a_request_without_the_token(self) -> None:
         client = self.client()

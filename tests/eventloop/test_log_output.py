@@ -61,6 +61,15 @@ class TestFiles(LogCase):
         log_output.reopen()
         self.assertIn("mesh.log cannot be opened again", self.lines(moved / "mesh.log")[-1])
 
+    def test_if_a_folder_is_there_instead_it_stays_in_the_old_one(self) -> None:
+        self.patch(log_output, "_log", self.log)
+        old = self.path.rename(self.folder / "old.log")
+        self.path.mkdir()
+        log_output.reopen()
+        self.log.info("still here")
+        self.assertIn("mesh.log cannot be opened again: Is a directory", self.lines(old)[-2])
+        self.assertIn("still here", self.lines(old)[-1])
+
 
 class TestJson(LogCase):
     def test_each_event_is_an_object_on_a_line(self) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.service.test_trust import TrustCase
 from tests.support.meshcase import PORT
 from twisted_mesh import flags
+from twisted_mesh.cli.tree import has_everybody
 from twisted_mesh.errors import (
     LocalError,
     NotAMember,
@@ -19,6 +22,7 @@ from twisted_mesh.errors import (
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Policy, Protocol
 from twisted_mesh.service import MeshService
+from twisted_mesh.trace import Trace
 from twisted_mesh.trust.authority import roles_of
 from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import Trust
@@ -74,6 +78,23 @@ class TestAuthority(AuthorityCase):
         self.assertEqual(set(one.members), {middle.id, other.id})
         self.assertEqual(one.status().node.trust, "nodes with a grant of the authority")
         self.assertEqual(one.footprint()["grants"], 2)
+
+    def test_a_member_that_may_only_listen_is_not_asked_and_cannot_ask(self) -> None:
+        one, other, mute = self.linked(
+            self.granted(), self.granted(), self.granted("link,listen-only"), after=6
+        )
+        receipt = one.send("fire", receipt=True)
+        self.network.advance(1)
+        assert receipt.id is not None
+        traced: Trace = self.result_of(one.trace(receipt.id), after=1)
+        states = {step.id: step.state for step in traced.steps}
+        ids = [node.id.decode() for node in (one, other, mute)]
+        self.assertEqual([states[each] for each in ids], ["came", "came", "listens"])
+        self.assertTrue(has_everybody(msgspec.to_builtins(traced)))
+        told = {each.id: each.state for each in self.result_of(one.graph(), after=1)}
+        self.assertEqual([told[each] for each in ids], ["up", "up", "listens"])
+        for ask in (lambda: mute.trace(receipt.id), mute.graph):
+            self.assertIn("listen only", str(self.assertRaises(TrustError, ask)))
 
     def test_a_node_without_the_authority_is_of_another_network(self) -> None:
         inside = self.granted()

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.errors import LocalError, TrustError
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.files import MAX_BYTES
+from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import FilePolicy, Trust
 from twisted_mesh.trust.shared_secret import Secret, create, read_secrets
 
@@ -109,6 +110,13 @@ class TestFiles(SecretCase):
         self.refused(binary, "is no text")
         binary.write_bytes(bytes(MAX_BYTES + 1))
         self.refused(binary, "name the right file")
+
+    def test_the_public_key_of_an_authority_is_no_secret(self) -> None:
+        path = Path(self.mktemp())
+        AuthorityFiles.create(path, "mesh")
+        public = path.with_name(f"{path.name}.pub")
+        public.chmod(0o600)
+        self.refused(public, "has the key of the authority of a mesh", "name the right file")
 
     def test_a_secret_that_is_short_or_a_passphrase_is_refused_and_not_shown(self) -> None:
         for line in ("ab" * 31, "ab" * 33, "ab"):

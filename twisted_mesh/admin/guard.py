@@ -30,6 +30,7 @@ _SHORTEST: Final = 32  # characters of a token that somebody chose (guess)
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z.-]+)(?::[0-9]{1,5})?")
 _KIND: Final = "the token"
+_WORD: Final = "token "  # before the text in the file: a secret or a key that is named by mistake has none
 _OPEN: Final = {b"/" + path for path in FILES}  # the files of the page: they tell nothing of the node
 
 
@@ -48,9 +49,9 @@ class Token:
         return self._text
 
     def is_shown(self, authorization: str) -> bool:
-        """Whether the header *authorization* shows the token."""
+        """Whether the header *authorization* shows the token, perhaps with the word before it."""
         scheme, _, text = authorization.partition(" ")
-        shown = text.strip().encode("latin-1", "replace")
+        shown = text.strip().removeprefix(_WORD).encode("latin-1", "replace")
         return scheme.lower() == "bearer" and hmac.compare_digest(shown, self._text.encode())
 
 
@@ -64,15 +65,15 @@ def load_or_create(path: str | os.PathLike[str]) -> Token:
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(f"{secrets.token_urlsafe(_RANDOM_BYTES)}\n")
+                stream.write(f"{_WORD}{secrets.token_urlsafe(_RANDOM_BYTES)}\n")
         except OSError as error:
             raise TrustError(f"{_KIND} {file}: {error.strerror}") from None
     lines, _ = read_lines(file, _KIND, stat.S_IRWXG | stat.S_IRWXO, "600")
-    texts = [line for _, line in lines]
-    if len(texts) != 1 or len(texts[0]) < _SHORTEST or not _TOKEN.fullmatch(texts[0]):
+    texts = [line.removeprefix(_WORD) for _, line in lines if line.startswith(_WORD)]
+    if len(lines) != 1 or not texts or len(texts[0]) < _SHORTEST or not _TOKEN.fullmatch(texts[0]):
         raise TrustError(
-            f"{_KIND} {file} is not one line of at least {_SHORTEST} characters: delete the file, and "
-            "another is made"
+            f"{_KIND} {file} is not one line of at least {_SHORTEST} characters behind the word token: "
+            "name another file; if there is none, it is made"
         )
     return Token(file, texts[0])
 
@@ -97,12 +98,22 @@ class Guard:
             return Refused(http.FORBIDDEN, "a page of another site asks: only this node's own page may")
         channel: Any = request.channel
         if channel.target in _OPEN:
-            return None
+            return _not_read(request, channel.method)
         shown = _headers(request, b"authorization")
         if len(shown) != 1 or not self._token.is_shown(shown[0]):
             told = "this port answers with its token alone: send the header Authorization: Bearer TOKEN"
             return Refused(http.UNAUTHORIZED, told)
         return None
+
+
+def _not_read(request: Request, method: bytes) -> Refused | None:
+    """Why a *request* for a file of the page is not answered; None if it only reads the file."""
+    if method not in (b"GET", b"HEAD"):
+        return Refused(http.NOT_ALLOWED, "this path takes GET, HEAD alone")
+    lengths = _headers(request, b"content-length")
+    if any(length.strip("0") for length in lengths) or _headers(request, b"transfer-encoding"):
+        return Refused(http.REQUEST_ENTITY_TOO_LARGE, "this path takes no body")
+    return None
 
 
 def is_own_name(host: str) -> bool:

@@ -131,6 +131,11 @@ class OneRequest(http.HTTPChannel):
         """The path of the request, as it came."""
         return self._path
 
+    @property
+    def method(self) -> bytes:
+        """The method of the request."""
+        return self._command
+
     def allHeadersReceived(self) -> None:
         """The head has come: refuse the request, or let it come."""
         refused = self.site.judge and self.site.judge.refusal(self.requests[-1])
@@ -191,6 +196,8 @@ class OneRequest(http.HTTPChannel):
         }
         if refused.status == http.UNAUTHORIZED:
             headers[b"WWW-Authenticate"] = b"Bearer"
+        if refused.status == http.NOT_ALLOWED:
+            headers[b"Allow"] = b"GET, HEAD"
         lines = [b"HTTP/1.1 %d Refused" % refused.status, *map(b": ".join, headers.items()), b"", body]
         transport: Any = self.transport
         transport.write(b"\r\n".join(lines))

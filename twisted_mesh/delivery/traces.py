@@ -38,9 +38,7 @@ ANSWERS_BURST: Final = 64  # questions that are answered in a row (guess: so man
 ANSWERS_RATE: Final = 16.0  # ... and a second on average; others are dropped
 ASKER_BURST: Final = MOST_OPEN  # questions of one node in a row: it has no more traces open ...
 ASKER_RATE: Final = 2.0  # ... and a second on average (guess: a page asks every two seconds)
-ASKERS: Final = (
-    1024  # nodes whose questions are counted apart; the one that has not asked for longest goes (guess)
-)
+ASKERS: Final = 1024  # nodes whose questions are counted apart, those that asked last (guess)
 Answers = dict[bytes, Told]  # by origin
 Keep = Callable[[Told], Told]
 

@@ -28,6 +28,16 @@ FACTORY: Final = f"{__name__}.chosen_log"  #: the name by which twistd finds :fu
 _log = Logger()
 
 
+class _File(LogFile):
+    """A log file that is still open if it cannot be opened again."""
+
+    def reopen(self) -> None:
+        """Open the file at the same path, and then close the old one; :raises OSError: it stays open."""
+        old = self._file
+        self._openFile()
+        old.close()
+
+
 class _Output:
     """Where the log goes.
 
@@ -37,7 +47,7 @@ class _Output:
 
     path: str | None = None
     as_json = False
-    file: LogFile | None = None
+    file: _File | None = None
 
 
 _output: Final = _Output()
@@ -51,7 +61,7 @@ def choose(path: str | None, as_json: bool) -> None:
 
 def chosen_log() -> ILogObserver:
     """Begin to write the log; return what twistd gives the events to."""
-    _output.file = None if _output.path is None else LogFile.fromFullPath(_output.path)
+    _output.file = None if _output.path is None else _File.fromFullPath(_output.path)
     out: Any = sys.stdout if _output.file is None else _output.file
     return json_log(out) if _output.as_json else textFileLogObserver(out)
 
@@ -60,10 +70,10 @@ def reopen() -> None:
     """Go on in a new file at the same path; if none can be made there, in the old one, with a warning."""
     if (file := _output.file) is None:
         return
-    if os.access(file.path if os.path.exists(file.path) else file.directory, os.W_OK):
+    try:
         file.reopen()
-    else:
-        _log.warn("the log {path} cannot be opened again", path=file.path)
+    except OSError as error:
+        _log.warn("the log {path} cannot be opened again: {why}", path=file.path, why=error.strerror)
 
 
 def json_log(out: IO[str]) -> ILogObserver:

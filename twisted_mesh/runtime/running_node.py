@@ -70,6 +70,7 @@ from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.runtime.tracing import Tracing
 from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
+from twisted_mesh.trace import Neighbours, Trace
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Role
@@ -412,6 +413,14 @@ class RunningNode:
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))
         return self._requests.ping(known, member.decode(), seconds)
+
+    def trace(self, id: MessageId, seconds: float) -> Deferred[Trace]:
+        self._check_granted()
+        return Deferred.fromCoroutine(self.tracing.trace(id, seconds))
+
+    def graph(self, seconds: float) -> Deferred[list[Neighbours]]:
+        self._check_granted()
+        return Deferred.fromCoroutine(self.tracing.graph(seconds))
 
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)

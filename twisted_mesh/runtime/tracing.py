@@ -1,8 +1,8 @@
 """What people ask of all nodes at once: by which way a message came, and who is linked with whom.
 
 Contract: this node answers for itself; members that are up are asked.  A node that has not answered in time
-is in the result all the same, and so is one that is down.  Of the nodes that an answer names, those count
-that this node knows; others are left out as the answer comes.
+is in the result all the same, and so is one that is down, or whose grant lets it only listen.  Of the nodes
+that an answer names, those count that this node knows; others are left out as the answer comes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ NAMED: Final = 65_536  # nodes that all answers to a question may name together 
 NAMED_EACH: Final = 32  # ... but each answer so many: a node has about 10 links (guess)
 Names = Mapping[bytes, str]  # ids, by origin
 _THERE: Final = {"up", "suspect"}
+_UNHEARD: Final[Mapping[str | None, str]] = {"up": "silent", "suspect": "silent", "listens": "listens"}
 
 
 class _Heard(NamedTuple):
-    """The answer of a node; without one, *state* is "silent" or "down"."""
+    """The answer of a node; without one, *state* is "silent", "listens" or "down"."""
 
     id: bytes
     label: str | None
@@ -108,6 +109,11 @@ class Tracing:
         members, me = self._members, self._driver.local_node()
         known = {node_id: members.origin(node_id) for node_id in members.table}
         states = {node_id: member.state for node_id, member in members.table.items()}
+        states |= {
+            node_id: "listens"
+            for node_id, origin in known.items()
+            if origin and states[node_id] in _THERE and me.policy.only_listens(origin)
+        }
         asked = [origin for node_id, origin in known.items() if origin and states[node_id] in _THERE]
         longest = self._driver.config.direct_timeout
         kept = partial(_known, names, max(NAMED_EACH, NAMED // len(names)))
@@ -117,7 +123,7 @@ class Tracing:
             if (answer := answers.get(known.get(node_id) or b"")) is not None:
                 told.append(_Heard(node_id, member.label, "up", answer))
             elif member.state != "left":
-                state = "silent" if states.get(node_id) in _THERE else "down"
+                state = _UNHEARD.get(states.get(node_id), "down")
                 told.append(_Heard(node_id, member.label, state, None))
         return told
 

@@ -15,6 +15,8 @@ from twisted_mesh.errors import TrustError
 
 #: Bytes of a file: 60,000 ids have room (guess).
 MAX_BYTES: Final = 4 * 1024 * 1024
+#: Begins the comment in the public file of an authority.
+OF_AUTHORITY: Final = "the authority of"
 
 
 class Lines(NamedTuple):
@@ -27,12 +29,14 @@ class Lines(NamedTuple):
     since: float
 
 
-def read_lines(path: Path, kind: str, forbidden: int, remedy: str) -> Lines:
+def read_lines(path: Path, kind: str, forbidden: int, remedy: str, other: str | None = None) -> Lines:
     """The lines of a file; what follows ``#`` in a line is a comment.
 
     :param kind: what the file holds, for errors.
     :param forbidden: the bits of its mode that must not be set; *remedy* is the mode to give to chmod.
-    :raises TrustError: the file cannot be read, is no text, or others may do what *forbidden* says.
+    :param other: a comment that a file has which holds another thing.
+    :raises TrustError: the file cannot be read, is no text, has that comment, or others may do what
+        *forbidden* says.
     """
     try:
         with path.open("rb") as stream:
@@ -49,5 +53,7 @@ def read_lines(path: Path, kind: str, forbidden: int, remedy: str) -> Lines:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise TrustError(f"{kind} {path} is no text: name the right file") from None
+    if other is not None and f"# {other}" in text:
+        raise TrustError(f"{kind} {path} has the key of {other} a mesh: name the right file")
     lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
     return Lines([(number, line) for number, line in lines if line], status.st_mtime)

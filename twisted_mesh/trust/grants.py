@@ -18,6 +18,7 @@ from twisted_mesh.errors import RemoteError, TrustError
 from twisted_mesh.identity import Identity, replace_synced
 from twisted_mesh.network import Protocol
 from twisted_mesh.trust.authority import Authority, Removals, names_of
+from twisted_mesh.trust.files import OF_AUTHORITY
 from twisted_mesh.wire.authority import (
     MAX_POLICY,
     Cut,
@@ -77,7 +78,7 @@ class AuthorityFiles:
                 raise TrustError(f"{_KIND} {other}: File exists")
         made = cls(file, Identity.create(file, _KEY), state)
         made._keep()
-        write_new(_public(file), f"{made.authority.key.hex()}  # the authority of {subnet!r}\n")
+        write_new(_public(file), f"{made.authority.key.hex()}  # {OF_AUTHORITY} {subnet!r}\n")
         return made
 
     @classmethod

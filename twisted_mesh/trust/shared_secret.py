@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from twisted_mesh.errors import TrustError
-from twisted_mesh.trust.files import read_lines
+from twisted_mesh.trust.files import OF_AUTHORITY, read_lines
 
 SECRET_BYTES: Final = 32  # a passphrase could be guessed from a MAC, at 1.7 us a guess (measured)
 ID_BYTES: Final = 8  # tells the secrets of one mesh apart, of which there are few (guess)
@@ -103,7 +103,7 @@ def read_secrets(path: Path, network: bytes) -> Secrets:
 def _read(path: Path, network: bytes) -> Secrets | str:
     """The secrets in the file *path*, or why they cannot be used."""
     try:
-        lines, since = read_lines(path, _KIND, stat.S_IRWXG | stat.S_IRWXO, "600")
+        lines, since = read_lines(path, _KIND, stat.S_IRWXG | stat.S_IRWXO, "600", OF_AUTHORITY)
     except TrustError as error:
         return str(error)
     found: list[Secret] = []

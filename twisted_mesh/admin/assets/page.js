@@ -177,7 +177,7 @@ function refreshSoon() {
   clearTimeout(refreshing);
   refreshing = setTimeout(async () => {
     try {
-      [status, map] = await Promise.all([read("status"), read("graph")]);
+      [status, map] = await Promise.all([read("status"), read("graph").catch(() => map)]);
       show();
     } catch (error) { /* poll() says what is wrong */ }
   }, REFRESH_MS);
@@ -279,7 +279,7 @@ async function trace(author, epoch, sequence, button) {
   $("trace-steps").replaceChildren(...ordered(shown).map((step) => {
     const who = name(step.id, step.label);
     if (step.state !== "came") {
-      const why = { missing: "has not got it", silent: "did not answer", down: "is down", forgotten: "has it, or will not get it" };
+      const why = { missing: "has not got it", silent: "did not answer", listens: "may only listen, and is not asked", down: "is down", forgotten: "has it, or will not get it" };
       return element("li", `${who}: ${why[step.state] || step.state}`, "without");
     }
     if (step.source === null) return element("li", step.id === author ? `${who} sent it` : `${who} does not say from whom it came`);
