@@ -47,9 +47,9 @@ class TestAttacks(SynchronousTestCase):
         self.assertEqual(stage.membership.wrongs, [])
         askers = [member for member in stage.world.members if isinstance(member, Forgetter)]
         self.assertGreater(min(member.asked for member in askers), 1_000)
-        self.assertGreater(
-            min(member.node.counts["idle_forgets"] for member in stage.world.honest()), 1_000
-        )
+        idle = [member.node.counts["idle_forgets"] for member in stage.world.honest()]
+        self.assertGreater(min(idle), 100)  # some have no adversary as a neighbour for long
+        self.assertGreater(max(idle), 1_000)
 
     def test_authors_without_end_through_one_member(self) -> None:
         only_at_length()
