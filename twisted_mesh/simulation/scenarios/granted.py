@@ -27,6 +27,7 @@ from twisted_mesh.simulation.adversaries.outsiders import (
 )
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
+from twisted_mesh.simulation.scenarios.outsiders import OLD, content
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.trust.authority import Authority
@@ -77,6 +78,14 @@ def policy_of(member: Member, victim: Member) -> Policy:
             return policy_with(grant(member, THERE))
         case _:
             return policy_with(grant(member))
+
+
+def with_grant(member: Member, victim: Member) -> Policy:
+    """As :func:`policy_of`, in a mesh with a secret, too."""
+    granted = policy_of(member, victim)
+    assert isinstance(granted, ContentPolicy)
+    granted.content = granted.content._replace(secrets=content([OLD]).secrets)
+    return granted
 
 
 def _granted(stage: Stage) -> None:

@@ -15,17 +15,25 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
-from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater, WithoutSecret
+from twisted_mesh.simulation.adversaries.outsiders import (
+    Elsewhere,
+    Outsider,
+    Repeater,
+    Thief,
+    WithoutSecret,
+)
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import MembershipChecks, check_membership, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
+from twisted_mesh.simulation.scenarios.granted import with_grant
 from twisted_mesh.simulation.scenarios.outsiders import policy_of
 from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.scenarios.stage import FORMED, later
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
+from twisted_mesh.trust.policy import ContentPolicy
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 
@@ -69,6 +77,8 @@ _MINTED: Final = 500
 _PACE: Final = 1.0
 #: Nodes without the secret, if the mesh has one.
 OUTSIDE: Final = (Outsider, WithoutSecret, Repeater)
+#: Nodes without a good grant, if the mesh has an authority as well; all but the first know the secret.
+UNGRANTED: Final = (WithoutSecret, Thief, Elsewhere)
 #: The intervals are a third to a quarter of the defaults.  ``direct_timeout`` is longer than the default,
 #: since a direct message can wait that long on a slow line.
 CONFIG: Final = MeshConfig(
@@ -95,6 +105,7 @@ class Drawn(Schedule):
     :ivar stalls: members a second that handle no event for a while.
     :ivar guests: the share of members that are guests; :ivar hidden: that cannot be dialled.
     :ivar secret: whether the mesh has a secret; then there are outsiders, too.
+    :ivar authority: whether a mesh with a secret has an authority, too.
     """
 
     leaves: float = 0.0
@@ -102,6 +113,7 @@ class Drawn(Schedule):
     guests: float = 0.0
     hidden: float = 0.0
     secret: bool = False
+    authority: bool = False
 
 
 def draw(seed: int) -> Drawn:
@@ -124,6 +136,7 @@ def draw(seed: int) -> Drawn:
         guests=random.choice((0.0, 0.15)),
         hidden=random.choice((0.0, 0.2)),
         secret=random.random() < 0.5,
+        authority=random.random() < 0.3,
     )
 
 
@@ -145,7 +158,7 @@ class Joint(Asking):
         kinds = [kind for kind in KINDS if kind not in ENDLESS] if self.schedule.slow else KINDS
         chosen = [random.choice(kinds) for _ in range(dishonest)]
         if self.schedule.secret:
-            chosen += random.sample(OUTSIDE, dishonest)
+            chosen += random.sample(UNGRANTED if self.schedule.authority else OUTSIDE, dishonest)
         return [*chosen, *[Asker] * (count - len(chosen))]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
@@ -159,6 +172,8 @@ class Joint(Asking):
         if schedule.secret:
             for member in world.members:
                 member.policy = policy_of(member)
+                if schedule.authority and isinstance(member.policy, ContentPolicy):
+                    member.policy = with_grant(member, first)
             later(world, FORMED, self._record)
         self._prepare([member for member in world.members if member.lies], others)
 
@@ -254,5 +269,7 @@ class Joint(Asking):
         super()._check()
         check_membership(world)
         for member in world.members:
-            if isinstance(member, Outsider) and (member.heard or member.links):
+            if isinstance(member, Outsider) and (
+                member.links or (type(member) in OUTSIDE and member.heard)
+            ):
                 world.violated(member, "outsiders", f"it has {len(member.heard)} bytes of members")
