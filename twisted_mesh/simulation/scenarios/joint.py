@@ -58,6 +58,8 @@ KINDS: Final = (
     identities.Besieger,
     askers.Asker,
     runs.Recorder,
+    identities.RoomTaker,
+    identities.Forgetter,
 )
 #: Adversaries that make others send all the time: a slow line would carry nothing else.
 ENDLESS: Final = (
@@ -69,6 +71,8 @@ ENDLESS: Final = (
     identities.MintedAccusers,
     identities.Flooder,
     identities.Misleader,
+    identities.RoomTaker,
+    identities.Forgetter,
     askers.Asker,
 )
 #: Authors that an adversary makes up at most, and the seconds from one of its acts to the next once all
