@@ -45,6 +45,7 @@ from twisted_mesh.service import MeshService
 LABELS: Final = ("web1", "web2", "database", "siren", "desk")
 PORT: Final = 8420
 _LOOPBACK: Final = "127.0.0.1"
+_HIGHEST_PORT: Final = 65_535
 _SUBNET: Final = "demo"
 _FIRST_BEHIND_CUT: Final = 2  # the number of a node: those before it are on one side of the cut
 _ALONE: Final = 2  # behind the numbers of the two sides, those of nodes that are alone
@@ -253,10 +254,16 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"a port from 0 to {_HIGHEST_PORT}, not {text!r}")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo until Ctrl-C; return the exit status."""
     parser = argparse.ArgumentParser(prog="mesh demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the page ({PORT}); 0 for any")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"of the page ({PORT}); 0 for any")
     options = parser.parse_args(arguments)
     from twisted.internet import reactor as _reactor
 

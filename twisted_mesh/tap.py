@@ -33,7 +33,7 @@ from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning,
 from twisted_mesh.eventloop import log_output
 from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
-from twisted_mesh.links.listening import parse_listen
+from twisted_mesh.links.listening import parse_http, parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
 from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.service import MeshService
@@ -225,7 +225,8 @@ class Options(usage.Options):
         """
         Protocol(self["subnet"], self["encryption"]).checked()
         parse_listen(None, self["listen"])
-        parse_listen(None, [] if self["http"] is None else [self["http"]])
+        if self["http"] is not None:
+            parse_http(None, self["http"])
         for peer in self["peer"]:
             parse_peer(peer)
         if self["out-addr"] is not None:

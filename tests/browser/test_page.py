@@ -72,7 +72,7 @@ class PageTests(BrowserCase):
     async def setUp(self) -> None:
         config = MeshConfig(suspect_patience=1.0)
         self.nodes: list[MeshService] = []
-        for label in ("web1", "web2", "db", MARKUP[:64], "siren"):
+        for label in ("web1", "web2", "d\u202eb", MARKUP[:64], "siren"):
             peers = [f"127.0.0.1:{node.addresses[0][1]}" for node in self.nodes[:2]]
             node = MeshService(reactor, listen=(LOOPBACK,), peers=peers, label=label, config=config)
             node.startService()
@@ -109,7 +109,7 @@ class PageTests(BrowserCase):
         nodes[2].send("fire", {"floor": 3})
         await self.wait("document.querySelectorAll('#messages button').length", 2)
         messages = await self.value("document.querySelector('#messages').textContent")
-        self.assertIn('db: fire {"floor":3}', messages)
+        self.assertIn('\u2068d\\u202eb\u2069: \u2068fire {"floor":3}\u2069', messages)
         # one that is killed goes grey, and its links go
         await self.nodes[4].stopService()
         await self.wait(

@@ -114,6 +114,13 @@ class CommandTests(TestCase):
             self.assertEqual(demo.main(["--port", str(port)]), 1)
         self.assertEqual(told.getvalue(), f"mesh: port {port} is taken; give another --port\n")
 
+    def test_what_is_no_port_is_told(self) -> None:
+        told = io.StringIO()
+        self.patch(sys, "stderr", told)
+        for port in ("99999", "-1", "x"):
+            self.assertEqual(self.assertRaises(SystemExit, demo.main, [f"--port={port}"]).code, 2)
+            self.assertIn(f"a port from 0 to 65535, not '{port}'", told.getvalue())
+
     def test_the_command_becomes_the_demo(self) -> None:
         ran: list[Any] = []
 

@@ -69,6 +69,8 @@ class OptionsTests(SynchronousTestCase):
             ("listen", "--count", "0"),
             *(("trace", message) for message in ("", "/1", "web1/x", "web1/0", "a/b/1")),
             ("listen", "--for", "4000"),
+            ("--node", "x", "demo"),
+            ("--node", "x", "run"),
         ):
             status, _, error = self.run_it(*arguments)
             self.assertEqual(status, 2, arguments)

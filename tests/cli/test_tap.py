@@ -96,6 +96,10 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --http tcp:1", "--http and --http-token go together"),
             ("--port 0 --http-token x", "--http and --http-token go together"),
             ("--port 0 --http 8420 --http-token x", "listen '8420': write tcp:PORT"),
+            (
+                "--port 0 --http unix:x --http-token x",
+                "listen 'unix:x': write tcp:PORT:interface",
+            ),
             ("--port 0 --bogus", "option --bogus not recognized"),
             ("--port 0 more", "Wrong number of arguments."),
         ):

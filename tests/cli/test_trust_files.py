@@ -68,6 +68,11 @@ class PageTests(SynchronousTestCase):
         ]
         self.assertEqual(shown.splitlines(), expected)
 
+    def test_a_key_that_is_made_is_told(self) -> None:
+        status, _, error = self.run_it("id", "node.kye")
+        self.assertEqual((status, error), (0, "mesh: there was no key in node.kye: it is made\n"))
+        self.assertEqual(self.run_it("id", "node.kye")[2], "")
+
     def test_what_cannot_be_done_is_said_and_ends_with_1(self) -> None:
         id = self.play()
         grant = ("authority", "grant", "mesh.authority")

@@ -110,10 +110,15 @@ class TestAuthorityFiles(AuthorityCase):
             said, f"the authority's key {self.key} can be read by others: chmod 600 {self.key}"
         )
 
-    def test_a_number_is_used_up_though_the_grant_cannot_be_written(self) -> None:
+    def test_a_number_is_used_up_only_once_the_file_of_the_grant_is_made(self) -> None:
         nowhere = Path(self.mktemp()) / "missing" / "grant"
         self.assertRaises(TrustError, self.files.grant, self.me.id.decode(), MEMBER, nowhere)
-        self.assertEqual(self.files.grant(self.me.id.decode(), MEMBER, Path(self.mktemp())).serial, 2)
+        self.assertEqual(self.files.grant(self.me.id.decode(), MEMBER, Path(self.mktemp())).serial, 1)
+        unwritten = Path(self.mktemp())
+        with self.assertRaises(TrustError), grants._new_file(unwritten) as stream:
+            os.close(stream.fileno())  # so that the text cannot be written
+            stream.write("text")
+        self.assertFalse(unwritten.exists())
         state = self.key.with_name(f"{self.key.name}.state")
         state.unlink()
         state.mkdir()
@@ -295,6 +300,40 @@ class TestGrants(AuthorityCase):
         policy.fit(self.other.id, True)
         error = self.assertRaises(TrustError, policy.fit, self.other.id, False)
         self.assertIn("start it with the role guest", str(error))
+
+    def test_grants_that_are_made_at_once_all_have_numbers_of_their_own(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        path = folder / "authority"
+        AuthorityFiles.create(path, "mesh")
+        processes = [AuthorityFiles.load(path) for _ in range(3)]
+        made = [
+            files.grant(self.me.id.decode(), roles_of("link,author"), folder / f"{number}.grant").serial
+            for number, files in enumerate(processes)
+        ]
+        self.assertEqual(made, [1, 2, 3])
+        self.assertEqual([one.serial for one in AuthorityFiles.load(path).state.grants], made)
+        policies = [files.remove(self.me.origin, []) for files in processes]
+        self.assertEqual(len(set(policies)), 3)
+        last = AuthorityFiles.load(path).policy
+        self.assertEqual(last and last.number, 3)
+
+    def test_a_grant_that_cannot_be_made_uses_no_number(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        files = AuthorityFiles.create(folder / "authority", "mesh")
+        (folder / "taken").touch()
+        id, roles = self.me.id.decode(), roles_of("link,author")
+        for wrong in ("taken", "none/grant"):
+            self.assertRaises(TrustError, files.grant, id, roles, folder / wrong)
+        with self.assertRaises(TrustError):
+            self.patch(files, "_keep", self.cannot_write)
+            files.grant(id, roles, folder / "grant")
+        self.assertFalse((folder / "grant").exists())
+        self.assertEqual(AuthorityFiles.load(folder / "authority").state.grants, [])
+
+    def cannot_write(self) -> None:
+        raise TrustError("no space")
 
     def test_a_node_that_may_only_listen_knows_it(self) -> None:
         self.assertIn("listen only", self.policy(self.me, LISTENER).why_silent or "")

@@ -20,7 +20,7 @@ from twisted_mesh.core.reachability import Reach, reach_of
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.forks import close_in_forks, close_socket, closed
 from twisted_mesh.eventloop.log_quota import QuotaFilter
-from twisted_mesh.links.listening import Listening, parse_listen
+from twisted_mesh.links.listening import Listening, parse_http
 
 _log = Logger()
 
@@ -32,14 +32,14 @@ class Web(Service):
         """
         :param paths: what is answered.
         :param listen: the endpoint, such as ``tcp:8420:interface=127.0.0.1``.
-        :raises LocalError: *listen* is no endpoint.
+        :raises LocalError: *listen* is no endpoint, or a UNIX socket.
         """
         self._token = token
         self._paths = paths
         config = paths.config
         self._clients = Clients(paths.root(), reactor, config, Guard(token))
         self._log_to = QuotaFilter(globalLogPublisher, monotonic(reactor).seconds, config)
-        self._endpoints = parse_listen(reactor, [listen])
+        self._endpoints = parse_http(reactor, listen)
         self._listening: Listening | None = None
 
     @property

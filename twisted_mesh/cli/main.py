@@ -171,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # whatever the locale, and whatever others write
     if hasattr(options, "action"):
         return trust_files.run(options)
+    if not hasattr(options, "verb"):
+        mesh.error(f"{RUN} and {DEMO} are the first word: they ask no node, and take no --node")
     verb: verbs.Verb = options.verb
     is_guest = guest.check(mesh, options)
     try:

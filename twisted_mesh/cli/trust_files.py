@@ -164,4 +164,8 @@ def _show(options: argparse.Namespace) -> None:
 def _id(options: argparse.Namespace) -> None:
     from twisted_mesh.identity import Identity
 
-    print(Identity.load_or_create(os.fspath(options.path)).id.decode())
+    is_new = not os.path.lexists(options.path)
+    id = Identity.load_or_create(os.fspath(options.path)).id.decode()
+    if is_new:
+        print(f"mesh: there was no key in {for_terminal(options.path)}: it is made", file=sys.stderr)
+    print(id)

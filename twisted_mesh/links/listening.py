@@ -63,6 +63,18 @@ def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamSe
     return endpoints
 
 
+def parse_http(reactor: IReactorCore | None, listen: str) -> list[IStreamServerEndpoint]:
+    """As :func:`parse_listen`, of one endpoint for HTTP with a token, which a browser must reach.
+
+    :raises LocalError: *listen* is no endpoint, or a UNIX socket.
+    """
+    if listen.partition(":")[0] == "unix":
+        raise LocalError(
+            f"listen {listen!r}: write tcp:PORT:interface=127.0.0.1; the control socket is a UNIX socket"
+        )
+    return parse_listen(reactor, [listen])
+
+
 def _with_defaults(description: str) -> str:
     """Return an endpoint's *description* with this package's defaults where it says nothing.
 

@@ -8,9 +8,11 @@ node gets.  The private key is in no error and no ``repr``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
 
@@ -88,17 +90,7 @@ class AuthorityFiles:
         :raises LocalError: a file cannot be used; the text says what to do about it.
         """
         file = Path(path)
-        key, beside = Identity.load(file, _KEY), _state(file)
-        try:
-            state = msgspec.json.decode(beside.read_bytes(), type=State)
-            bytes.fromhex(state.policy)
-        except OSError as error:
-            raise TrustError(
-                f"{_KIND} {beside}: {error.strerror}; restore it, newest, beside the key"
-            ) from None
-        except (msgspec.MsgspecError, ValueError):
-            raise TrustError(f"{_KIND} {beside} is damaged: restore the newest") from None
-        return cls(file, key, state)
+        return cls(file, Identity.load(file, _KEY), _read_state(file))
 
     def grant(self, id: str, roles: Roles, path: str | os.PathLike[str], generation: int = 0) -> Issued:
         """Make a grant for the node *id*, in the new file *path*.
@@ -106,18 +98,18 @@ class AuthorityFiles:
         :param generation: of the grant; 0 for the highest that was granted so far.
         :raises TrustError: the file exists, or cannot be written.
         """
-        grants = self.state.grants
-        serial = max((issued.serial for issued in grants), default=0) + 1
-        generation = generation or max((issued.generation for issued in grants), default=1)
-        content = GrantContent(self.authority.network, id.encode(), roles, generation, serial)
-        grant = Grant(bytes(64), pack(content))
-        packed = self._sign(grant.text) + grant.array
-        issued = Issued(serial, id, names_of(roles), content.generation)
-        # The number first: it is not used again, whatever becomes of the grant.
-        self.state.grants = [*grants, issued]
-        self._keep()
-        told = f"grant {serial} of {id}: {', '.join(issued.roles)}"
-        write_new(Path(path), f"# {told}\n{packed.hex()}\n")
+        with self._changing(), _new_file(Path(path)) as stream:  # if it cannot be made, no number is used
+            grants = self.state.grants
+            serial = max((issued.serial for issued in grants), default=0) + 1
+            generation = generation or max((issued.generation for issued in grants), default=1)
+            content = GrantContent(self.authority.network, id.encode(), roles, generation, serial)
+            grant = Grant(bytes(64), pack(content))
+            packed = self._sign(grant.text) + grant.array
+            issued = Issued(serial, id, names_of(roles), content.generation)
+            # The number before the grant: it is not used again, whatever becomes of the grant.
+            self.state.grants = [*grants, issued]
+            self._keep()
+            stream.write(f"# grant {serial} of {id}: {', '.join(issued.roles)}\n{packed.hex()}\n")
         return issued
 
     @property
@@ -147,17 +139,19 @@ class AuthorityFiles:
         :param cuts: the ends of its runs.
         :raises TrustError: the state cannot be written; or the policy has no room for another node.
         """
-        last = self.policy
-        others = [] if last is None else [one for one in last.removed if one.key != key]
-        return self._sign_policy([*others, Removed(key, list(cuts))], last, 0)
+        with self._changing():
+            last = self.policy
+            others = [] if last is None else [one for one in last.removed if one.key != key]
+            return self._sign_policy([*others, Removed(key, list(cuts))], last, 0)
 
     def end_below(self, generation: int) -> bytes:
         """Sign a policy by which grants of lower generations are good no more; return it.
 
         :raises TrustError: the state cannot be written.
         """
-        last = self.policy
-        return self._sign_policy([] if last is None else last.removed, last, generation)
+        with self._changing():
+            last = self.policy
+            return self._sign_policy([] if last is None else last.removed, last, generation)
 
     def _sign_policy(self, removed: list[Removed], last: PolicyContent | None, generation: int) -> bytes:
         number = 1 if last is None else last.number + 1
@@ -174,6 +168,19 @@ class AuthorityFiles:
         self._keep()
         return packed
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change the state as it is now: meanwhile no other process can."""
+        try:
+            key = self._path.open("rb")  # not the state, since each change puts a new file in its place
+        except OSError as error:
+            raise TrustError(f"{_KIND} {self._path}: {error.strerror}") from None
+        with key:
+            flock(key, LOCK_EX)
+            known, self.state = self.state.policy, _read_state(self._path)
+            self.know(bytes.fromhex(known))
+            yield
+
     def _keep(self) -> None:
         try:
             replace_synced(_state(self._path), msgspec.json.format(msgspec.json.encode(self.state)) + b"\n")
@@ -183,12 +190,41 @@ class AuthorityFiles:
 
 def write_new(path: Path, text: str) -> None:
     """Write *text* to a new file, which others may read; :raises TrustError: that cannot be done."""
+    with _new_file(path) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """A new file, which others may read, to write to; if that fails, there is no file.
+
+    :raises TrustError: it cannot be made, or written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
     except OSError as error:
         raise TrustError(f"{_KIND} {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise TrustError(f"{_KIND} {path}: {error.strerror}") from None
+        raise
+
+
+def _read_state(key: Path) -> State:
+    """The state of the authority whose private key is in the file *key*."""
+    path = _state(key)
+    try:
+        state = msgspec.json.decode(path.read_bytes(), type=State)
+        bytes.fromhex(state.policy)
+    except OSError as error:
+        raise TrustError(f"{_KIND} {path}: {error.strerror}; restore it, newest, beside the key") from None
+    except (msgspec.MsgspecError, ValueError):
+        raise TrustError(f"{_KIND} {path} is damaged: restore the newest") from None
+    return state
 
 
 def _public(path: Path) -> Path:

@@ -98,11 +98,24 @@ async function readEvents(reader) {
 // ---- words ----
 
 const short = (id) => id.slice(0, 8);
-function label(id) {
-  const found = status && (id === status.node.id ? status.node : status.members.find((member) => member.id === id));
-  return found?.label || short(id);
+// As for_terminal() of twisted_mesh.cli.escaping: no character turns the text around it, or shows nothing.
+function escaped(text) {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu, (char) => {
+    const code = char.codePointAt(0), digits = code.toString(16);
+    if ([0x09, 0x200c, 0x200d].includes(code)) return char; // the joiners of some scripts
+    return code < 0x100 ? `\\x${digits.padStart(2, "0")}` : code < 0x10000 ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
+  });
 }
-const name = (id, text) => (text ? `${text} (${short(id)})` : short(id));
+const isolated = (text) => `\u2068${escaped(text)}\u2069`; // as <bdi>, also where there is no markup
+function labelOf(id) {
+  const found = status && (id === status.node.id ? status.node : status.members.find((member) => member.id === id));
+  return found?.label;
+}
+function label(id) {
+  const text = labelOf(id);
+  return text ? isolated(text) : short(id);
+}
+const name = (id, text) => (text ? `${isolated(text)} (${short(id)})` : short(id));
 function duration(seconds) {
   for (const [unit, text] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
     if (seconds >= unit) return `${Math.floor(seconds / unit)} ${text}`;
@@ -144,7 +157,7 @@ function rows(id, values) {
 function show() {
   const { node, members, authors, links, warnings } = status;
   const now = clock || Date.now() / 1000;
-  document.title = `${node.label || short(node.id)} · mesh`;
+  document.title = `${escaped(node.label || short(node.id))} · mesh`;
   $("title").textContent = name(node.id, node.label);
   const up = members.filter((member) => member.state === "up").length;
   $("about").textContent = `${node.subnet}, up for ${duration(node.uptime_seconds)}, ${up + 1} of ${members.length + 1} nodes up`;
@@ -211,7 +224,7 @@ function addMessage(author, epoch, sequence, text) {
   $("no-messages").hidden = true;
   const item = element("li"), button = element("button");
   button.type = "button";
-  button.append(element("span", `${label(author)}: `, "who"), element("span", text.slice(0, 500)), element("span", `  #${sequence}`, "when"));
+  button.append(element("span", `${label(author)}: `, "who"), element("span", isolated(text.slice(0, 500))), element("span", `  #${sequence}`, "when"));
   button.addEventListener("click", () => trace(author, epoch, sequence, button));
   item.append(button);
   add("messages", item);
@@ -453,8 +466,8 @@ function paint(states) {
     const own = id === status.node.id ? " own" : "";
     const group = drawn("g", { "data-id": id }, `node ${states.get(id)}${own}${without}`);
     const title = drawn("title"), text = drawn("text", { y: 30 });
-    title.textContent = `${name(id, label(id))}: ${states.get(id)}`;
-    text.textContent = [...label(id)].slice(0, 18).join("");
+    title.textContent = `${name(id, labelOf(id))}: ${states.get(id)}`;
+    text.textContent = [...escaped(labelOf(id) || short(id))].slice(0, 18).join("");
     group.append(title, drawn("circle", { r: own ? 14 : 12 }), text);
     return group;
   });
