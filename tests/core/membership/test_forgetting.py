@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     closing,
@@ -15,6 +17,7 @@ from tests.core.network import (
     records,
     roster,
 )
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Ask, Effect, ForgetMember, Holders, MemberGone, Receipted
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
@@ -176,15 +179,28 @@ class TestRates(ForgettingCase):
             self.receive(1, forget(asker, name))
         return [name for name in names if self.node.roster.get(origin_of(name)) is None]
 
+    def show(self, *names: str) -> None:
+        """Let records of *names* come for as long as it takes to be established; the others are silent."""
+        for counter in range(5, 5 + ceil(MeshConfig().established_after / 30) + 1):
+            self.wait(30)
+            self.receive(1, *(presence(name, counter) for name in names))
+        self.receive(2, *(self.left(name, 1) for name in ("fred", "gina", "hugo", "ines")))
+
+    def test_those_that_were_silent_since_are_no_more_than_new_ones(self) -> None:
+        self.show("cleo")
+        self.receive(1, presence("anna", 50), presence("bert", 50))
+        self.assertEqual(self.forgotten("anna", "fred", "gina", "hugo"), ["fred", "gina"])
+        self.assertEqual(self.forgotten("bert", "hugo"), [])
+        self.assertEqual(self.forgotten("cleo", "hugo", "ines"), ["hugo", "ines"])
+
     def test_new_askers_all_together_have_what_one_has(self) -> None:
         self.assertEqual(self.forgotten("anna", "fred", "gina", "hugo"), ["fred", "gina"])
         self.assertEqual(self.forgotten("bert", "hugo"), [])
         self.now += 10
         self.assertEqual(self.forgotten("bert", "hugo", "ines"), ["hugo"])
 
-    def test_known_ones_have_each_their_own(self) -> None:
-        self.node.history.authors.vouched(origin_of("anna"))
-        self.node.history.authors.vouched(origin_of("bert"))
+    def test_established_ones_have_each_their_own(self) -> None:
+        self.show("anna", "bert")
         self.assertEqual(self.forgotten("anna", "fred", "gina", "hugo"), ["fred", "gina"])
         self.assertEqual(self.forgotten("bert", "hugo"), ["hugo"])
 

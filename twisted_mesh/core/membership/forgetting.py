@@ -8,9 +8,9 @@ more once the member has sent another record, and a member that is up cannot be 
 A node that still has the member on its roster tells that to its next new neighbours, and those that have
 forgotten the member answer with the FORGET.  So nodes that were cut off forget it, too.
 
-A node that may only listen, by its grant, asks for nothing.  Each asker may have ``forgets_burst`` members
-forgotten in a row, and ``forgets_a_minute``.  All new authors together may have as many forgotten as one:
-anybody can make up authors.
+A node that may only listen, by its grant, asks for nothing.  An asker that was up for ``established_after``
+may have ``forgets_burst`` members forgotten in a row, and ``forgets_a_minute``.  All others together may
+have as many forgotten as one: anybody can make up authors, and let them be silent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Forgetting:
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
-        self._of_new = self._new_limit()
+        self._of_others = self._new_limit()
 
     def ask(self, origin: bytes, now: float) -> Author | None:
         """Forget a member that is gone, and ask all other nodes to do so; return it if that can be."""
@@ -84,7 +84,7 @@ class Forgetting:
             if rank < newest and not link.closing:
                 self._records.introduce(link, forget.member, now)
             return None
-        limit = self._limit(asker, now)
+        limit = self._limit(asker)
         if not limit.has(now):
             self.idle += 1
             return None
@@ -108,10 +108,10 @@ class Forgetting:
         self._effects.emit(MemberGone(origin, signed.record.signer))
         self._records.flood(signed, source)
 
-    def _limit(self, asker: Author, now: float) -> RateLimit:
+    def _limit(self, asker: Author) -> RateLimit:
         """How often *asker* may have members forgotten."""
-        if self._admission.is_new(asker.presence.origin, now):
-            return self._of_new
+        if asker.shown_for < self._config.established_after:
+            return self._of_others
         if asker.forgets is None:
             asker.forgets = self._new_limit()
         return asker.forgets
