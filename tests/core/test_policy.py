@@ -23,6 +23,7 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import shares
 from twisted_mesh.core.admission import ProvenAuthors
 from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.broadcast.waiting import BATCHES_MOST, BYTES_MOST, WaitingBatches
@@ -36,6 +37,7 @@ from twisted_mesh.core.events import (
     MemberGone,
     PolicyChanged,
     SendDirect,
+    Timer,
 )
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import EVERYBODY, Policy
@@ -288,6 +290,28 @@ class TestGone(PolicyCase):
         self.policy.needs_credentials = False
         self.receive(1, records(self.proven("dora"), age=FORGOTTEN))
         self.assertNotIn(origin_of("dora"), self.node._admission.proven)
+
+    def test_nor_is_it_verified(self) -> None:
+        self.policy.needs_credentials = False
+        before = self.verified
+        for _ in range(3):
+            self.receive(1, records(self.proven("anna", 9), self.proven("dora"), age=FORGOTTEN))
+        self.assertEqual(self.verified, before)
+
+    def test_it_counts_in_the_share_of_its_author(self) -> None:
+        self.make(known_records_burst=2)
+        self.up(1, "anna")
+        self.up(2, "bert")
+        self.receive(1, roster())
+        told, proven = records(self.proven("dora"), age=FORGOTTEN), self.node._admission.proven
+        self.receive(2, self.proven("bert"), batch("bert", 1))
+        for _ in range(3):
+            self.receive(1, told)
+            self.assertIn(origin_of("dora"), proven)
+            proven.drop(origin_of("dora"))
+        self.fire(Timer.SHARES, self.now + shares.LOOK + 2 * shares.LATE)
+        self.receive(1, told)
+        self.assertEqual((origin_of("dora") in proven, self.count("over_share")), (False, 1))
 
 
 class TestWaiting(MembershipTestCase):

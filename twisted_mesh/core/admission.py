@@ -141,6 +141,11 @@ class Admission:
             return Hearing.TAKEN
         return Hearing.TAKEN if origin in self.proven else Hearing.WAITS
 
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether an author must show in its record that it may speak."""
+        return self._policy.needs_credentials
+
     def bars(self, origin: bytes) -> bool:
         """Whether no message of *origin* to everybody is taken, whatever *origin* shows."""
         policy = self._policy
@@ -184,10 +189,6 @@ class Admission:
             return True
         self.refused_new += 1
         return False
-
-    def is_new(self, origin: bytes, now: float) -> bool:
-        """Whether *origin* is a new author."""
-        return self._authors.introducer(origin, now) is not None
 
     def met(self, link: Link, origin: bytes, now: float) -> None:
         """Note that *link* has brought a verified record of *origin*."""

@@ -117,7 +117,7 @@ class Presences:
             if origin == self._local_node.origin:
                 continue
             if self._roster.is_forgotten(presence, heard, now):
-                if self._is_proven_now(link, signed, presence, now):
+                if self._admission.needs_credentials and self._is_proven_now(link, signed, presence, now):
                     yield origin, None
             elif self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
                 parent = self._parent(origin, now)
@@ -144,9 +144,12 @@ class Presences:
         origin = presence.origin
         if self._admission.proven.get(origin) is not None:
             return False
+        if not self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
+            return False
         if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
             return False
         self._signer.require(signed)
+        self._admission.shares.took(link, origin, Kind.RECORD, now)
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         self._admission.forgotten(signed, origin, now)
         return True
