@@ -54,6 +54,14 @@ class TestAsking(RepairTestCase):
         self.receive(2, have("emil", 1, 5))
         self.assertEqual(self.wants(self.wait(0.06), 2), [("emil", 2, 2)])
 
+    def test_a_link_that_announced_a_moment_ago_is_not_asked_for_what_another_announced(self) -> None:
+        self.make_lazy_by_us(2, 3)
+        self.receive(2, have("emil", 1, 2))
+        self.wait(0.1)
+        self.receive(3, have("emil", 1, 9))
+        effects = self.wait(0.06)
+        self.assertEqual((self.wants(effects, 2), self.asked(effects)), ([("emil", 2, 2)], [2]))
+
     def test_after_an_answer_what_was_announced_meanwhile_follows(self) -> None:
         self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
