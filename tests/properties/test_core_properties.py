@@ -23,6 +23,7 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL, NodeTestCase
 from tests.properties.profile import fixed
+from tests.support.length import at_length
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.frontier import digest
 from twisted_mesh.core.handshake import Handshake, Profile, Side, Stage
@@ -284,7 +285,7 @@ class StrictTestCase(NodeTestCase):
 class TestNode(StrictTestCase):
     """Whatever events come, nothing raises, no message is told twice, and nothing is left behind."""
 
-    @settings(fixed, max_examples=150)
+    @settings(fixed, max_examples=at_length(150, 60))
     @given(st.lists(steps, max_size=40), st.sampled_from((1, 2, 100)), st.booleans())
     def test_whatever_happens(
         self, happens: list[tuple[object, ...]], open_streams: int, overlay: bool

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of
 from tests.properties.profile import fixed
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.events import GapFound, StreamId
@@ -264,7 +265,7 @@ class KeptHistory:
 class TestHistory(SynchronousTestCase):
     """Batches of several runs come in any cut and order, also again; nothing stays for ever."""
 
-    @settings(fixed, max_examples=120)
+    @settings(fixed, max_examples=at_length(120, 50))
     @given(
         st.lists(steps, max_size=40),
         st.sampled_from((900, 2000, 10**6)),
@@ -281,7 +282,7 @@ class TestHistory(SynchronousTestCase):
         for step in happens:
             writer.do(step)
 
-    @settings(fixed, max_examples=120)
+    @settings(fixed, max_examples=at_length(120, 50))
     @given(st.integers(0, 12), st.lists(claimed_steps, max_size=15))
     def test_a_base_that_is_known_later_delivers_in_order_what_came_before(
         self, head: int, happens: list[tuple[object, ...]]
@@ -291,7 +292,7 @@ class TestHistory(SynchronousTestCase):
         for step in happens:
             writer.do(step)
 
-    @settings(fixed, max_examples=120)
+    @settings(fixed, max_examples=at_length(120, 50))
     @given(st.integers(0, 6), st.lists(holed_steps, max_size=25))
     def test_what_was_delivered_is_read_whatever_was_given_up(
         self, base: int, happens: list[tuple[object, ...]]

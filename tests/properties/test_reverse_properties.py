@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import direct, local_node, origin_of
 from tests.properties.profile import fixed
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
@@ -16,7 +17,7 @@ from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, MemberRanges,
 from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.wire.replies import Direct
 
-reverse = settings(fixed, max_examples=200)
+reverse = settings(fixed, max_examples=at_length(200, 80))
 
 spans = st.tuples(st.integers(1, 30), st.integers(0, 8))  # low, how many
 MEMBERS = [origin_of(name) for name in ("anna", "bert", "cleo")]

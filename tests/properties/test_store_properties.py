@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
+from tests.support.length import at_length
 from tests.support.stores import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.sqlite import SqliteStore
@@ -24,7 +25,7 @@ class TestStore(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = folder_of(self)
 
-    @settings(fixed, max_examples=25)
+    @settings(fixed, max_examples=at_length(25, 12))
     @given(
         st.randoms(use_true_random=False),
         st.integers(1, 25),

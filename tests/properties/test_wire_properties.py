@@ -77,7 +77,7 @@ from twisted_mesh.wire.replies import (
 )
 from twisted_mesh.wire.signed import SignedRecord
 
-wire = settings(fixed, max_examples=at_length(1_500, 120), suppress_health_check=[HealthCheck.too_slow])
+wire = settings(fixed, max_examples=at_length(1_500, 80), suppress_health_check=[HealthCheck.too_slow])
 
 # Characters at the borders of UTF-8's sizes; a second cheaper than all of Unicode.
 texts = st.text("\0\x1f a~\x7f\x80\xff\u07ff\u0800\u20ac\ud7ff\ue000\uffff\U00010000\U0010ffff")
