@@ -482,6 +482,19 @@ class TestSearch(WholeOverlayCase):
         self.wait(60)
         self.assertEqual(len(self.dialled), 3)
 
+    def test_while_a_dial_is_under_way_who_may_not_be_dialled_is_tried_again_soon(self) -> None:
+        # The limit lets this node dial one place of an unknown host at a time.
+        self.link(1)
+        self.know(10)
+        self.wait(0.5)
+        self.assertEqual([index for index, _ in self.dialled], [10])
+        self.know(11)
+        self.may_dial = False
+        self.wait(1.5)
+        self.may_dial = True
+        self.wait(1.5)
+        self.assertEqual([index for index, _ in self.dialled], [10, 11])
+
     def test_who_is_not_found_is_forgotten(self) -> None:
         self.link(1)
         self.link(2)

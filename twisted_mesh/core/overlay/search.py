@@ -177,7 +177,9 @@ class Search:
             if contact is not None:
                 self._idle = 0
                 if not self._try(contact, purpose, now):
-                    self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._randomness))
+                    # It may be at the site of a dial that is under way, and may be dialled after that.
+                    wait = self._config.overlay_interval if self._dials else PUT_OFF
+                    self._passive.put_off(contact.id, now + jitter(wait, self._randomness))
         self.resume(now, now + self._pause())
 
     def welcome(self, contact: Contact, now: float) -> bool:
