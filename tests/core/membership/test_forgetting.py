@@ -166,6 +166,73 @@ class TestHearing(ForgettingCase):
         self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
 
 
+class TestTold(ForgettingCase):
+    """Anna tells that Fred, who is up, was heard of long ago."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receive(1, records(presence("fred", 2), age=100_000))
+        self.assertIs(self.state("fred"), State.DOWN)
+
+    def test_nobody_is_forgotten_who_is_down_only_by_an_age_that_was_told(self) -> None:
+        self.idle(forget("emil", "fred", 2))
+        self.wait(40)
+        self.idle(forget("emil", "fred", 2))
+        self.assertEqual(self.gone(self.ask("fred")), ["fred"])
+
+    def test_once_this_node_has_waited_for_it_itself_it_is(self) -> None:
+        self.up(4, "gina")
+        for counter in range(5, 11):
+            self.receive(1, presence("anna", counter))
+            self.receive(4, roster(presence("fred", 2), age=100, last=False))
+            self.idle(forget("emil", "fred", 2))
+            self.wait(15)
+        self.assertIs(self.state("fred"), State.DOWN)
+        self.assertEqual(self.gone(self.receive(2, forget("anna", "fred", 2))), ["fred"])
+
+    def test_one_that_was_down_because_it_was_suspected_is_forgotten_at_once(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.wait(16)
+        self.assertIs(self.state("anna"), State.DOWN)
+        self.assertEqual(self.gone(self.receive(2, forget("emil", "anna", 4))), ["anna"])
+
+    def test_another_link_that_tells_a_smaller_age_shows_it_up_until_its_next_record_is_overdue(
+        self,
+    ) -> None:
+        effects = self.receive(2, records(presence("fred", 2), age=120_000))
+        self.assertEqual(self.changed(effects), [])
+        self.wait(10)
+        effects = self.receive(2, records(presence("fred", 2), age=5_000))
+        self.assertEqual((self.changed(effects), self.state("fred")), (["fred"], State.UP))
+        self.assertEqual(self.node.roster.get(origin_of("fred")).heard, self.now - 10)  # type: ignore[union-attr]
+        for _ in range(9):
+            self.wait(10)
+            self.receive(2, records(presence("fred", 2), age=0))
+        self.assertIs(self.state("fred"), State.DOWN)
+
+    def test_of_two_ages_of_one_that_is_up_the_smaller_counts(self) -> None:
+        self.receive(1, records(presence("gina", 2), age=80_000))
+        for age in (20_000, 85_000):
+            self.receive(2, records(presence("gina", 2), age=age))
+        self.wait(60)
+        self.assertIs(self.state("gina"), State.UP)
+        self.wait(20)
+        self.assertIs(self.state("gina"), State.DOWN)
+
+    def test_nor_does_an_age_bring_back_one_that_was_suspected(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.wait(16)
+        self.receive(2, records(presence("anna", 4), age=0))
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def test_a_guest_is_up_again_too_and_shown_to_nobody(self) -> None:
+        guest = presence("gina", 2, role=Role.GUEST)
+        self.receive(1, records(guest, age=100_000))
+        self.assertIs(self.state("gina"), State.DOWN)
+        self.assertEqual(self.changed(self.receive(2, records(guest, age=0))), [])
+        self.assertIs(self.state("gina"), State.UP)
+
+
 class TestRates(ForgettingCase):
     """Anna has many forgotten that have left."""
 

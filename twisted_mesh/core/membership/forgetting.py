@@ -2,6 +2,7 @@
 
 Contract: the *asker* signs a FORGET, which names the newest record of the member that is gone.  The FORGET
 counts at a node that has no newer record of that member, and to which the member is down or has left.
+That it is down by the age alone that another node told of its record is not enough: ages are not signed.
 There the member leaves the roster, and the FORGET goes on to all neighbours.  So a FORGET says nothing any
 more once the member has sent another record, and a member that is up cannot be forgotten.
 
@@ -77,7 +78,7 @@ class Forgetting:
                 return None
         else:
             newest = self._roster.rank(forget.member)
-        counts = author is not None and author.rank == rank
+        counts = author is not None and author.rank == rank and not self._roster.is_down_by_age(author, now)
         may_ask = asker is not None and asker is not author and self._may_ask(asker)
         if author is None or asker is None or not (counts and may_ask):
             self.idle += 1

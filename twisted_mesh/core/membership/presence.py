@@ -186,7 +186,7 @@ class Presences:
         """Keep a record if it is newer than the known one, and there is room for its author."""
         origin = presence.origin
         if (presence.epoch, presence.counter) <= self._roster.rank(origin):
-            return None
+            return self._told_younger(presence, heard, now)
         if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
             return None
         self._signer.require(signed)
@@ -211,6 +211,14 @@ class Presences:
         if changed and (author.is_member or was_member):
             self._effects.emit(author.changed())
         return News(author, was_gone and author.is_there, was_member and not author.is_member)
+
+    def _told_younger(self, presence: Presence, heard: float, now: float) -> News | None:
+        """Take in the age of a record that is not newer than the known one."""
+        if (author := self._roster.told_younger(presence, heard, now)) is None:
+            return None
+        if author.is_member:
+            self._effects.emit(author.changed())
+        return News(author, True, False)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
         """The link that brings *origin*'s records, if *link*, which brought one, is not in *origin*'s tree.

@@ -77,6 +77,10 @@ class Author:
     lists: bytes = b""  # names its lists and this node's, if they differ and that was reported
     told: float = -inf  # when another node's roster last named the record, since the author is gone
     forgets: RateLimit | None = None  # how often it may have others forgotten; None if it never did
+    came: float = field(init=False)  # when its newest record came here; *heard* is earlier by a told age
+
+    def __post_init__(self) -> None:
+        self.came = self.met
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -208,8 +212,8 @@ class Roster:
         """
         author = self._authors.get(presence.origin)
         is_news = author is None or not author.says_the_same(presence)
-        over = min(now, heard + self._patience(presence))  # since when the author is gone, if it is
         heard = heard if author is None else max(heard, author.heard)
+        over = min(now, heard + self._patience(presence))  # since when the author is gone, if it is
         if author is None:
             if len(self._authors) >= self._config.members_limit and not self._make_room(now):
                 return None
@@ -220,19 +224,48 @@ class Roster:
             self._forgotten.pop(presence.origin, None)
         else:
             author.renew(signed, presence, contact, heard)
+            author.came = now
             author.spoke_again |= now >= author.met + SPOKE_AGAIN
         state = State.UP
         if presence.flags & PresenceFlags.LEAVING:
             state = State.LEFT
         elif heard + self._patience(presence) <= now:
             state = State.DOWN
-        return self._enter(author, state, now if state is State.UP else over) or is_news
+        changed = self._enter(author, state, now if state is State.UP else over)
+        if state is State.DOWN:
+            author.since = over  # it was perhaps down before, because it was suspected
+        return changed or is_news
 
     def told(self, presence: Presence, now: float) -> None:
         """Take in that another node's roster has the newest record known here."""
         author = self._authors.get(presence.origin)
         if author is not None and not author.is_there and author.rank == (presence.epoch, presence.counter):
             author.told = now
+
+    def told_younger(self, presence: Presence, heard: float, now: float) -> Author | None:
+        """Take in that another node had the newest record known here at *heard*; its author, if it is back.
+
+        Whoever told this node an age first may have lied.  So may this one: the record counts as heard
+        when it came here, at the latest.  So it shows nobody as up that has been silent since.
+        """
+        author = self._authors.get(presence.origin)
+        if author is None or author.rank != (presence.epoch, presence.counter):
+            return None
+        heard = min(heard, author.came)
+        if author.is_there:
+            author.heard = max(heard, author.heard)
+        elif self._is_down_by_silence(author) and heard + self._patience(author.presence) > now:
+            author.heard = heard
+            self._enter(author, State.UP, now)
+            return author
+        return None
+
+    def is_down_by_age(self, author: Author, now: float) -> bool:
+        """Whether an author is down only by the age that another node told of its newest record.
+
+        This node has not waited yet for the next record, for as long as for that of others.
+        """
+        return self._is_down_by_silence(author) and author.came + self._patience(author.presence) > now
 
     def is_forgotten(self, presence: Presence, heard: float, now: float) -> bool:
         """Whether the author of *presence* is not on the roster, and would have been forgotten by now.
@@ -310,6 +343,7 @@ class Roster:
     def doubt(self, late: float) -> None:
         """Count no silence for the *late* seconds in which this node itself was held up."""
         for author in self._authors.values():
+            author.came += late
             if author.is_there:
                 author.heard += late
                 author.there_since += late
@@ -349,6 +383,11 @@ class Roster:
         """Whether *origin* is a member here: a member that made room can be back as a guest."""
         author = self._authors.get(origin)
         return author is not None and author.is_member
+
+    def _is_down_by_silence(self, author: Author) -> bool:
+        """Whether an author is down because its next record was overdue, not because it was suspected."""
+        over = author.heard + self._patience(author.presence)
+        return author.state is State.DOWN and author.since >= over
 
     def _patience(self, presence: Presence) -> float:
         return self._config.presence_missed * presence.interval / 1000
