@@ -763,7 +763,7 @@ class TestDamage(FileCase):
         page = full_key_pages(content)[1]
         self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
         lost = []
-        numbers = range(1, 1501, at_length(1, 5))
+        numbers = range(1, 1501, at_length(1, 20))
         for number in numbers:
             pieces, _ = self.read_all(number, number)
             if pieces != [batch_of(ANNA, number, size=8)]:
