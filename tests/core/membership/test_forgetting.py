@@ -342,6 +342,8 @@ class TestReceipts(ForgettingCase):
     def test_elsewhere_it_has_missed_the_messages(self) -> None:
         self.receive(2, forget("emil", "dora", 7))
         self.assertEqual((self.holders(1), self.holders(2)), ((0, 4, 1), (0, 4, 1)))
+        missed = [self.node.missed_by(origin_of(name)) for name in ("dora", "emil", "fred")]
+        self.assertEqual(missed, [[1, 2], [], []])
 
     def test_one_that_has_a_message_keeps_it(self) -> None:
         self.receive(1, Receipts([receipt("dora", "me", 1, 1)]))
