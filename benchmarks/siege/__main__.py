@@ -74,15 +74,13 @@ class Child:
 def delays(kind: str, seconds: float) -> tuple[list[float], int, int]:
     """The delays of all messages that came, how many did not, and how many honest links have ended."""
     with ExitStack() as stack:
-        middle = stack.enter_context(Child("node", "middle", 0))
-        port = middle.answer()
-        speaker, listener = (
-            stack.enter_context(Child("node", role, port)) for role in ("speaker", "listener")
+        middle, speaker, listener = (
+            stack.enter_context(Child("node", role)) for role in ("middle", "speaker", "listener")
         )
-        speaker.answer()
-        listener.answer()
+        for node in (middle, speaker, listener):
+            node.answer()
         if kind != _CALM:
-            stack.enter_context(Child("attackers", kind, port)).answer()
+            stack.enter_context(Child("attackers", kind)).answer()
         sent = speaker.ask("speak", seconds)
         heard: list[float] = listener.ask("heard")
         until = time.monotonic() + _WAIT

@@ -1,4 +1,4 @@
-"""Attackers that are members, as processes: ``python -m benchmarks.siege.attackers KIND PORT``.
+"""Attackers that are members, as processes: ``python -m benchmarks.siege.attackers KIND``.
 
 Contract: a process shakes hands like any node, under as many keys as KIND has links, and then writes frames
 of KIND as fast as each link takes them.  It says ``[]`` once it begins, and ends with its standard input.
@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from benchmarks.siege.node import HOSTS, reactor
+from benchmarks.siege.node import HOSTS, PORT, reactor
 from twisted_mesh import Identity, MeshService
 from twisted_mesh.errors import MeshError
 from twisted_mesh.links.protocol import MeshProtocol
@@ -212,7 +211,7 @@ STRANGERS: Final = "strangers"  #: connects without a word, a thousand times a s
 class Attacker:
     """One link of an attacker, which links again if it is closed."""
 
-    def __init__(self, kind: Kind, port: int) -> None:
+    def __init__(self, kind: Kind) -> None:
         def dial(host: str, port: int) -> TCP4ClientEndpoint:
             return TCP4ClientEndpoint(reactor, host, port, bindAddress=(HOSTS["attacker"], 0))
 
@@ -220,7 +219,6 @@ class Attacker:
         self._service = MeshService(reactor, identity=identity, listen=(), dial=dial, overlay=False)
         digest = codec.network_digest(self._service.protocol.id_with(""))
         self._frames = kind(Author(digest, identity), digest)
-        self._port = port
         self._link: MeshProtocol | None = None
         self._dials = False
 
@@ -243,13 +241,13 @@ class Attacker:
     async def _dial(self) -> None:
         self._dials = True
         with suppress(MeshError):  # it was refused, and tries again
-            self._link = await self._service.connect(HOSTS["middle"], self._port)
+            self._link = await self._service.connect(HOSTS["middle"], PORT)
         self._dials = False
 
 
-def knock(port: int, times: int) -> None:
+def knock(times: int) -> None:
     """Connect twice for each pause that is over, without a word."""
-    endpoint = TCP4ClientEndpoint(reactor, HOSTS["middle"], port, bindAddress=(HOSTS["attacker"], 0))
+    endpoint = TCP4ClientEndpoint(reactor, HOSTS["middle"], PORT, bindAddress=(HOSTS["attacker"], 0))
     for _ in range(min(20, 2 * times)):
         endpoint.connect(Factory.forProtocol(Protocol)).addErrback(lambda failure: None)
 
@@ -269,13 +267,13 @@ def give_up(failure: Failure) -> None:
     reactor.stop()
 
 
-async def attack(name: str, port: int) -> None:
+async def attack(name: str) -> None:
     """Begin."""
     if name == STRANGERS:
-        LoopingCall.withCount(partial(knock, port)).start(_PAUSE)
+        LoopingCall.withCount(knock).start(_PAUSE)
     else:
         links, kind = KINDS[name]
-        attackers = [Attacker(kind, port) for _ in range(links)]
+        attackers = [Attacker(kind) for _ in range(links)]
         await gatherResults([Deferred.fromCoroutine(attacker.begin()) for attacker in attackers])
         for attacker in attackers:
             LoopingCall(attacker.write).start(_PAUSE)
@@ -285,5 +283,5 @@ async def attack(name: str, port: int) -> None:
 
 if __name__ == "__main__":
     StandardIO(Input())
-    Deferred.fromCoroutine(attack(sys.argv[1], int(sys.argv[2]))).addErrback(give_up)
+    Deferred.fromCoroutine(attack(sys.argv[1])).addErrback(give_up)
     reactor.run()

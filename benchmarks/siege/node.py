@@ -1,9 +1,10 @@
-"""An honest node: ``python -m benchmarks.siege.node ROLE PORT``.
+"""An honest node: ``python -m benchmarks.siege.node ROLE``.
 
-Contract: each order is a line of JSON on standard input, each answer one on standard output.  The middle
-only relays, and the two others dial PORT.  After ``speak`` the speaker sends a message every PAUSE for so
-many seconds, and then says how many.  ``heard`` tells the delays in seconds of all messages since the last
-time, and ``ended`` how often a link has ended.  The end of the input ends the process.
+Contract: each order is a line of JSON on standard input, each answer one on standard output; the first says
+that the node is linked with its peers: the speaker and the listener are peers of the middle.  After
+``speak`` the speaker sends a message every PAUSE for so many seconds, and then says how many.  ``heard``
+tells the delays in seconds of all messages since the last time, and ``ended`` how often a link has ended.
+The end of the input ends the process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.stdio import StandardIO
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_mesh import MeshService
@@ -28,6 +29,8 @@ from twisted_mesh.message import Message
 PAUSE = 0.02  # seconds from one message to the next
 #: Hosts of a network that is linked to no other; loopback and private addresses have no limits.
 HOSTS = {"middle": "11.0.0.1", "speaker": "11.0.0.2", "listener": "11.0.0.3", "attacker": "11.0.0.4"}
+PORT = 4444
+PEERS = {"middle": ("speaker", "listener"), "speaker": ("middle",), "listener": ("middle",)}
 reactor: Any = _reactor
 
 
@@ -36,15 +39,21 @@ class Node(LineOnlyReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, role: str, port: int) -> None:
+    def __init__(self, role: str) -> None:
         def dial(host: str, port: int) -> TCP4ClientEndpoint:
             return TCP4ClientEndpoint(reactor, host, port, bindAddress=(HOSTS[role], 0))
 
-        listen = (f"tcp:0:interface={HOSTS[role]}",) if role == "middle" else ()
-        self._service = MeshService(reactor, listen=listen, dial=dial, overlay=False, label=role)
+        self._peers = PEERS[role]
+        self._service = MeshService(
+            reactor,
+            listen=(f"tcp:{PORT}:interface={HOSTS[role]}",),
+            peers=[f"{HOSTS[peer]}:{PORT}" for peer in self._peers],
+            dial=dial,
+            overlay=False,
+            label=role,
+        )
         self._service.on("message", self._heard)
         self._service.on("disconnect", self._ended)
-        self._port = port
         self._sent = 0
         self._delays: list[float] = []
         self._ends = 0
@@ -55,12 +64,10 @@ class Node(LineOnlyReceiver):
         Deferred.fromCoroutine(self._begin())
 
     async def _begin(self) -> None:
-        await self._service.ready()
-        if self._port:
-            await self._service.connect(HOSTS["middle"], self._port)
-            self._say(0)
-        else:
-            self._say(self._service.addresses[0][1])
+        while len(self._service.routing_table) < len(self._peers):
+            await deferLater(reactor, PAUSE)
+        self._ends = 0
+        self._say(True)
 
     def lineReceived(self, line: bytes) -> None:
         """Carry out an order."""
@@ -101,5 +108,5 @@ class Node(LineOnlyReceiver):
 
 
 if __name__ == "__main__":
-    StandardIO(Node(sys.argv[1], int(sys.argv[2])))
+    StandardIO(Node(sys.argv[1]))
     reactor.run()

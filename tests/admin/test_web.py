@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -115,16 +116,14 @@ class WebTests(TestCase):
 
 
 def open_in_fork(descriptors: list[int]) -> int:
-    """How many of *descriptors* a forked child has."""
+    """How many of *descriptors* a forked child has; one of another file, opened in the child, is none."""
+    sockets = [(descriptor, os.fstat(descriptor).st_ino) for descriptor in descriptors]
     child = os.fork()
     if child == 0:  # nothing but system calls: the reactor is the parent's
         open_ones = 0
-        for descriptor in descriptors:
-            try:
-                os.fstat(descriptor)
-            except OSError:
-                continue
-            open_ones += 1
+        for descriptor, inode in sockets:
+            with contextlib.suppress(OSError):
+                open_ones += os.fstat(descriptor).st_ino == inode
         os._exit(open_ones)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)

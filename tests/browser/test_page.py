@@ -171,9 +171,8 @@ class DemoTests(BrowserCase):
         await self.wait(bars, "4 of 4 have it")
         await self.value("document.querySelector('#from').value = 'desk'")
         await self.send("I am")
-        await self.wait(
-            "document.querySelector('#messages button').textContent.startsWith('desk: I am')", True
-        )
+        said = "document.querySelector('#messages button').textContent"
+        await self.wait(f"{said}.startsWith('\\u2068desk\\u2069: \\u2068I am')", True)  # each text isolated
         siren = f"document.querySelector('[data-id=\"{self.demo.nodes[3].id.decode()}\"]').classList"
         await self.click("[aria-label='kill siren']")
         await self.wait(f"{siren}.contains('down')", True)
