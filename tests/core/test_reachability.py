@@ -193,9 +193,11 @@ class TestOneHost(SynchronousTestCase):
         self.assertFalse(self.dial(100, "2001:db8::2", found=False))
         self.assertTrue(self.dial(100, "2001:db8:0:1::2", found=False))
 
-    def test_one_dial_at_a_time(self) -> None:
-        one, other = (Contact(b"%d" % port, self.HOST, port) for port in (1, 2))
+    def test_two_dials_at_a_time(self) -> None:
+        one, two, other = (Contact(b"%d" % port, self.HOST, port) for port in (1, 2, 3))
         self.dials.began(one, Purpose.NEIGHBOUR, 0)
+        self.assertTrue(self.dials.may(two, 0))
+        self.dials.began(two, Purpose.NEIGHBOUR, 0)
         self.assertFalse(self.dials.may(other, 1))
         self.dials.over(one.id, 1, True)
         self.assertTrue(self.dials.may(other, 1))

@@ -223,8 +223,7 @@ class TestHearsay(SynchronousTestCase):
     """A newcomer knows of the members that are away as long as others do."""
 
     def test_others_that_knew_it_go_on_to_tell_of_a_member_that_is_away(self) -> None:
-        # There are more than can all be neighbours, so that there are exchanges.
-        stage = Stage(1, 9)
+        stage = Stage(1, 8)
         *members, newcomer = stage.world.members
         away = members[4]
         stage.gather(members=members)

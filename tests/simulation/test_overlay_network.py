@@ -89,9 +89,9 @@ class TestGathering(OverlayCase):
     """Nodes that all know the same one."""
 
     def gather(self, nodes: int, seeds: range, within: float, machines: int = 0) -> None:
-        # At rest a node dials once in some minutes.
+        # At rest a node dials once in some minutes; some still draw neighbours in this one.
         dials = [self.gather_once(nodes, seed, within, machines) for seed in seeds]
-        self.assertLess(mean(dials), 1.5 * nodes, dials)
+        self.assertLess(mean(dials), 3 * nodes, dials)
 
     def gather_once(self, nodes: int, seed: int, within: float, machines: int) -> int:
         """Gather the nodes until they rest; return the number of dials in the minute after that."""
@@ -103,9 +103,12 @@ class TestGathering(OverlayCase):
         self.assertLessEqual(self.degrees(stage)[-4], 8, seed)
         stage.run(30 - stage.world.now)
         self.assert_one(stage)
-        self.assert_degrees(stage, 3, 8)
+        # Nodes still look for neighbours of their own drawing.  In one of eight runs that brings a node
+        # more than it keeps, for some seconds (measured: up to 10).
+        self.assert_degrees(stage, 3, 12)
+        self.assertLessEqual(self.degrees(stage)[-4], 8, seed)
         dials = dialled(stage)
-        self.assertLess(dials, 10 * nodes, seed)
+        self.assertLess(dials, 12 * nodes, seed)
         stage.run(60)
         self.assert_one(stage)
         self.assert_degrees(stage, 3, 8)

@@ -53,7 +53,7 @@ class Purpose(IntEnum):
 
     JOIN = 0  #: an application wants the link, or the node knows no other way into the mesh
     NEIGHBOUR = 1  #: the overlay would like the link, if the peer has room
-    URGENT = 2  #: the overlay needs the link, for example as the dialler's only one
+    URGENT = 2  #: the overlay needs the link: it is the dialler's only one, or replaces another
     EXCHANGE = 3  #: both ends exchange the messages and records that they have, then close the link
 
 

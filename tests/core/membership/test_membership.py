@@ -672,9 +672,9 @@ class TestOverlay(EvidenceTestCase):
         return [frame for frame in self.all_frames(effects, number) if isinstance(frame, kinds)]
 
     def full(self) -> None:
-        """Begin anew with as many neighbours as the overlay has room for."""
+        """Begin anew with one neighbour more than the overlay looks for."""
         self.star(active_view=2)
-        for number, name in enumerate(("anna", "bert", "cleo", "emil"), 1):
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
             self.open(number, name, address=(HOST, 4000 + number))
             self.receive(number, ALL, roster())
 

@@ -97,7 +97,7 @@ class Member:
             return
         self.world.lines[number].stands = False
         self.world.check()
-        self.moves.closed(node, link, Reason.ROOM)
+        self.moves.closed(node, link)
         self.carry_out()
         self.moves.review(self.now)
 
@@ -292,13 +292,12 @@ class TestRules(OverlayCase):
         self.nodes(self.config.active_view)
         self.assertIsNone(self.moves.wake)
         self.moves.tick(self.now + 100)
-        self.node(6)
-        self.node(7)  # two too many are no reason, either
+        self.node(6)  # one too many is no reason, either
         self.pass_rounds(5)
         self.assertEqual(self.sent, [])
 
-    def test_one_or_two_too_many_are_moved_to_who_looks_for_neighbours(self) -> None:
-        nodes = self.nodes(7)
+    def test_one_too_many_is_moved_to_who_looks_for_neighbours(self) -> None:
+        nodes = self.nodes(6)
         nodes[2].seeks = True
         _, target = self.ask()
         self.assertIs(target, nodes[2])
@@ -306,7 +305,7 @@ class TestRules(OverlayCase):
         self.assertEqual(self.sent, [])  # once
 
     def test_a_part_of_what_is_too_much_is_moved_at_once(self) -> None:
-        self.nodes(23)
+        self.nodes(22)
         self.pass_rounds(1)
         self.assertEqual(len(self.sent), 4)
         moved = {number for number, _ in self.sent}
@@ -317,7 +316,7 @@ class TestRules(OverlayCase):
         self.assertEqual(len(self.sent), 7)
 
     def test_each_round_that_helps_nothing_makes_the_next_wait_longer(self) -> None:
-        self.nodes(8)
+        self.nodes(7)
         waits = []
         for _ in range(60):
             before = self.now
@@ -327,21 +326,11 @@ class TestRules(OverlayCase):
         self.assertTrue(5 < max(waits[-10:]) <= 1.5 * self.config.shuffle_interval)
         self.moves.joined()
         self.pass_rounds(2)
-        for index in (8, 7, 6):
-            self.active.remove(self.over(index))
-            self.moves.review(self.now)
+        self.active.remove(self.over(7))
+        self.moves.review(self.now)
+        self.active.remove(self.over(6))
+        self.moves.review(self.now)
         self.assertIsNone(self.moves.wake)
-
-    def test_when_there_are_too_many_again_it_begins_anew(self) -> None:
-        self.nodes(7)
-        self.pass_rounds(60)  # nobody can be moved, so the rounds are far apart
-        self.node(8)
-        before = self.now
-        self.pass_rounds(1)
-        self.assertLess(self.now - before, 1)
-        self.assertEqual(len(self.sent), 1)
-        self.pass_rounds(1)
-        self.assertLess(self.now - before, 2)
 
     def test_a_target_is_not_moved_and_whom_it_has_asked_is_no_target(self) -> None:
         self.nodes(8)
@@ -356,7 +345,7 @@ class TestRules(OverlayCase):
         self.assertEqual(len(self.sent), len(roles[0]))  # and nobody is asked twice
 
     def test_who_says_no_is_asked_again_later(self) -> None:
-        self.nodes(8)
+        self.nodes(7)
         moved, target = self.ask()
         self.moves.answered(moved, contact_of(99).id, self.now)  # to another question
         self.assertEqual(self.moves.footprint()["moves_asked"], 1)
@@ -367,12 +356,12 @@ class TestRules(OverlayCase):
         self.moves.answered(moved, target.id, self.now)  # unasked
 
     def test_a_moved_node_that_goes_makes_its_target_free(self) -> None:
-        self.nodes(8)
+        self.nodes(7)
         moved, target = self.ask()
         self.moves.answered(moved, target.id, self.now)
         moved, target = self.ask()
         self.active.remove(moved.way)
-        self.moves.closed(moved, self.over(0), Reason.LOST)
+        self.moves.closed(moved, self.over(0))
         self.assertEqual(self.moves.footprint()["moves_asked"], 0)
 
     def test_whom_the_application_wants_stays_and_two_this_node_has_dialled(self) -> None:
@@ -410,33 +399,12 @@ class TestRules(OverlayCase):
         self.pass_rounds(3)
         self.assertEqual(self.sent, [])
 
-    def test_a_move_is_declined_whose_target_is_gone(self) -> None:
-        self.nodes(9)
-        moved, target = self.ask()
-        way = target.way
-        self.active.remove(way)
-        self.moves.closed(target, way, Reason.LOST)
-        self.moves.answered(moved, target.id, self.now)
-        self.assertEqual(self.moves.footprint(), {"moves_asked": 0, "moves_declined": 1})
-
-    def test_another_target_is_chosen_than_the_one_without_room(self) -> None:
-        self.nodes(8)
-        full = set()
-        for _ in range(3):
-            moved, target = self.ask()
-            self.assertNotIn(target, full)
-            full.add(target)
-            self.moves.answered(moved, target.id, self.now)
-        for node in self.active:
-            node.full_until = self.now + 100
-        self.ask()  # all are full, so any will do
-
     # ── the moved node ─────────────────────────────────────────────────────────────────
 
     def test_a_request_is_followed_when_the_other_link_is_up(self) -> None:
         self.node(1)
         self.asked(1, contact_of(2))
-        self.assertEqual(self.dialled, [(2, Purpose.NEIGHBOUR)])
+        self.assertEqual(self.dialled, [(2, Purpose.URGENT)])
         self.node(2, up=False)
         self.up(3)
         self.assertEqual(self.closed, [])
@@ -490,26 +458,14 @@ class TestRules(OverlayCase):
         self.node(2, up=False)
         node = self.active.remove(self.over(2))
         assert node is not None
-        self.moves.closed(node, self.over(2), Reason.LOST)
+        self.moves.closed(node, self.over(2))
         self.assertEqual(self.refusals(), [(1, contact_of(2).id)])
-
-    def test_it_insists_only_if_it_was_sent_to_a_node_without_room(self) -> None:
-        for index, reason in ((2, Reason.LOST), (3, Reason.ROOM), (4, Reason.ROOM)):
-            self.node(1)
-            self.asked(1, contact_of(index))
-            node = self.node(index, up=False)
-            self.active.remove(self.over(index))
-            self.moves.closed(node, self.over(index), reason)
-        self.assertEqual(
-            self.dialled, [(2, Purpose.NEIGHBOUR), (3, Purpose.NEIGHBOUR), (4, Purpose.URGENT)]
-        )
-        self.assertEqual([int(id) for _, id in self.refusals()], [2, 3, 4])
 
     def test_a_request_ends_with_its_link(self) -> None:
         node = self.node(1)
         self.asked(1, contact_of(2))
         self.active.remove(self.over(1))
-        self.moves.closed(node, self.over(1), Reason.LOST)
+        self.moves.closed(node, self.over(1))
         self.node(2)
         self.up(2)
         self.assertEqual((self.closed, self.sent), ([], []))
@@ -519,7 +475,7 @@ class TestRules(OverlayCase):
         other = self.links[5] = link_of(5, contact_of(3), host="10.0.0.1")
         self.active.add(other, 0).links[other] = True
         self.active.remove(self.over(3))
-        self.moves.closed(node, self.over(3), Reason.LOST)
+        self.moves.closed(node, self.over(3))
         self.assertEqual(self.refusals(), [(5, contact_of(4).id)])
 
     def test_a_link_that_came_after_the_request_is_not_ended(self) -> None:
@@ -531,7 +487,7 @@ class TestRules(OverlayCase):
         self.assertEqual((self.closed, self.refusals()), ([], [(1, contact_of(2).id)]))
 
     def test_a_target_of_its_own_is_not_left(self) -> None:
-        self.nodes(8)
+        self.nodes(7)
         _, target = self.ask()
         self.asked(target.way.number, contact_of(50))
         self.node(50)
@@ -539,7 +495,7 @@ class TestRules(OverlayCase):
         self.assertEqual((self.closed, self.refusals()), ([], [(target.way.number, contact_of(50).id)]))
 
     def test_whom_it_has_asked_to_go_is_not_counted_on(self) -> None:
-        self.nodes(8)
+        self.nodes(7)
         moved, target = self.ask()
         requester = next(node for node in self.active if node not in (moved, target))
         self.asked(requester.way.number, contact_of(int(moved.id)))

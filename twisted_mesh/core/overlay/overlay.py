@@ -23,13 +23,12 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.overlay.rewiring import Rewiring
+from twisted_mesh.core.overlay.rewiring import SPARE, Rewiring
 from twisted_mesh.core.overlay.search import Search
 from twisted_mesh.core.overlay.shuffles import Shuffles
 from twisted_mesh.core.overlay.tellers import Tellers
 from twisted_mesh.core.overlay.views import (
     MET,
-    SPARE,
     ActiveView,
     Dial,
     Neighbour,
@@ -140,8 +139,7 @@ class Overlay:
         return True
 
     def _has_room_for(self, link: Link, now: float) -> bool:
-        is_move = link.outgoing and self._rewiring.is_target(link.peer.id)  # another link is to end for it
-        if link.purpose is Purpose.NEIGHBOUR and not is_move and not self._search.has_room_for(link, now):
+        if link.purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now):
             return False
         return not self._is_unsought(link) or self._active.has_room_for_unsought(link.host)
 
@@ -180,17 +178,16 @@ class Overlay:
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """Take in that a link ends."""
-        if (node := self._active.over(link)) is None:
+        node = self._active.remove(link)
+        if node is None:
             return
-        was_up = node.up
-        self._active.remove(link)
-        self._rewiring.closed(node, link, reason)
+        self._rewiring.closed(node, link)
         self._rewiring.review(now)
         if node.links:
             return
         if node.contact is not None and reason in _COMES_BACK:
             self._learn((node.contact,), MET, now)
-        if self._search.lost(node.id, now, was_up=was_up) or reason is Reason.ROOM:
+        if self._search.lost(node.id, now) or reason is Reason.ROOM:
             self._passive.had_no_room(node.id, now)
 
     def dial_failed(self, id: bytes, now: float) -> None:

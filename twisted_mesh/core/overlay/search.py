@@ -1,9 +1,9 @@
 """How a node with too few neighbours finds more, and for which nodes it has room.
 
 Contract: a node dials one contact at a time (an *attempt*), and several only if it has hardly any
-neighbour.  A node has room for some more neighbours than it looks for, so that others find theirs.  A node
-that refuses is dialled again later.  A node that all others refuse dials ever more rarely.  If it has less
-than half of the neighbours it wants, it insists instead: its dials are URGENT, and are not refused.
+neighbour.  A node that refuses is dialled again later.  A node that all others refuse dials ever more
+rarely: if all views are full, some node always has one neighbour less than it wants.  A node with less than
+half of the neighbours it wants insists instead: its dials are URGENT, and are not refused.
 
 Two neighbours are nodes that this one has drawn from its contacts, of different sites if there are: an
 attacker can take all other places, by dialling, or by sending this node to others.  So the search goes on
@@ -18,15 +18,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.overlay.views import (
-    FULL_LONGEST,
-    SPARE,
-    ActiveView,
-    Dial,
-    PassiveView,
-    Randomness,
-    jitter,
-)
+from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, PassiveView, Randomness, jitter
 from twisted_mesh.core.rate import RateLimit, backoff
 from twisted_mesh.core.reachability import counted_site
 from twisted_mesh.wire.membership import Contact, Purpose
@@ -87,7 +79,7 @@ class Search:
         if link.outgoing:
             _, walk = self._dials.get(id, (now, False))
             return len(self._active) < self._config.active_view + walk or (not walk and self._draws > 0)
-        places = self._config.active_view + SPARE - len(self._active)
+        places = self._config.active_view - len(self._active)
         everybody = {id, *self._dials, *self._passive, *(node.id for node in self._active)}
         if places <= 0 or len(everybody) <= self._config.active_view:
             return places > 0  # all known nodes find a place, so no place is kept for dials
@@ -124,11 +116,10 @@ class Search:
         self._refusals = 0
         return self._dials.pop(id)[1]
 
-    def lost(self, id: bytes, now: float, *, was_up: bool) -> bool:
+    def lost(self, id: bytes, now: float) -> bool:
         """Take in that the last link to a node is gone; return whether the node had refused the link."""
         if self._dials.pop(id, None) is None:
-            if was_up:
-                self._refusals = 0  # there are fewer neighbours now
+            self._refusals = 0  # there are fewer neighbours now
             self.resume(now, now)
             return False
         self._refusals += 1
@@ -177,9 +168,7 @@ class Search:
             if contact is not None:
                 self._idle = 0
                 if not self._try(contact, purpose, now):
-                    # It may be at the site of a dial that is under way, and may be dialled after that.
-                    wait = self._config.overlay_interval if self._dials else PUT_OFF
-                    self._passive.put_off(contact.id, now + jitter(wait, self._randomness))
+                    self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._randomness))
         self.resume(now, now + self._pause())
 
     def welcome(self, contact: Contact, now: float) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Final, Protocol, TypeVar
 
 from twisted_mesh.core.link import Link
@@ -24,11 +23,6 @@ K = TypeVar("K")
 
 FULL_FIRST: Final = 1.0  # seconds until a node without room is dialled again; doubled each time (guess)
 FULL_LONGEST: Final = 32.0  # seconds, the longest such wait: a full mesh must not dial all the time (guess)
-
-#: Neighbours above ``active_view`` that a node has room for, and does not move to others (measured: 100
-#: newcomers dial 800 times until they rest, and 105 times in the minute after that; with 1, and room up
-#: to ``active_view``, 1000 and 250 times, and one run in five had a node with nine neighbours or ten).
-SPARE: Final = 2
 
 #: Neighbours that are there only because their overlays wanted it, and of these at one site (guess: nodes
 #: whose neighbours have failed may all know this node alone for a moment).
@@ -78,8 +72,6 @@ class Neighbour:
     unsought: bool = False  # whether it dialled, and only its own overlay wanted the link
     pinned: bool = False  # whether the application wants the link
     seeks: bool = False  # whether the node is likely to look for more neighbours
-    full_until: float = -inf  # until when it is taken to have no room for more
-    sent_in_vain: bool = False  # whether a node that it named in its own place had no room
 
     @property
     def up(self) -> bool:

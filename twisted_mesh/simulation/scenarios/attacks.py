@@ -338,8 +338,8 @@ def _misled(stage: Stage) -> None:
     most = honest * (config.dial_burst + config.dial_rate * world.now)
     if astray > most:
         world.violated(world.members[0], "limits", f"{astray} dials to nowhere, of {most:.0f}")
-    # Each node dials it once, again after dial_again, and twice as late each further time.
-    each = 1 + int(log2(1 + (world.now - Misleader.begins) / config.dial_again))
+    # Each node dials two places of it, one after dial_again, and one twice as late each further time.
+    each = 2 + int(log2(1 + (world.now - Misleader.begins) / config.dial_again))
     if at_victim > nodes * each:
         world.violated(world.members[0], "limits", f"{at_victim} dials of a victim, of {nodes * each}")
 
