@@ -31,7 +31,8 @@ class TestHpkeKeys(SynchronousTestCase):
         sealed = self.sealed()
         self.assertIsNone(self.others.decrypt(sealed, b"here"))
         self.assertIsNone(self.keys.decrypt(sealed, b"there"))
-        for changed in (sealed[:-1], sealed + b"x", b"x" + sealed[1:], bytes(100), b"x", b""):
+        flipped = bytes([sealed[0] ^ 1]) + sealed[1:]
+        for changed in (sealed[:-1], sealed + b"x", flipped, bytes(100), b"x", b""):
             self.assertIsNone(self.keys.decrypt(changed, b"here"))
 
     def test_no_two_seals_are_the_same(self) -> None:
