@@ -262,6 +262,11 @@ class TestNames(NamedCase):
         closed = Consumer("billing", 2, False, opened + 10)
         self.assertEqual(b.consumers, {"billing": closed})
         self.assertEqual(messages.name, "billing")
+        self.network.advance(10)
+        self.stop(b, after=2)
+        b.startService()
+        self.network.advance(1)
+        self.assertEqual(b.consumers, {"billing": closed})
         again = self.again(a, b)
         self.assertEqual(again.consumers, {"billing": closed})
 
@@ -298,6 +303,17 @@ class TestForgetting(NamedCase):
         self.assertEqual(self.ready(b.messages(name="billing")), [])
         again = self.again(a, b)
         self.assertEqual(self.lags(again), {"billing": 0})
+
+    def test_one_that_is_forgotten_while_the_service_is_stopped_stays_so(self) -> None:
+        a, b = self.pair()
+        b.messages(name="billing").close()
+        self.send(a, 1)
+        self.stop(b, after=2)
+        b.forget_consumer("billing")
+        b.startService()
+        self.link((b, a))
+        self.assertEqual(b.consumers, {})
+        self.assertEqual(self.ready(b.messages(name="billing")), [])
 
 
 class TestStart(NamedCase):
@@ -463,6 +479,22 @@ class TestRestart(NamedCase):
         self.send(a, 3)
         self.assertEqual(self.ready(b.messages(name="billing")), [3])
         self.assertEqual(self.ready(audit), [])
+
+    def test_without_a_history_file_messages_that_nobody_took_before_the_next_start_are_told_as_lost(
+        self,
+    ) -> None:
+        a, b = self.linked(self.node(), self.node())
+        audit = b.messages(name="audit")
+        self.send(a, 1, 2, 3)
+        self.assertEqual(self.took(audit, 2), [1, 2])
+        self.stop(b, after=2)
+        self.assertEqual(self.happened(b, "gap"), [])  # they can still be taken
+        b.startService()
+        self.network.advance(1)
+        self.assertEqual(self.run_to_end(rest(audit)), [])
+        [gap] = self.happened(b, "gap")
+        self.assertEqual((gap.first, gap.last), (2, 3))
+        self.assertIn("the consumer 'audit' had not taken them", gap.reason)
 
 
 class TestRetention(NamedCase):

@@ -97,9 +97,10 @@ class NamedQueue(MessageQueue):
 
     def leave(self, now: float) -> None:
         """Let nobody have it open: all messages that were not taken wait for the next owner."""
+        if self._owner is not None:
+            self.since = now
         self._owner = None
         self.turn += 1
-        self.since = now
         self._look()
         self._put_back_out()
         self._leave_to_history()
@@ -197,9 +198,10 @@ class NamedQueue(MessageQueue):
             self._give_up(run, position)
 
     def lose_all(self) -> None:
-        """Report all messages as lost that wait, since the history is gone."""
-        for run in list(self._positions):
-            self._behind[run] = self._positions[run]
+        """Report all messages as lost that were not taken, since the history is gone."""
+        self._put_back_out()
+        self._leave_to_history()
+        for run in list(self._behind):
             self.unplaced(run)
         self._tell_gaps()
 
@@ -346,6 +348,7 @@ class NamedConsumers:
         self._gone = False  # whether an owner was freed since the last look()
         self._handle: Callable[[events.Event], None] | None = None  # while the service runs
         self._is_stored = False
+        self._is_first = True  # whether no run of the service has begun
         self.queues: dict[str, NamedQueue] = {}
 
     def open(self, name: str, start: str | float, make: Callable[[NamedQueue], Owner]) -> Any:
@@ -430,10 +433,14 @@ class NamedConsumers:
         """
         self._handle, self._is_stored = handle, restored is not None
         stored = {} if restored is None else restored.consumers
-        for name in stored.keys() - self.queues.keys():
-            queue = self.queues[name] = self._make(name)
-            queue.since = stored[name] / 1000 or self.now()
+        for name, since in stored.items():
+            if self._is_first and name not in self.queues:  # later: forgotten while the service was stopped
+                self.queues[name] = self._make(name)
+                self.queues[name].since = since / 1000 or self.now()
+        self._is_first = False
         for queue in self.queues.values():
+            if restored is None:
+                queue.lose_all()
             queue.begin_anew(reader)
             if restored is not None and queue.name in stored:
                 queue.begin(restored.untaken(origin, queue.name))
