@@ -131,19 +131,15 @@ def _remove(options: argparse.Namespace) -> None:
     files, node = AuthorityFiles.load(options.path), the_node(options.node, os.environ)
     if options.member is None:
         files.know(bytes.fromhex(node.post("/policy", {"policy": ""}, _SECONDS)["policy"]))
-        packed, told = (
-            files.end_below(options.below),
-            f"grants below generation {options.below} are over",
-        )
+        packed = files.end_below(options.below)
+        told = f"grants below generation {options.below} are over"
     else:
         found = node.post("/cut", {"member": options.member}, _SECONDS)
         files.know(bytes.fromhex(found["policy"]))
         cuts = [Cut(epoch, number, bytes.fromhex(hash)) for epoch, number, hash in found["cuts"]]
         packed, told = files.remove(bytes.fromhex(found["key"]), cuts), f"{found['id']} is removed"
     node.post("/policy", {"policy": packed.hex()}, _SECONDS)
-    policy = files.policy
-    assert policy is not None  # it was signed just now
-    print(f"policy {policy.number}: {told}; the node hands it on to all others")
+    print(f"policy {files.policy.number}: {told}; the node hands it on to all others")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -155,7 +151,7 @@ def _show(options: argparse.Namespace) -> None:
     for issued in files.state.grants:
         roles = ", ".join(issued.roles)
         print(f"grant {issued.serial} of {issued.id}: {roles}, generation {issued.generation}")
-    if (policy := files.policy) is not None:
+    if (policy := files.policy).number:
         print(f"policy {policy.number}: grants from generation {policy.generation} on are good")
         for removed in policy.removed:
             print(f"removed {id_of(removed.key).decode()}")

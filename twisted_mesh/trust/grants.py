@@ -113,10 +113,12 @@ class AuthorityFiles:
         return issued
 
     @property
-    def policy(self) -> PolicyContent | None:
-        """What the newest policy says; None if none was signed."""
+    def policy(self) -> PolicyContent:
+        """What the newest policy says; its number is 0 if none was signed."""
         packed = bytes.fromhex(self.state.policy)
-        return unpack_policy(policy_of(packed).array) if packed else None
+        if not packed:
+            return PolicyContent(self.authority.network, 0, 0, [])
+        return unpack_policy(policy_of(packed).array)
 
     def know(self, packed: bytes) -> None:
         """Take in the newest policy that a node knows: this authority may have signed it elsewhere.
@@ -140,9 +142,8 @@ class AuthorityFiles:
         :raises TrustError: the state cannot be written; or the policy has no room for another node.
         """
         with self._changing():
-            last = self.policy
-            others = [] if last is None else [one for one in last.removed if one.key != key]
-            return self._sign_policy([*others, Removed(key, list(cuts))], last, 0)
+            others = [one for one in self.policy.removed if one.key != key]
+            return self._sign_policy([*others, Removed(key, list(cuts))], 0)
 
     def end_below(self, generation: int) -> bytes:
         """Sign a policy by which grants of lower generations are good no more; return it.
@@ -150,15 +151,13 @@ class AuthorityFiles:
         :raises TrustError: the state cannot be written.
         """
         with self._changing():
-            last = self.policy
-            return self._sign_policy([] if last is None else last.removed, last, generation)
+            return self._sign_policy(self.policy.removed, generation)
 
-    def _sign_policy(self, removed: list[Removed], last: PolicyContent | None, generation: int) -> bytes:
-        number = 1 if last is None else last.number + 1
-        generation = max(generation, 0 if last is None else last.generation)
-        unsigned = Policy(
-            bytes(64), pack(PolicyContent(self.authority.network, number, generation, removed))
-        )
+    def _sign_policy(self, removed: list[Removed], generation: int) -> bytes:
+        last = self.policy
+        generation = max(generation, last.generation)
+        content = PolicyContent(self.authority.network, last.number + 1, generation, removed)
+        unsigned = Policy(bytes(64), pack(content))
         packed = self._sign(unsigned.text) + unsigned.array
         if len(packed) > MAX_POLICY:
             raise TrustError(
