@@ -82,6 +82,7 @@ class PageTests(SynchronousTestCase):
             ((*grant, "web1", "other.grant"), "mesh id FILE prints"),
             ((*grant, id, "other.grant", "--roles", "king"), "not 'king'"),
             ((*grant, id, "other.grant", "--roles", "author"), "without the role link"),
+            ((*grant, id, "other.grant", "--generation", "-1"), "a number from 1 to"),
             (("authority", "show", "node.key"), "node.key.state: No such file"),
             (("authority", "show", "missing"), "No such file"),
         ):

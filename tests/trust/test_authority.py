@@ -452,11 +452,12 @@ class TestPolicies(AuthorityCase):
 
     def test_grants_of_lower_generations_can_be_ended(self) -> None:
         self.assertTrue(self.speaks())
+        unseen = Identity.generate()
+        older = self.packed(unseen)
         self.mine.take(self.files.end_below(2))
         self.assertIn("is of generation 1, which is over", self.why())
         self.assertFalse(self.speaks())
-        unseen = Identity.generate()
-        said = self.mine.why_not_granted(unseen.origin, self.packed(unseen), False) or ""
+        said = self.mine.why_not_granted(unseen.origin, older, False) or ""
         self.assertIn("is over", said)
         path = Path(self.mktemp())
         self.assertEqual(self.files.grant(self.other.id.decode(), MEMBER, path, 2).generation, 2)
@@ -466,6 +467,20 @@ class TestPolicies(AuthorityCase):
         self.assertEqual(self.files.policy.generation, 2)
         self.files.remove(self.me.origin, [])
         self.assertEqual(self.files.policy.generation, 2)
+
+    def test_no_grant_is_made_that_is_good_for_nothing(self) -> None:
+        id = self.other.id.decode()
+        self.files.end_below(3)
+        self.assertEqual(self.files.grant(id, MEMBER, self.mktemp()).generation, 3)
+        for wrong in (-1, 1, 2, 2**63, 2**70):
+            path = Path(self.mktemp())
+            error = self.assertRaises(LocalError, self.files.grant, id, MEMBER, path, wrong)
+            self.assertIn(f"from 3 to {2**62}, not {wrong}", str(error))
+            self.assertFalse(path.exists())
+        for wrong in (-1, 0, 2**63, 2**70):
+            error = self.assertRaises(LocalError, self.files.end_below, wrong)
+            self.assertIn(f"from 1 to {2**62}, not {wrong}", str(error))
+        self.assertEqual((len(self.files.state.grants), self.files.policy.number), (3, 1))
 
     def test_more_removals_than_a_policy_has_room_for_are_refused(self) -> None:
         self.patch(grants, "MAX_POLICY", 200)

@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 import msgspec
 
-from twisted_mesh.errors import RemoteError, TrustError
+from twisted_mesh.errors import LocalError, RemoteError, TrustError
 from twisted_mesh.identity import Identity, replace_synced
 from twisted_mesh.network import Protocol
 from twisted_mesh.trust.authority import Authority, Removals, names_of
@@ -34,6 +34,7 @@ from twisted_mesh.wire.authority import (
     unpack_policy,
 )
 from twisted_mesh.wire.codec import pack
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 _KEY: Final = "the authority's key"
 _KIND: Final = "the authority's file"
@@ -80,7 +81,8 @@ class AuthorityFiles:
                 raise TrustError(f"{_KIND} {other}: File exists")
         made = cls(file, Identity.create(file, _KEY), state)
         made._keep()
-        write_new(_public(file), f"{made.authority.key.hex()}  # {OF_AUTHORITY} {subnet!r}\n")
+        with _new_file(_public(file)) as stream:
+            stream.write(f"{made.authority.key.hex()}  # {OF_AUTHORITY} {subnet!r}\n")
         return made
 
     @classmethod
@@ -95,13 +97,16 @@ class AuthorityFiles:
     def grant(self, id: str, roles: Roles, path: str | os.PathLike[str], generation: int = 0) -> Issued:
         """Make a grant for the node *id*, in the new file *path*.
 
-        :param generation: of the grant; 0 for the highest that was granted so far.
-        :raises TrustError: the file exists, or cannot be written.
+        :param generation: of the grant; 0 for the highest that was granted or is good.
+        :raises LocalError: grants of that generation are good no more; or the file exists, or cannot be
+            written.
         """
         with self._changing(), _new_file(Path(path)) as stream:  # if it cannot be made, no number is used
             grants = self.state.grants
             serial = max((issued.serial for issued in grants), default=0) + 1
-            generation = generation or max((issued.generation for issued in grants), default=1)
+            least = max(1, self.policy.generation)
+            generation = generation or max([least, *(issued.generation for issued in grants)])
+            _check_generation(generation, least)
             content = GrantContent(self.authority.network, id.encode(), roles, generation, serial)
             grant = Grant(bytes(64), pack(content))
             packed = self._sign(grant.text) + grant.array
@@ -148,8 +153,9 @@ class AuthorityFiles:
     def end_below(self, generation: int) -> bytes:
         """Sign a policy by which grants of lower generations are good no more; return it.
 
-        :raises TrustError: the state cannot be written.
+        :raises LocalError: there can be no such generation; or the state cannot be written.
         """
+        _check_generation(generation, 1)
         with self._changing():
             return self._sign_policy(self.policy.removed, generation)
 
@@ -187,10 +193,9 @@ class AuthorityFiles:
             raise TrustError(f"{_KIND} {_state(self._path)}: {error.strerror}") from None
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write *text* to a new file, which others may read; :raises TrustError: that cannot be done."""
-    with _new_file(path) as stream:
-        stream.write(text)
+def _check_generation(generation: int, least: int) -> None:
+    if not least <= generation <= MAX_NUMBER:
+        raise LocalError(f"the generation is a number from {least} to {MAX_NUMBER}, not {generation}")
 
 
 @contextmanager
