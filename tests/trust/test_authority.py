@@ -468,6 +468,19 @@ class TestPolicies(AuthorityCase):
         self.files.remove(self.me.origin, [])
         self.assertEqual(self.files.policy.generation, 2)
 
+    def test_a_grant_that_is_over_does_not_hide_a_good_one_with_a_lower_number(self) -> None:
+        files, id = self.files, self.other.id.decode()
+        shown = []
+        for roles, generation in ((LISTENER, 2), (MEMBER, 1)):
+            path = Path(self.mktemp())
+            files.grant(id, roles, path, generation)
+            shown.append(bytes.fromhex(path.read_text().splitlines()[1]))
+        good, self.shown = shown
+        self.assertEqual((self.why(), self.mine.only_listens(self.other.origin)), ("", False))
+        self.mine.take(files.end_below(2))
+        self.shown = good
+        self.assertEqual((self.why(), self.mine.only_listens(self.other.origin)), ("", True))
+
     def test_no_grant_is_made_that_is_good_for_nothing(self) -> None:
         id = self.other.id.decode()
         self.files.end_below(3)

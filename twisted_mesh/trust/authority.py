@@ -89,7 +89,7 @@ class Authority:
 
 
 class Grants:
-    """The verified grants of other nodes: of each node that with the highest serial number.
+    """The verified grants of other nodes: of each node's good ones that with the highest serial number.
 
     :ivar listeners: the nodes of which no message is taken, by their keys.
     """
@@ -124,7 +124,7 @@ class Grants:
             return _old(content)
         if not authority.has_signed(grant):
             raise RemoteError(_NOT_SIGNED.format(id.decode()), Reason.SIGNATURE)
-        if known is None or content.serial > known[1].serial:
+        if known is None or content.serial > known[1].serial or known[1].generation < generation:
             self._known[origin] = packed, content
             self._known.move_to_end(origin)
             if content.roles & (Roles.AUTHOR | Roles.GUEST):
