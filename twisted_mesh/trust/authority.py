@@ -38,11 +38,7 @@ ROLE_NAMES: Final = {
     "listen-only": Roles.LISTEN,
 }
 _PEM: Final = "-----BEGIN"  # the first line of a private key's file begins so
-_OTHER: Final = "of another authority, or another subnet"
 _NOT_SIGNED: Final = "the authority of this mesh has not signed the grant that {} shows"
-
-
-_ALL: Final = Roles.LINK | Roles.AUTHOR | Roles.GUEST | Roles.LISTEN
 
 
 class Authority:
@@ -104,7 +100,7 @@ class Grants:
     def roles(self, origin: bytes) -> Roles | None:
         """What the node with the key *origin* may do; None if no grant of it is known."""
         known = self._known.get(origin)
-        return None if known is None else Roles(known[1].roles & _ALL)
+        return None if known is None else Roles(known[1].roles)
 
     def take(self, authority: Authority, origin: bytes, packed: bytes, generation: int = 0) -> str | None:
         """Verify a grant that *origin* shows, and keep it; return why it is not good, or None if it is.
@@ -228,7 +224,8 @@ def read_grant(path: Path, authority: Authority) -> tuple[bytes, GrantContent]:
     except RemoteError:
         raise TrustError(f"the grant {path} is damaged: have another made (mesh authority grant)") from None
     if content.network != authority.network:
-        raise TrustError(f"the grant {path} is for another mesh ({_OTHER}): name the right files")
+        why = "is for another mesh (of another authority, or another subnet): name the right files"
+        raise TrustError(f"the grant {path} {why}")
     if not authority.has_signed(grant):
         raise TrustError(f"the grant {path} is not signed by the authority of this mesh")
     return packed, content
@@ -255,7 +252,7 @@ def check_own(path: Path, content: GrantContent, id: bytes, is_guest: bool) -> N
         raise TrustError(
             f"the grant {path} is of the node {other}, and this node is {own}: have one made for it"
         )
-    roles = Roles(content.roles & _ALL)
+    roles = Roles(content.roles)
     if not roles & Roles.LINK:
         raise TrustError(f"the grant {path} does not let this node link: have one made with the role link")
     if not is_guest and not may_be(roles, is_guest):

@@ -307,7 +307,7 @@ class FilePolicy(ContentPolicy):
         self._files = files
         self._network = network
         self._kept: Path | None = None  # the file of the authority's newest policy
-        self._own: tuple[bytes, bool] | None = None  # this node's id, and whether it is a guest
+        self._is_guest = False
         self._authority = read_authority(path, network) if (path := files.get("authority")) else None
         modes = [name for name in files if _MODES.get(name)]
         if self._authority is not None:
@@ -320,8 +320,8 @@ class FilePolicy(ContentPolicy):
         super().__init__(self._in_time(self._load()), mode)
 
     def fit(self, id: bytes, is_guest: bool, beside: Path | None = None) -> None:
-        self.own_id, self._own = id, (id, is_guest)
-        self._load()
+        self.own_id, self._is_guest = id, is_guest
+        self._load_grant()
         if beside is not None and self._authority is not None:
             self._kept = beside.with_name(f"{beside.name}.policy")
             if (packed := read_policy(self._kept)) is not None:
@@ -404,8 +404,8 @@ class FilePolicy(ContentPolicy):
                 f"{path} has another authority, which is another mesh: start the node anew for it"
             )
         packed, content = read_grant(own, authority)
-        if self._own is not None:
-            check_own(own, content, *self._own)
+        if self.own_id:
+            check_own(own, content, self.own_id, self._is_guest)
         return authority, packed, Roles(content.roles)
 
 
