@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -67,6 +70,40 @@ class GuestTests(TestCase):
                 said, r"--secret is of a guest: give --peer|--node names a node that runs here"
             )
         self.assertEqual((await self.run_it("status", "--peer=127.0.0.1:9"))[0], 2)
+
+    async def test_messages_that_a_guest_hears_are_not_on_the_disk(self) -> None:
+        only_at_length()
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        self.patch(tempfile, "tempdir", folder)
+        node = MeshService(reactor, listen=("tcp:0:interface=127.0.0.1",))
+        node.startService()
+        self.addCleanup(node.stopService)
+        kept: list[bytes] = []
+        end = guest._end
+
+        def ended(child: Any) -> None:
+            end(child)
+            kept.extend(path.read_bytes() for path in Path(folder).glob("*/*") if path.is_file())
+
+        self.patch(guest, "_end", ended)
+        again = LoopingCall(node.send, "fire")
+        again.start(0.1)
+        self.addCleanup(again.stop)
+        status, said = await self.run_it("listen", "--count=1", f"--peer=127.0.0.1:{node.addresses[0][1]}")
+        self.assertEqual((status, said[-7:]), (0, ": fire\n"))
+        self.assertTrue(kept)
+        self.assertNotIn(b"fire", b"".join(kept))
+
+    def test_the_reason_of_its_end_is_the_line_for_people(self) -> None:
+        log = Path(self.mktemp())
+        for lines, told in (
+            ("12:00 mesh: is up\nmesh: the disk is full\n12:01 Server Shut Down.\n\n", "the disk is full"),
+            ("Traceback:\nKeyError: 1\n", "KeyError: 1"),
+            ("", "the guest has ended, and did not say why"),
+        ):
+            log.write_text(lines)
+            self.assertEqual(guest._reason(log), told)
 
     def test_a_guest_that_does_not_end_is_killed(self) -> None:
         self.patch(guest, "_ENDS", 0.01)

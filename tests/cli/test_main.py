@@ -76,6 +76,10 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(status, 2, arguments)
             self.assertIn("usage: mesh", error)
 
+    def test_wrong_options_of_run_are_told_in_one_line(self) -> None:
+        told = "mesh: --port is a number from 0 to 65535, not '99999'\n"
+        self.assertEqual(self.run_it("run", "--port=99999"), (1, "", told))
+
     def test_without_a_node_it_says_where_it_looked(self) -> None:
         self.patch(places, "SYSTEM", Path("/nonexistent/twisted_mesh"))
         self.patch(sys.modules["twisted_mesh.cli.main"].os, "environ", {})

@@ -22,6 +22,7 @@ from twisted_mesh.cli.client import Client, Failed
 JOINS: Final = 10.0  # seconds in which the guest must have joined (guess)
 _ENDS: Final = 30.0  # seconds until a guest is killed that should hand over and end: it takes 25 at most
 _PACE: Final = 0.05  # seconds from one look whether the guest has joined to the next (guess)
+_TOLD: Final = "mesh: "  # begins a line that a node writes for people, between those of its log
 #: The options of ``twistd mesh`` that a guest may need, each with its help.
 _OPTIONS: Final = {
     "identity": "file of the guest's key; without it the key is made for this once",
@@ -67,12 +68,12 @@ def joined(options: argparse.Namespace) -> Iterator[Client]:
         words = [f"--{name}={value}" for name in _OPTIONS if (value := getattr(options, name)) is not None]
         words += [f"--peer={peer}" for peer in options.peer]
         command = [sys.executable, "-m", "twisted_mesh.cli.main", "run", "--role=guest", "--stdio"]
-        with log.open("wb") as out:
+        with log.open("wb") as errors:
             node = subprocess.Popen(
                 [*command, f"--control={socket}", "--debug-level=0", *words],
                 stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.DEVNULL,  # messages, which the control socket tells, too
+                stderr=errors,
                 start_new_session=True,  # Ctrl-C is for this process, which lets the guest end in order
             )
         try:
@@ -111,8 +112,7 @@ def _end(node: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(log: Path) -> str:
-    """The last line of the guest's log: why it has ended."""
-    lines = log.read_text("utf-8", "replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    told = said[-1] if said else "the guest has ended, and did not say why"
-    return told.removeprefix("mesh: ").removeprefix("twistd -n: ")
+    """Why the guest has ended: the last line of its log that is for people, or else the last line."""
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").split("\n") if line.strip()]
+    told = [line.removeprefix(_TOLD) for line in lines if line.startswith(_TOLD)]
+    return (told or lines or ["the guest has ended, and did not say why"])[-1]

@@ -81,11 +81,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: list[str]) -> int:
-    """Run a node with twistd, in the foreground."""
-    from twisted.scripts.twistd import run
+    """Run a node with twistd, in the foreground, if the options are right; else say what is wrong."""
+    from twisted.python.usage import UsageError
+    from twisted.scripts.twistd import ServerOptions, runApp
 
     sys.argv = ["twistd", "-n", "--pidfile=", "mesh", *options]
-    run()
+    config = ServerOptions()
+    try:
+        config.parseOptions()
+    except UsageError as error:  # twistd's run() would print it on standard output, below all options
+        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
+        return verbs.NO
+    runApp(config)
     return verbs.YES
 
 
