@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 def _run(options: list[str]) -> int:
     """Run a node with twistd, in the foreground, if the options are right; else say what is wrong."""
     from twisted.python.usage import UsageError
-    from twisted.scripts.twistd import ServerOptions, runApp
+    from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined]  # of the platform
 
     sys.argv = ["twistd", "-n", "--pidfile=", "mesh", *options]
     config = ServerOptions()
