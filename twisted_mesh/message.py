@@ -237,7 +237,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class CaughtUp(msgspec.Struct, frozen=True):
     """This node has got the messages that it lacked when it was linked.
 
-    :ivar messages: how many have come, or were given up; :ivar authors: of how many authors.
+    :ivar messages: how many have come; :ivar authors: of how many authors, 4096 at most.
     :ivar seconds: since the link.
     """
 

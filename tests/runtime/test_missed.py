@@ -12,6 +12,7 @@ from tests.support.meshcase import MeshCase
 from twisted_mesh.core.status import Report, StreamReport
 from twisted_mesh.links.connections import Linked
 from twisted_mesh.message import CaughtUp
+from twisted_mesh.runtime import missed
 from twisted_mesh.runtime.missed import Missed
 from twisted_mesh.service import MeshService
 
@@ -110,6 +111,18 @@ class TestLooking(SynchronousTestCase):
             self.streams = {"a": (8, 0)}
             self.clock.pump([0.1] * 30)
             self.assertEqual(len(self.told), count)
+
+    def test_authors_that_come_and_go_take_a_bounded_room(self) -> None:
+        self.patch(missed, "_AUTHORS", 5)
+        self.link()
+        for number in range(10):
+            self.streams = {f"author {number}": (2, 1)}
+            self.clock.pump([0.1] * 8)
+        self.assertEqual(self.looking.footprint(), {"runs_looked_at": 1, "authors_fetched": 5})
+        self.streams = {}
+        self.clock.pump([0.1] * 30)
+        self.assertEqual([(one.messages, one.authors) for one in self.told], [(20, 5)])
+        self.assertEqual(self.looking.footprint(), {"runs_looked_at": 0, "authors_fetched": 0})
 
     def test_messages_that_nobody_has_are_no_news(self) -> None:
         self.streams = {"a": (5, 3)}

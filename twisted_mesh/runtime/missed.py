@@ -25,6 +25,7 @@ _PROGRESS: Final = 10.0  # seconds (guess)
 _LONG: Final = 1.0  # seconds for which a node that had neighbours must be behind (guess)
 _SHARE: Final = 1 / 8  # of the seconds since the link pass until the next look (guess) ...
 _SOONEST, _LATEST = 0.02, 1.0  # ... but so many seconds at least, and at most (guess)
+_AUTHORS: Final = 4096  # authors that are counted; more count as so many (guess: as ``members_limit``)
 _log = Logger()
 
 
@@ -39,13 +40,17 @@ class Missed:
         self._report = report
         self._tell = tell
         self._look_again: IDelayedCall | None = None
-        self._begin(0)
+        self._fetched: dict[StreamId, int] = {}  # messages of each stream fetched by the last look
+        self._authors: set[bytes] = set()  # of the messages fetched since the link
 
     def linked(self, linked: Linked) -> None:
         """Begin to look, unless it has begun."""
         if self._look_again is None:
-            self._begin(linked.count)
-            self._look()
+            self._since = self._moved = self._last = self._told = self._clock.seconds()
+            self._least = 0.0 if linked.count == 1 else _LONG
+            self._messages = 0  # fetched since the link
+            self._fetched = _fetched(self._report())
+            self._look_again = self._clock.callLater(_SOONEST, self._look)
 
     def stop(self) -> None:
         """Look no more."""
@@ -53,39 +58,44 @@ class Missed:
             self._look_again.cancel()
             self._look_again = None
 
-    def _begin(self, neighbours: int) -> None:
-        self._since = self._moved = self._last = self._told = self._clock.seconds()
-        self._least = 0.0 if neighbours == 1 else _LONG
-        self._before: dict[StreamId, int] | None = None  # messages of each stream fetched before the link
-        self._came: dict[StreamId, int] = {}  # those fetched since then
+    def footprint(self) -> dict[str, int]:
+        """Entries of the tables, which are empty unless the node looks."""
+        return {"runs_looked_at": len(self._fetched), "authors_fetched": len(self._authors)}
 
     def _look(self) -> None:
         self._look_again = None
-        now, streams = self._clock.seconds(), self._report().streams
-        if self._before is None:
-            self._before = {stream.run: stream.fetched for stream in streams}
-        came, missing = sum(self._came.values()), sum(stream.missing for stream in streams)
-        for stream in streams:
-            if (fetched := stream.fetched - self._before.get(stream.run, 0)) > 0:
-                self._came[stream.run] = fetched
-        messages = sum(self._came.values())
-        if messages > came:
+        now, report = self._clock.seconds(), self._report()
+        before, self._fetched = self._fetched, _fetched(report)
+        missing = sum(stream.missing for stream in report.streams)
+        came = 0
+        for run, fetched in self._fetched.items():
+            if (more := fetched - before.get(run, 0)) > 0:
+                came += more
+                if len(self._authors) < _AUTHORS:
+                    self._authors.add(run[0])
+        if came:
+            self._messages += came
             self._last = now
-        if messages > came or missing:
+        if came or missing:
             self._moved = now
         if now - self._moved >= _QUIET:
-            if messages and self._last - self._since >= self._least:
-                self._caught_up(messages)
+            authors, self._fetched, self._authors = len(self._authors), {}, set()
+            if self._messages and self._last - self._since >= self._least:
+                self._caught_up(self._messages, authors)
             return
         if missing and now >= self._told + _PROGRESS:
             self._told = now
-            there, all_of_them = f"{messages:,}", f"{messages + missing:,}"
+            there, all_of_them = f"{self._messages:,}", f"{self._messages + missing:,}"
             _log.info("catching up: {there} of {all} messages", there=there, all=all_of_them)
         wait = min(max(_SOONEST, (now - self._since) * _SHARE), _LATEST)
         self._look_again = self._clock.callLater(wait, self._look)
 
-    def _caught_up(self, messages: int) -> None:
-        authors, seconds = len({origin for origin, _ in self._came}), self._last - self._since
+    def _caught_up(self, messages: int, authors: int) -> None:
+        seconds = self._last - self._since
         told = f"{messages:,} message{'' if messages == 1 else 's'} of {counted(authors, 'author')}"
         _log.info("caught up: {told} in {seconds:.1f} s", told=told, seconds=seconds)
         self._tell(CaughtUp(messages, authors, seconds))
+
+
+def _fetched(report: Report) -> dict[StreamId, int]:
+    return {stream.run: stream.fetched for stream in report.streams}

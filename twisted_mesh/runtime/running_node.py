@@ -556,6 +556,7 @@ class RunningNode:
             **self.connections.footprint(),
             "members": len(self.members.table),
             **self._progress.footprint(),
+            **self._missed.footprint(),
             **self._receipts.footprint(),
             **self.directs.footprint(),
             **self._requests.footprint(),
