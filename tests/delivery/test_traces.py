@@ -175,6 +175,9 @@ class TestGraph(TraceCase):
         step = self.trace((a, 1, 1))[self.b.id.decode()]
         self.assertEqual((step.source, step.pushed_to), (None, [self.c.id.decode()]))
         self.assertEqual(id_of.cache_info().misses, before)
+        kept = tracing._known({c: c}, 1, LinksAnswer([bytes(bytearray(c))]))
+        assert isinstance(kept, LinksAnswer)
+        self.assertIs(kept.neighbours[0], c)  # not the copy that came with the answer
 
     def test_all_answers_together_name_so_many_nodes(self) -> None:
         self.patch(tracing, "NAMED", 3)

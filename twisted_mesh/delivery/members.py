@@ -27,7 +27,7 @@ GONE: Final = "gone"  #: the state of a member that the roster has forgotten
 class Members:
     """The other members of the roster, without guests.
 
-    :ivar table: by id, read-only and live.
+    :ivar table: by id, read-only and live; :ivar origins: the public keys of these members.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class Members:
         self._publish = publish
         self._table: dict[bytes, Member] = {}
         self._established_after = established_after
-        self._origins: dict[bytes, bytes] = {}  # public keys of the members in the table, by id
+        self._origins: dict[bytes, bytes] = {}
         # Since when each member is up.  An established member that is down keeps the time of before.
         self._up_since: dict[bytes, float] = {}
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
+        self.origins: Mapping[bytes, bytes] = MappingProxyType(self._origins)
 
     def changed(self, changed: MemberChanged) -> None:
         """Put the new value of a member into the table, or remove a member that has become a guest."""
@@ -98,11 +99,7 @@ class Members:
     @property
     def up(self) -> list[bytes]:
         """The origins of the members that are up."""
-        return [self._origins[node_id] for node_id, member in self.table.items() if member.state == "up"]
-
-    def origin(self, node_id: bytes) -> bytes | None:
-        """The public key of the member with that id; None if there is no such member."""
-        return self._origins.get(node_id)
+        return [self._origins[node_id] for node_id, member in self.table.items() if member.state == UP]
 
     def to_forget(self, node_id: bytes) -> bytes:
         """The public key of the member with that id, which is to be forgotten.

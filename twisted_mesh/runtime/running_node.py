@@ -451,17 +451,15 @@ class RunningNode:
 
     def forget(self, member: bytes) -> None:
         origin = self.members.to_forget(member)
-        local_node = self.driver.local_node()
-        if (why := local_node.policy.why_silent) is not None:
-            raise TrustError(why)
-        if local_node.profile.role is Role.GUEST:
+        self._check_granted()
+        if self.driver.local_node().profile.role is Role.GUEST:
             raise LocalError("this node is a guest: no other node would forget a member for it")
         self.driver.handle(events.ForgetMember(origin))
 
     def _origin_of(self, member: bytes) -> bytes | None:
         """The origin of a member or neighbour by its id; None if it is not known here."""
         link = self.connections.table.get(member)
-        return self.members.origin(member) if link is None or link.peer is None else link.peer.origin
+        return self.members.origins.get(member) if link is None or link.peer is None else link.peer.origin
 
     def _stream(self) -> events.StreamId:
         return self.driver.node.status().stream

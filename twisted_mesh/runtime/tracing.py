@@ -15,11 +15,11 @@ import msgspec
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.delivery.direct import PendingDirects
-from twisted_mesh.delivery.members import Members
+from twisted_mesh.delivery.members import SUSPECT, UP, Members
 from twisted_mesh.delivery.traces import Traces
 from twisted_mesh.errors import Unreachable
 from twisted_mesh.identity import ORIGIN_BYTES, id_of
-from twisted_mesh.message import MessageId
+from twisted_mesh.message import Member, MessageId
 from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.runtime.reporting import Reporting
 from twisted_mesh.trace import Neighbours, Step, Trace
@@ -28,8 +28,6 @@ from twisted_mesh.wire.tracing import Asked, LinksAnswer, LinksQuestion, Told, W
 NAMED: Final = 65_536  # nodes that all answers to a question may name together (guess: 0.5 MiB) ...
 NAMED_EACH: Final = 32  # ... but each answer so many: a node has about 10 links (guess)
 Names = Mapping[bytes, str]  # ids, by origin
-_THERE: Final = {"up", "suspect"}
-_UNHEARD: Final[Mapping[str | None, str]] = {"up": "silent", "suspect": "silent", "listens": "listens"}
 
 
 class _Heard(NamedTuple):
@@ -94,47 +92,49 @@ class Tracing:
         if len(author) == ORIGIN_BYTES:
             return author
         # A guest is no member, and one that has left is forgotten in time: their messages are held.
-        held = {stream.run[0] for stream in self._driver.node.report().streams}
-        return self._members.origin(author) or next((one for one in held if id_of(one) == author), None)
+        return self._members.origins.get(author) or self._driver.node.origin_of(author)
 
     def _names(self, *others: bytes) -> Names:
         """The nodes that this one knows, and *others*: members, its neighbours, and itself."""
-        me, members = self._driver.local_node(), self._members
-        linked = {origin: id_of(origin).decode() for origin in (*self._reporting.neighbours(), *others)}
-        known = {members.origin(node_id): node_id.decode() for node_id in members.table}
-        return {me.origin: me.id.decode()} | linked | {each: name for each, name in known.items() if each}
+        me, linked = self._driver.local_node().origin, self._reporting.neighbours()
+        origins = (me, *linked, *others, *self._members.origins.values())
+        return {origin: id_of(origin).decode() for origin in origins}
 
     async def _ask(self, question: Asked, names: Names, seconds: float) -> list[_Heard]:
-        """What each node says, this one first; of other nodes it names but those in *names*."""
-        members, me = self._members, self._driver.local_node()
-        known = {node_id: members.origin(node_id) for node_id in members.table}
-        states = {node_id: member.state for node_id, member in members.table.items()}
-        states |= {
-            node_id: "listens"
-            for node_id, origin in known.items()
-            if origin and states[node_id] in _THERE and me.policy.only_listens(origin)
-        }
-        asked = [origin for node_id, origin in known.items() if origin and states[node_id] in _THERE]
+        """What each node says, this one first; an answer names only nodes that are in *names*."""
+        me, members, origins = self._driver.local_node(), self._members.table, self._members.origins
+        unheard = {node_id: self._unheard(member) for node_id, member in members.items()}
+        asked = [origins[node_id] for node_id, state in unheard.items() if state == "silent"]
         longest = self._driver.config.direct_timeout
-        kept = partial(_known, names, max(NAMED_EACH, NAMED // len(names)))
+        known = {origin: origin for origin in names}
+        kept = partial(_known, known, max(NAMED_EACH, NAMED // len(names)))
         answers = await self.traces.ask(question, asked, kept, min(seconds, longest))
         told = [_Heard(me.id, me.profile.label, "up", kept(self._reporting.answer(question)))]
-        for node_id, member in members.table.items():
-            if (answer := answers.get(known.get(node_id) or b"")) is not None:
+        for node_id, member in members.items():
+            if (answer := answers.get(origins[node_id])) is not None:
                 told.append(_Heard(node_id, member.label, "up", answer))
             elif member.state != "left":
-                state = _UNHEARD.get(states.get(node_id), "down")
-                told.append(_Heard(node_id, member.label, state, None))
+                told.append(_Heard(node_id, member.label, unheard.get(node_id, "down"), None))
         return told
 
+    def _unheard(self, member: Member) -> str:
+        """The state of a *member* that has not answered; one that is "silent" is asked."""
+        if member.state not in (UP, SUSPECT):
+            return "down"
+        policy, origin = self._driver.local_node().policy, self._members.origins[member.id]
+        return "listens" if policy.only_listens(origin) else "silent"
 
-def _known(names: Names, most: int, answer: Told) -> Told:
-    """The *answer*, naming at most *most* nodes, each once and of those in *names* alone."""
+
+def _known(known: Mapping[bytes, bytes], most: int, answer: Told) -> Told:
+    """The *answer*, naming at most *most* nodes, each once and of those that are *known* alone.
+
+    :param known: each origin by itself: the bytes of the answer are not kept.
+    """
     if isinstance(answer, LinksAnswer):
-        return LinksAnswer(_some(names, most, answer.neighbours))
-    source = answer.source if answer.source in names else None
-    return msgspec.structs.replace(answer, source=source, pushed=_some(names, most, answer.pushed))
+        return LinksAnswer(_some(known, most, answer.neighbours))
+    source = known.get(answer.source or b"")
+    return msgspec.structs.replace(answer, source=source, pushed=_some(known, most, answer.pushed))
 
 
-def _some(names: Names, most: int, origins: list[bytes]) -> list[bytes]:
-    return [origin for origin in dict.fromkeys(origins) if origin in names][:most]
+def _some(known: Mapping[bytes, bytes], most: int, origins: list[bytes]) -> list[bytes]:
+    return [known[origin] for origin in dict.fromkeys(origins) if origin in known][:most]
