@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from secrets import randbelow
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -34,7 +34,7 @@ from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
 from twisted_mesh.delivery.listeners import Listeners
-from twisted_mesh.delivery.named import NamedMessages, NamedQueue, Owner, check_consumer
+from twisted_mesh.delivery.named import NamedMessages, NamedQueue, check_consumer
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
@@ -64,7 +64,6 @@ from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
 _NONE: Mapping[Any, Any] = MappingProxyType({})
-OwnerT = TypeVar("OwnerT", bound=Owner)
 
 
 class MeshService(Service, Listeners):
@@ -561,9 +560,10 @@ class MeshService(Service, Listeners):
         :param message_id: the ``id`` of a message, or of a receipt: (origin, epoch, sequence).  In place
             of the origin it may have the author's id.
         :param timeout: seconds until the answers must have come.
-        :return: fires with the answers when all that are up have answered, or the time is over.
+        :return: fires with the answers when all that are up have answered, or the time is over.  Fails with
+            Unreachable if the author's id is not known here, and with Congested if too many traces wait for
+            answers.
         :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.
-        :raises Congested: too many traces wait for answers.
         :raises TrustError: this node's grant allows it to listen only, so nobody answers it.
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
@@ -635,18 +635,13 @@ class MeshService(Service, Listeners):
         check_consumer(name, start)
         if name is None:
             return self._unnamed_messages()
-        return self._open_consumer(name, start, self._named_messages)
+        return self._delivery.named.open(name, start, self._named_messages)
 
     def _unnamed_messages(self) -> MessageQueue:
         return self._delivery.messages()
 
     def _named_messages(self, queue: NamedQueue) -> NamedMessages:
         return NamedMessages(queue, self._delivery.named.close)
-
-    def _open_consumer(self, name: str, start: str | float, make: Callable[[NamedQueue], OwnerT]) -> OwnerT:
-        """Let the owner that *make* makes have a named consumer open."""
-        owner: OwnerT = self._delivery.named.open(name, start, make)
-        return owner
 
     @property
     def consumers(self) -> dict[str, Consumer]:

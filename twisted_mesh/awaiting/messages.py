@@ -14,10 +14,9 @@ from collections.abc import Callable
 from weakref import WeakMethod
 
 from twisted_mesh.awaiting.loop_calls import LoopCalls
-from twisted_mesh.delivery.named import NamedQueue
 from twisted_mesh.errors import MeshError
 from twisted_mesh.message import Message, Source
-from twisted_mesh.threads.batches import Batches, BatchQueue, Give, NamedBatches
+from twisted_mesh.threads.batches import Batches, Give
 from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Caller, with_replies
 
@@ -57,8 +56,7 @@ class Messages:
             self._batches.want()
 
     def _open(self, node: HostedNode, give: Give) -> Batches:
-        queue = node._add_queue(BatchQueue)
-        return queue.given_by(Batches(queue, give))
+        return node.batches(give)
 
     def close(self) -> None:
         """Receive no more messages; the iteration ends after the messages that have come.
@@ -157,10 +155,7 @@ class NamedMessages(Messages):
         return self._name
 
     def _open(self, node: HostedNode, give: Give) -> Batches:
-        def make(queue: NamedQueue) -> NamedBatches:
-            return NamedBatches(queue, node.close_consumer, give)
-
-        return node.open_consumer(self._name, self._start, make)
+        return node.named_batches(self._name, self._start, give)
 
     def commit(self) -> None:
         """Count the message that was handed out last as taken now, as before ``break``."""

@@ -12,7 +12,6 @@ from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
 
-from twisted_mesh.delivery.named import NamedQueue
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.message import Message
 from twisted_mesh.threads.batches import NamedBatches
@@ -49,10 +48,7 @@ class NamedMessages:
             if (call := came()) is not None:
                 call(batch, has_ended)
 
-        def make(queue: NamedQueue) -> NamedBatches:
-            return NamedBatches(queue, node.close_consumer, give)
-
-        self._batches = node.open_consumer(self._name, start, make)
+        self._batches = node.named_batches(self._name, start, give)
         return self
 
     @property

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import ref
 
 from twisted_mesh.core import events
@@ -39,6 +39,9 @@ class Owner(Protocol):
 
     def wake(self) -> None:
         """A message may have come, or the end."""
+
+
+OwnerT = TypeVar("OwnerT", bound=Owner)
 
 
 class NamedQueue(MessageQueue):
@@ -351,7 +354,7 @@ class NamedConsumers:
         self._is_first = True  # whether no run of the service has begun
         self.queues: dict[str, NamedQueue] = {}
 
-    def open(self, name: str, start: str | float, make: Callable[[NamedQueue], Owner]) -> Any:
+    def open(self, name: str, start: str | float, make: Callable[[NamedQueue], OwnerT]) -> OwnerT:
         """Let the owner that *make* makes have the consumer *name* open.
 
         :param start: where a new consumer begins, as in ``MeshService.messages()``.

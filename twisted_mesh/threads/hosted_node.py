@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh.addressing.addresses import this_host
 from twisted_mesh.delivery.listeners import Event
-from twisted_mesh.delivery.named import NamedQueue
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.eventloop.deferreds import wait_at_most, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member
-from twisted_mesh.service import MeshService, OwnerT
+from twisted_mesh.service import MeshService
+from twisted_mesh.threads.batches import Batches, BatchQueue, Give, NamedBatches
 from twisted_mesh.threads.proxies import Caller, Link
 
 T = TypeVar("T")
@@ -79,13 +79,15 @@ class HostedNode(MeshService):
         for event in ("caught_up", "member", "gap", "refused"):
             self.on(event, partial(emit, event))
 
-    def open_consumer(self, name: str, start: str | float, make: Callable[[NamedQueue], OwnerT]) -> OwnerT:
-        """Let the owner that *make* makes have a named consumer open (:meth:`messages`)."""
-        return self._open_consumer(name, start, make)
+    def batches(self, give: Give) -> Batches:
+        """The messages from now on, in batches that *give* gets."""
+        queue = self._delivery.add(BatchQueue)
+        return queue.given_by(Batches(queue, give))
 
-    def close_consumer(self, queue: NamedQueue) -> None:
-        """Let nobody have a named consumer open."""
-        self._delivery.named.close(queue)
+    def named_batches(self, name: str, start: str | float, give: Give) -> NamedBatches:
+        """The messages of a named consumer (:meth:`messages`), in batches that *give* gets."""
+        named = self._delivery.named
+        return named.open(name, start, lambda queue: NamedBatches(queue, named.close, give))
 
     def links(self, caller: Caller) -> dict[bytes, Link]:
         """The neighbours by id, as they are now; any thread may call this."""
