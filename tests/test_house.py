@@ -361,6 +361,8 @@ QUESTIONS = {
         "handle",
         "status",
         "report",
+        "origin_of",
+        "ends",
         "room_for",
         "head",
         "way",

@@ -70,9 +70,10 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`report`, :meth:`room_for`, :meth:`head`, :meth:`way`, :meth:`holders`,
-    :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`,
-    :attr:`is_over`, :attr:`counts` and :meth:`footprint`.  Only the simulator and tests look at its parts.
+    also ask :meth:`report`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :meth:`head`, :meth:`way`,
+    :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
+    :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and :meth:`footprint`.  Only the simulator and
+    tests look at its parts.
     """
 
     def __init__(

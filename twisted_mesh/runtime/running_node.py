@@ -435,10 +435,10 @@ class RunningNode:
 
         :raises Unreachable: nothing is known of it here.
         """
-        core = self.driver.node
-        if (origin := self._origin_of(member) or core.origin_of(member)) is None:
+        node = self.driver.node
+        if (origin := self._origin_of(member) or node.origin_of(member)) is None:
             raise Unreachable(_unknown(member))
-        return origin, core.ends(origin)
+        return origin, node.ends(origin)
 
     def take_policy(self, packed: bytes) -> None:
         """Take in a policy of the mesh's authority, and hand it on; RemoteError if it is none."""
