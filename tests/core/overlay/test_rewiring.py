@@ -288,6 +288,17 @@ class TestRules(OverlayCase):
 
     # ── the requester ──────────────────────────────────────────────────────────────────
 
+    def test_when_there_are_too_many_again_a_round_comes_soon(self) -> None:
+        for index in range(1, 2 + self.config.active_view):
+            self.node(index)
+        for _ in range(40):  # rounds without success, each later than the one before
+            assert self.moves.wake is not None
+            self.now = self.moves.wake
+            self.moves.tick(self.now)
+        self.assertGreater(self.moves.wake - self.now, 3 * self.config.overlay_interval)
+        self.node(90)
+        self.assertLessEqual(self.moves.wake - self.now, 1.5 * self.config.overlay_interval)  # jitter
+
     def test_nothing_is_moved_while_there_are_not_too_many(self) -> None:
         self.nodes(self.config.active_view)
         self.assertIsNone(self.moves.wake)

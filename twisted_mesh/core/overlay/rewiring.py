@@ -63,6 +63,7 @@ class Rewiring:
     # Neighbours that declined, and the time before which they are not asked again.
     _staying: dict[bytes, float] = field(default_factory=dict)
     _task: _Task | None = None
+    _is_crowded: bool = False  # whether there were too many neighbours at the last review
     wake: float | None = None  # when the next round is due; None if there is nothing to move
 
     def __post_init__(self) -> None:
@@ -78,12 +79,15 @@ class Rewiring:
         return None if self._task is None else self._task.until
 
     def review(self, now: float) -> None:
-        """Plan a round, or none, since the view has changed."""
+        """Plan a round, or none, since the view has changed; a soon one if there are too many again."""
+        was_crowded, self._is_crowded = self._is_crowded, len(self._active) > self._most
         if len(self._active) <= self._config.active_view:
             self.wake = None
             self._fewest = self._config.links_limit
-        elif self.wake is None:
-            self.wake = now + jitter(self._config.overlay_interval, self._randomness)
+            return
+        if self.wake is None or self._is_crowded > was_crowded:
+            soon = now + jitter(self._config.overlay_interval, self._randomness)
+            self.wake = soon if self.wake is None else min(self.wake, soon)
 
     def joined(self) -> None:
         """Take in that a newcomer has joined: more neighbours are then no sign of useless moves."""
