@@ -219,6 +219,18 @@ class TestTold(ForgettingCase):
         self.wait(20)
         self.assertIs(self.state("gina"), State.DOWN)
 
+    def test_a_copy_of_the_record_itself_tells_the_smallest_age_and_goes_on(self) -> None:
+        # Otherwise a peer that tells each record of a member before others do keeps the member down.
+        effects = self.receive(2, presence("fred", 2))
+        self.assertEqual((self.changed(effects), self.presences(effects, 3)), (["fred"], [("fred", 2, 0)]))
+        for counter in range(3, 10):
+            self.wait(31)
+            effects = self.receive(1, records(presence("fred", counter), age=80_000))
+            self.assertEqual(self.presences(effects, 3), [])
+            effects = self.receive(2, presence("fred", counter))
+            self.assertEqual(self.presences(effects, 3), [("fred", counter, 0)])
+        self.assertIs(self.state("fred"), State.UP)
+
     def test_nor_does_an_age_bring_back_one_that_was_suspected(self) -> None:
         self.handle(closing(1, Reason.LOST))
         self.wait(16)

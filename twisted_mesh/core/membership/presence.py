@@ -69,7 +69,10 @@ class Presences:
             self.old += rank < known
             if presence.epoch == known[0]:  # if the record is older, the link is a slow one
                 self._push.duplicate(link, run, -known[1], False)
-            return None
+            parent = self._served_by(link, origin, now)
+            if (news := self._told_younger(presence, now, now)) is not None:
+                self._pass_on(link, news, parent, now)
+            return news
         if not self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
             return None
         parent = self._served_by(link, origin, now)
@@ -157,7 +160,7 @@ class Presences:
     def _pass_on(self, link: Link, news: News, parent: int | None, now: float) -> None:
         """Push on a record that *link* told, if it is fresh."""
         author = news.author
-        if author.state is State.UP and author.heard + author.interval > now:
+        if author.state is State.UP and author.is_fresh(now):
             self._records.push(author.signed.relayed(), author.presence, link, parent)
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
@@ -214,11 +217,12 @@ class Presences:
 
     def _told_younger(self, presence: Presence, heard: float, now: float) -> News | None:
         """Take in the age of a record that is not newer than the known one."""
+        is_back = not self._roster.is_there(presence.origin)
         if (author := self._roster.told_younger(presence, heard, now)) is None:
             return None
-        if author.is_member:
+        if is_back and author.is_member:
             self._effects.emit(author.changed())
-        return News(author, True, False)
+        return News(author, is_back, False)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
         """The link that brings *origin*'s records, if *link*, which brought one, is not in *origin*'s tree.
@@ -233,7 +237,7 @@ class Presences:
     def _parent(self, origin: bytes, now: float) -> int | None:
         """The link that brings *origin*'s records, if the newest is not overdue."""
         known = self._roster.get(origin)
-        is_served = known is not None and known.is_there and known.heard + known.interval > now
+        is_served = known is not None and known.is_there and known.is_fresh(now)
         return self._push.parents.of(origin) if is_served else None
 
 

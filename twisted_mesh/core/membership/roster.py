@@ -131,6 +131,10 @@ class Author:
         """Seconds until its next record is due."""
         return self.presence.interval / 1000
 
+    def is_fresh(self, now: float) -> bool:
+        """Whether its next record is not due yet."""
+        return self.heard + self.interval > now
+
     def says_the_same(self, presence: Presence) -> bool:
         """Whether *presence* would show the application nothing new."""
         return _shown(self.presence) == _shown(presence)
@@ -243,22 +247,24 @@ class Roster:
             author.told = now
 
     def told_younger(self, presence: Presence, heard: float, now: float) -> Author | None:
-        """Take in that another node had the newest record known here at *heard*; its author, if it is back.
+        """Take in that another node had the newest record known here at *heard*.
 
         Whoever told this node an age first may have lied.  So may this one: the record counts as heard
         when it came here, at the latest.  So it shows nobody as up that has been silent since.
+
+        :return: the author, if only now it is up, or its record is fresh.
         """
         author = self._authors.get(presence.origin)
         if author is None or author.rank != (presence.epoch, presence.counter):
             return None
-        heard = min(heard, author.came)
-        if author.is_there:
-            author.heard = max(heard, author.heard)
-        elif self._is_down_by_silence(author) and heard + self._patience(author.presence) > now:
-            author.heard = heard
+        heard = max(author.heard, min(heard, author.came))
+        was_there, was_fresh = author.is_there, author.is_fresh(now)
+        if not was_there:
+            if not self._is_down_by_silence(author) or heard + self._patience(author.presence) <= now:
+                return None
             self._enter(author, State.UP, now)
-            return author
-        return None
+        author.heard = heard
+        return author if not was_there or (author.is_fresh(now) and not was_fresh) else None
 
     def is_down_by_age(self, author: Author, now: float) -> bool:
         """Whether an author is down only by the age that another node told of its newest record.
