@@ -96,7 +96,8 @@ class TestAuthorityFiles(AuthorityCase):
     def test_a_key_or_a_state_that_cannot_be_used_says_what_to_do(self) -> None:
         state = self.key.with_name(f"{self.key.name}.state")
         content = state.read_bytes()
-        for damaged in (b"", b"{", b"[]", b"\xff", b'{"subnet":"mesh","policy":"x"}'):
+        policies = [b'{"subnet":"mesh","policy":"%s"}' % policy for policy in (b"x", b"ab" * 99)]
+        for damaged in (b"", b"{", b"[]", b"\xff", *policies):
             state.write_bytes(damaged)
             said = str(self.assertRaises(TrustError, AuthorityFiles.load, self.key))
             self.assertIn("damaged: restore the newest", said)

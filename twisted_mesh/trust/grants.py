@@ -223,10 +223,11 @@ def _read_state(key: Path) -> State:
     path = _state(key)
     try:
         state = msgspec.json.decode(path.read_bytes(), type=State)
-        bytes.fromhex(state.policy)
+        if state.policy:
+            unpack_policy(policy_of(bytes.fromhex(state.policy)).array)
     except OSError as error:
         raise TrustError(f"{_KIND} {path}: {error.strerror}; restore it, newest, beside the key") from None
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RemoteError):
         raise TrustError(f"{_KIND} {path} is damaged: restore the newest") from None
     return state
 
