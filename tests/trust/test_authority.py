@@ -393,6 +393,7 @@ class TestPolicies(AuthorityCase):
         self.assertIn(f"policy 1 of the authority has removed {self.other.id.decode()}", self.why())
         self.assertFalse(self.speaks())
         self.assertIn("policy 1", self.mine.policy_told)
+        self.assertEqual(self.mine.footprint()["removed_nodes"], 1)
         self.assertIsNone(self.mine.why_silent)
 
     def test_a_node_that_is_removed_itself_may_send_nothing(self) -> None:
@@ -570,6 +571,6 @@ class TestTrust(AuthorityCase):
         self.assertIn("two files for authority", said)
 
     def test_an_authority_is_named_by_its_key_and_its_network(self) -> None:
-        here, there = Authority(bytes(32), MESH), Authority(bytes(32), Protocol("there"))
-        self.assertEqual(len({here, there, Authority(bytes(32), MESH)}), 2)
-        self.assertNotEqual(here, None)
+        here, again = (Authority(bytes(32), MESH).network for _ in range(2))
+        there, other = Authority(bytes(32), Protocol("there")), Authority(bytes([1]) * 32, MESH)
+        self.assertEqual(len({here, again, there.network, other.network}), 3)

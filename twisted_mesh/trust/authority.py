@@ -54,12 +54,6 @@ class Authority:
         self.mode = f"authority={key.hex()}"
         self.network = network.key_with(self.mode)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Authority) and (self.key, self.network) == (other.key, other.network)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
     def content(self, grant: Grant, id: bytes) -> GrantContent | str:
         """What *grant* says, if its fields make it good for the node *id*; else why not.
 

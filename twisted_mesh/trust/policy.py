@@ -399,7 +399,7 @@ class FilePolicy(ContentPolicy):
         if (authority := self._authority) is None:
             return None, b"", Roles(0)
         path, own = self._files["authority"], self._files["grant"]
-        if read_authority(path, self._network) != authority:
+        if read_authority(path, self._network).network != authority.network:
             raise TrustError(
                 f"{path} has another authority, which is another mesh: start the node anew for it"
             )
