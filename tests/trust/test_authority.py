@@ -32,6 +32,14 @@ class AuthorityCase(SecretCase):
         self.key = Path(self.mktemp())
         return AuthorityFiles.create(self.key, subnet)
 
+    def elsewhere(self) -> AuthorityFiles:
+        """The same authority, whose key is used in another subnet, too."""
+        key = Path(self.mktemp())
+        key.touch(mode=0o600)
+        key.write_bytes(self.key.read_bytes())
+        key.with_name(f"{key.name}.state").write_text('{"subnet":"there"}')
+        return AuthorityFiles.load(key)
+
     def public(self, key: Path | None = None) -> Path:
         """The file of the public key of an authority."""
         key = key or self.key
@@ -237,7 +245,7 @@ class TestGrants(AuthorityCase):
         self.assertIn("is no grant", self.why(bytes(100)))
 
     def test_another_authority_or_another_network_makes_no_good_grant(self) -> None:
-        for files in (self.new_authority(), self.new_authority("another")):
+        for files in (self.elsewhere(), self.new_authority(), self.new_authority("another")):
             self.assertIn("another mesh", self.why(self.packed(self.other, files=files)))
 
     def test_nobody_else_can_sign_one(self) -> None:
@@ -415,7 +423,7 @@ class TestPolicies(AuthorityCase):
     def test_a_policy_of_another_authority_or_network_or_a_changed_one_is_not_taken(self) -> None:
         packed = self.files.remove(self.other.origin, [])
         junk = [packed[:-1] + b"\0", bytes(64) + packed[64:], packed[:64], b"", bytes(200)]
-        others = [self.new_authority(), self.new_authority("another")]
+        others = [self.elsewhere(), self.new_authority(), self.new_authority("another")]
         for wrong in (*junk, *(files.remove(self.other.origin, []) for files in others)):
             self.assertRaises(RemoteError, self.mine.take, wrong)
         self.assertEqual((self.mine.newest, self.why()), (b"", ""))
