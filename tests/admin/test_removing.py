@@ -18,6 +18,8 @@ from twisted_mesh.wire.authority import Cut
 COMMAND, PRINTED = re.findall(
     r"^    \$ (mesh authority remove mesh.authority db)\n    (.+)$", PAGE, flags=re.M
 )[0]
+(GENERATION,) = re.findall(r"``(--generation 2)``", PAGE)
+(END,) = re.findall(r"^    (mesh authority remove mesh.authority --below 2)$", PAGE, flags=re.M)
 
 
 class RemovingCase(HttpCase, AuthorityCase):
@@ -114,13 +116,14 @@ class TestCommand(RemovingCase):
         key = str(self.key).removesuffix(".pub")
         for node in (self.one, self.db):
             path = self.mktemp()
-            self.run_it("grant", key, node.id.decode(), path, "--generation", "2")
+            self.run_it("grant", key, node.id.decode(), path, *GENERATION.split())
             with open(path) as grant:
                 self.grants[node].write_text(grant.read())
             node.reload_trust()
         self.network.advance(1)
         told = "policy 1: grants below generation 2 are over; the node hands it on to all others\n"
-        self.assertEqual(self.run_it("remove", key, "--below", "2", "--node", "x"), (0, told, ""))
+        words = END.replace("mesh.authority", key).split()[2:]
+        self.assertEqual(self.run_it(*words, "--node", "x"), (0, told, ""))
         self.network.advance(1)
         self.send(self.one, "goes on", after=60)
         self.assertEqual(self.got(self.db), ["goes on"])
