@@ -108,8 +108,7 @@ class AuthorityFiles:
             generation = generation or max([least, *(issued.generation for issued in grants)])
             _check_generation(generation, least)
             content = GrantContent(self.authority.network, id.encode(), roles, generation, serial)
-            grant = Grant(bytes(64), pack(content))
-            packed = self._sign(grant.text) + grant.array
+            packed = self._signed(Grant(bytes(64), pack(content)))
             issued = Issued(serial, id, names_of(roles), content.generation)
             # The number before the grant: it is not used again, whatever becomes of the grant.
             self.state.grants = [*grants, issued]
@@ -163,8 +162,7 @@ class AuthorityFiles:
         last = self.policy
         generation = max(generation, last.generation)
         content = PolicyContent(self.authority.network, last.number + 1, generation, removed)
-        unsigned = Policy(bytes(64), pack(content))
-        packed = self._sign(unsigned.text) + unsigned.array
+        packed = self._signed(Policy(bytes(64), pack(content)))
         if len(packed) > MAX_POLICY:
             raise TrustError(
                 f"{len(removed)} removed nodes are more than a policy can name: make a new authority"
@@ -172,6 +170,9 @@ class AuthorityFiles:
         self.state.policy = packed.hex()
         self._keep()
         return packed
+
+    def _signed(self, unsigned: Grant | Policy) -> bytes:
+        return self._sign(unsigned.text) + unsigned.array
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
