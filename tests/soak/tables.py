@@ -23,7 +23,10 @@ PASSING: Final = frozenset(
 )
 #: Tables that grow with the messages, up to limits of their own.
 HISTORY: Final = frozenset(
-    {"held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"}
+    {
+        *("held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"),
+        *("ways", "ways_taken"),
+    }
 )
 #: Entries that any table may have beside those for runs and nodes, such as for what came ten seconds ago.
 BESIDE: Final = 512
