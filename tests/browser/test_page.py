@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.support.browser import CHROMIUM, Browser
@@ -110,13 +111,17 @@ class PageTests(BrowserCase):
         await self.wait("document.querySelectorAll('#messages button').length", 2)
         messages = await self.value("document.querySelector('#messages').textContent")
         self.assertIn('\u2068d\\u202eb\u2069: \u2068fire {"floor":3}\u2069', messages)
+        # nor does an error of others turn the text around it
+        nodes[0].emit("failure", Failure(ValueError("a\u202eb")))
+        events = "document.querySelector('#events').textContent"
+        await self.wait(f"{events}.includes('failure: a\\\\u202eb')", True)
         # one that is killed goes grey, and its links go
         await self.nodes[4].stopService()
         await self.wait(
             f"document.querySelector('[data-id=\"{nodes[4].id.decode()}\"]').classList.contains('left')",
             True,
         )
-        self.assertIn("siren", await self.value("document.querySelector('#events').textContent"))
+        self.assertIn("siren", await self.value(events))
         # nothing was executed, loaded from elsewhere or complained about
         self.assertEqual(await self.value("document.querySelectorAll('main script, main img').length"), 0)
         self.assertEqual(await self.value("document.title"), "web1 · mesh")

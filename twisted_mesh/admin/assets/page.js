@@ -1,5 +1,5 @@
 // The page of a node. It reads the node's paths (docs/http.rst) and draws what they say.
-// Whatever a node says is put into the page as text: textContent and attributes, never markup.
+// Whatever a node says is put into the page as text: textContent and attributes, never markup; said() escapes it.
 "use strict";
 
 const STATUS_MS = 1000, GRAPH_MS = 2500, RETRY_MS = 2000, KEPT = 200, REFRESH_MS = 150, MOVED = 300;
@@ -8,6 +8,7 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let token = takeToken();
 let status = null, map = [], shown = null, lastEvent = null, clock = 0; // clock: the node's, in seconds since 1970
+let labels = new Map(); // of the members and this node, by id
 const receipts = new Map(); // of own messages, by "epoch/sequence"
 
 // ---- the node ----
@@ -29,11 +30,12 @@ function ask(path, options = {}) {
 async function read(path, options) {
   const answer = await ask(path, options);
   clock = Date.parse(answer.headers.get("date")) / 1000 || clock;
-  const told = await answer.json();
+  const told = said(await answer.text());
   if (!answer.ok) throw new Error(answer.status === 401 ? "no token, or a wrong one: open the address that mesh page prints" : told.error);
   return told;
 }
 
+const said = (json) => JSON.parse(json, (_, value) => (typeof value === "string" ? escaped(value) : value));
 const post = (path, body) => read(path, { method: "POST", body: JSON.stringify(body) });
 
 function say(text, bad = false) {
@@ -90,7 +92,7 @@ async function readEvents(reader) {
       }));
       if (!fields.event) continue;
       lastEvent = fields.id;
-      happened(fields.event, JSON.parse(fields.data));
+      happened(fields.event, said(fields.data));
     }
   }
 }
@@ -107,14 +109,7 @@ function escaped(text) {
   });
 }
 const isolated = (text) => `\u2068${escaped(text)}\u2069`; // as <bdi>, also where there is no markup
-function labelOf(id) {
-  const found = status && (id === status.node.id ? status.node : status.members.find((member) => member.id === id));
-  return found?.label;
-}
-function label(id) {
-  const text = labelOf(id);
-  return text ? isolated(text) : short(id);
-}
+const label = (id) => (labels.get(id) ? isolated(labels.get(id)) : short(id));
 const name = (id, text) => (text ? `${isolated(text)} (${short(id)})` : short(id));
 function duration(seconds) {
   for (const [unit, text] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
@@ -157,7 +152,8 @@ function rows(id, values) {
 function show() {
   const { node, members, authors, links, warnings } = status;
   const now = clock || Date.now() / 1000;
-  document.title = `${escaped(node.label || short(node.id))} · mesh`;
+  labels = new Map([node, ...members].map((member) => [member.id, member.label]));
+  document.title = `${node.label || short(node.id)} · mesh`;
   $("title").textContent = name(node.id, node.label);
   const up = members.filter((member) => member.state === "up").length;
   $("about").textContent = `${node.subnet}, up for ${duration(node.uptime_seconds)}, ${up + 1} of ${members.length + 1} nodes up`;
@@ -273,7 +269,9 @@ async function send(event) {
 
 // ---- the way of a message ----
 
+let traces = 0; // how many were begun or closed: the answer to an earlier one is not shown
 async function trace(author, epoch, sequence, button) {
+  const number = ++traces;
   for (const other of document.querySelectorAll("#messages [aria-pressed]")) other.removeAttribute("aria-pressed");
   button?.setAttribute("aria-pressed", "true");
   $("trace").hidden = false;
@@ -281,8 +279,11 @@ async function trace(author, epoch, sequence, button) {
   $("trace-note").textContent = "asking all members";
   $("trace-steps").replaceChildren();
   try {
-    shown = await post("trace", { author, epoch, sequence });
+    const told = await post("trace", { author, epoch, sequence });
+    if (number !== traces) return;
+    shown = told;
   } catch (error) {
+    if (number !== traces) return;
     shown = null;
     $("trace-note").textContent = error.message;
     return redraw();
@@ -311,6 +312,7 @@ function ordered({ author, steps }) {
 }
 
 function closeTrace() {
+  traces++;
   shown = null;
   $("trace").hidden = true;
   for (const button of document.querySelectorAll("#messages [aria-pressed]")) button.removeAttribute("aria-pressed");
@@ -466,8 +468,8 @@ function paint(states) {
     const own = id === status.node.id ? " own" : "";
     const group = drawn("g", { "data-id": id }, `node ${states.get(id)}${own}${without}`);
     const title = drawn("title"), text = drawn("text", { y: 30 });
-    title.textContent = `${name(id, labelOf(id))}: ${states.get(id)}`;
-    text.textContent = [...escaped(labelOf(id) || short(id))].slice(0, 18).join("");
+    title.textContent = `${name(id, labels.get(id))}: ${states.get(id)}`;
+    text.textContent = [...(labels.get(id) || short(id))].slice(0, 18).join("");
     group.append(title, drawn("circle", { r: own ? 14 : 12 }), text);
     return group;
   });
