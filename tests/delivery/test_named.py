@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.support.meshcase import MeshCase, batch, consume, rest, take
 from tests.support.page_code import functions_of
 from twisted_mesh.delivery.named import NAME_CHARACTERS, NamedMessages
 from twisted_mesh.errors import ConsumerInUse, LocalError
-from twisted_mesh.identity import Identity
 from twisted_mesh.message import Consumer
 from twisted_mesh.service import MeshService
 
@@ -26,28 +24,15 @@ KEPT = {"store_seconds": 60.0, "history_seconds": 60.0}
 class NamedCase(MeshCase):
     """An author, and nodes with a history file that are linked with it."""
 
-    def keeping(self, name: str = "node", **options: Any) -> MeshService:
-        """A node that runs, with key and history of that *name*."""
-        options.setdefault("history", self.folder / f"{name}.history")
-        service = self.make(identity=Identity.load_or_create(self.folder / f"{name}.key"), **options)
-        service.startService()
-        return service
-
-    def crashed(self, name: str, copy: str) -> None:
-        """Copy the files of *name* as a crash at this moment would leave them, as those of *copy*."""
-        for path in self.folder.glob(f"{name}.*"):
-            if not path.name.endswith("lock"):
-                shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
-
     def pair(self, **options: Any) -> tuple[MeshService, MeshService]:
         """An author, and a node with a history that is linked with it."""
-        b, a = self.linked(self.keeping(**options), self.node())
+        b, a = self.linked(self.started(**options), self.node())
         return a, b
 
     def again(self, author: MeshService, service: MeshService, **options: Any) -> MeshService:
         """Stop *service*, and start its node in another process."""
         self.stop(service, after=2)
-        again = self.keeping(**options)
+        again = self.started(**options)
         self.link((again, author))
         return again
 
@@ -120,7 +105,7 @@ class TestTaking(NamedCase):
 
     def test_a_receipt_says_that_the_consumer_is_done_with_it(self) -> None:
         for history in (None, self.folder / "history"):
-            b = self.keeping(f"of {history is None}", history=history)
+            b = self.started(f"of {history is None}", history=history)
             a = self.node()
             self.link((b, a), after=1)
             messages = b.messages(name="billing")
@@ -274,7 +259,7 @@ class TestNames(NamedCase):
 class TestForgetting(NamedCase):
     def test_one_that_is_forgotten_holds_up_no_receipt(self) -> None:
         for history in (None, self.folder / "history"):
-            b = self.keeping(f"of {history is None}", history=history)
+            b = self.started(f"of {history is None}", history=history)
             a = self.node()
             self.link((b, a), after=1)
             b.messages(name="billing").close()
@@ -344,9 +329,7 @@ class TestStart(NamedCase):
         a, b = self.pair()
         self.send(a, *range(3))
         self.stop(b, after=2)
-        again = self.make(
-            identity=Identity.load_or_create(self.folder / "node.key"), history=self.folder / "node.history"
-        )
+        again = self.keeping()
         new, old = again.messages(name="billing"), again.messages(name="audit", start="all")
         self.assertIsNone(new.take())
         again.startService()
@@ -401,9 +384,7 @@ class TestRestart(NamedCase):
         self.assertEqual(len(self.ready(audit)), 2500)
         self.assertEqual(len(slow), 2500)
         self.stop(b, after=2)
-        again = self.make(
-            identity=Identity.load_or_create(self.folder / "node.key"), history=self.folder / "node.history"
-        )
+        again = self.keeping()
         audit = again.messages(name="audit")
         again.startService()
         self.link((again, a))
@@ -420,7 +401,7 @@ class TestRestart(NamedCase):
         self.network.advance(11)
         self.assertEqual(self.took(messages, 3), [5, 6, 7])
         self.crashed("node", "copy")
-        again = self.keeping("copy", listens=False)
+        again = self.started("copy", listens=False)
         self.assertEqual(self.ready(again.messages(name="billing")), [*range(4, 10)])
 
     def test_at_a_stop_it_ends_and_the_body_that_runs_can_still_be_done(self) -> None:
@@ -432,7 +413,7 @@ class TestRestart(NamedCase):
         self.assertEqual(self.run_to_end(rest(messages)), [])  # 1 is taken now
         self.network.advance(5)
         self.successResultOf(stopped)
-        again = self.keeping()
+        again = self.started()
         self.assertEqual(self.ready(again.messages(name="billing")), [2, 3, 4])
 
     def test_a_consumer_that_waits_at_a_stop_ends_and_loses_nothing_that_comes_then(self) -> None:
@@ -444,7 +425,7 @@ class TestRestart(NamedCase):
         self.successResultOf(done)
         a.send(2)
         self.network.advance(5)
-        again = self.keeping()
+        again = self.started()
         self.link((again, a))
         self.network.advance(1)
         self.assertEqual((got, self.ready(again.messages(name="billing"))), ([1], [2]))
@@ -544,7 +525,7 @@ class TestRetention(NamedCase):
         self.assertEqual((gap.first, gap.last), (1, 1))
 
     def test_it_is_told_at_once_if_there_is_no_room_for_its_stream(self) -> None:
-        b = self.keeping(limits={"open_streams": 2})
+        b = self.started(limits={"open_streams": 2})
         peer = self.joined(b)
         b.messages(name="billing").close()
         authors = [self.puppet().me for _ in range(3)]
@@ -556,7 +537,7 @@ class TestRetention(NamedCase):
         self.assertEqual(self.ready(b.messages(name="billing")), ["x", "x"])
 
     def test_it_is_told_at_once_if_its_run_is_over_for_good(self) -> None:
-        b = self.keeping()
+        b = self.started()
         peer = self.joined(b)
         b.messages(name="billing").close()
         author = self.puppet().me

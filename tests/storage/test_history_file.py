@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from typing import Any, ClassVar
@@ -16,7 +15,6 @@ from twisted_mesh.core.events import Deliver
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import IdentityError, StoreError, StoreFull
-from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
 from twisted_mesh.runtime import running_node
 from twisted_mesh.service import MeshService
@@ -28,22 +26,6 @@ STOPPED = {"queue_limit": 50, "queue_bytes": 20_000, "history_bytes": 200_000}
 
 
 class HistoryCase(MeshCase):
-    def keeping(self, name: str = "node", **options: Any) -> MeshService:
-        """A service, not started, with key and history of that *name*."""
-        options.setdefault("history", self.folder / f"{name}.history")
-        return self.make(identity=Identity.load_or_create(self.folder / f"{name}.key"), **options)
-
-    def started(self, name: str = "node", **options: Any) -> MeshService:
-        service = self.keeping(name, **options)
-        service.startService()
-        return service
-
-    def crashed(self, name: str, copy: str) -> None:
-        """Copy the files of *name* as a crash at this moment would leave them, as those of *copy*."""
-        for path in self.folder.glob(f"{name}.*"):
-            if not path.name.endswith("lock"):
-                shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
-
     def queue_of_three(self, service: MeshService) -> MessageQueue:
         """An iterator of *service*, for which three messages have come."""
         author = self.node()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Coroutine, Iterable
 from functools import cached_property
 from itertools import pairwise
@@ -229,6 +230,23 @@ class MeshCase(SynchronousTestCase):
     def keyed(self, **options: Any) -> MeshService:
         """A service that runs, and is the same member after a restart: its key is in a file."""
         return self.node(identity=Identity.create(self.mktemp()), **options)
+
+    def keeping(self, name: str = "node", **options: Any) -> MeshService:
+        """A service, not started, with key and history of that *name*."""
+        options.setdefault("history", self.folder / f"{name}.history")
+        return self.make(identity=Identity.load_or_create(self.folder / f"{name}.key"), **options)
+
+    def started(self, name: str = "node", **options: Any) -> MeshService:
+        """As :meth:`keeping`, started."""
+        service = self.keeping(name, **options)
+        service.startService()
+        return service
+
+    def crashed(self, name: str, copy: str) -> None:
+        """Copy the files of *name* as a crash at this moment would leave them, as those of *copy*."""
+        for path in self.folder.glob(f"{name}.*"):
+            if not path.name.endswith("lock"):
+                shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
 
     def address(self, service: MeshService) -> str:
         """The address at which a service listens."""
