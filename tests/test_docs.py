@@ -28,7 +28,6 @@ SERVICE = (ROOT / "docs" / "service.rst").read_text()
 SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
-#: ``python -m``.
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.shortened import shortened
 from tests.support.length import at_length
 from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.simulation.scenarios.consuming import CONSUMING, Consumer, Consuming
@@ -13,7 +12,7 @@ from twisted_mesh.simulation.scenarios.consuming import CONSUMING, Consumer, Con
 
 def play(name: str, seed: int, nodes: int = 6) -> Consuming:
     """One run of a schedule to its end."""
-    playing = Consuming(replace(CONSUMING[name], seconds=4.0, partition=2.0), seed, nodes)
+    playing = Consuming(shortened(CONSUMING[name], 4.0), seed, nodes)
     playing.run()
     return playing
 

@@ -19,7 +19,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.reader import Messages, read
 from twisted_mesh.core.node import Node
-from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.storage import FLUSH_SECONDS, WRITE_SECONDS
 from twisted_mesh.simulation.trace import show
@@ -54,8 +54,8 @@ class Consumer(Member):
     :ivar out: the message that each consumer has got and not taken.
     """
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
         self.notes = {name: Notes() for name in NAMES}
         self._begin_places()
 
