@@ -2,11 +2,13 @@
 
 Contract: a process shakes hands like any node, under as many keys as KIND has links, and then writes frames
 of KIND as fast as each link takes them.  It says ``[]`` once it begins, and ends with its standard input.
+An attacker is another host: so the process takes only the processor time that the honest nodes leave.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -282,6 +284,7 @@ async def attack(name: str) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(19)
     StandardIO(Input())
     Deferred.fromCoroutine(attack(sys.argv[1])).addErrback(give_up)
     reactor.run()
