@@ -110,8 +110,23 @@ class Options(usage.Options):
         self["tag"] = {}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse the options, those in the file of ``--config`` first."""
-        words = list(sys.argv[1:] if options is None else options)
+        """Parse the options, those in the file of ``--config`` first.
+
+        :raises SystemExit: under twistd, an option is wrong.  From a UsageError twistd would print all
+            options, on standard output, and the reason below them.
+        """
+        try:
+            self._parse(list(sys.argv[1:] if options is None else options))
+        except usage.UsageError as error:
+            if not self._is_twistds:
+                raise
+            raise SystemExit(f"twistd mesh: {error} (--help lists the options)") from error
+
+    @property
+    def _is_twistds(self) -> bool:
+        return self.parent is not None and "nodaemon" in self.parent
+
+    def _parse(self, words: list[str]) -> None:
         files = []
         for at, word in enumerate(words):
             option, equals, path = word.partition("=")

@@ -51,8 +51,8 @@ def options(*arguments: str, parent: dict[str, Any] | None = None) -> tap.Option
 class OptionsTests(SynchronousTestCase):
     def refused(self, *arguments: str, parent: dict[str, Any] | None = None) -> str:
         """Why a command line is refused."""
-        error = self.assertRaises(usage.UsageError, options, *arguments, parent=parent)
-        return str(error)
+        kind = usage.UsageError if parent is None else SystemExit
+        return str(self.assertRaises(kind, options, *arguments, parent=parent))
 
     def test_what_cannot_work_is_refused_with_what_to_write(self) -> None:
         for arguments, told in (
@@ -117,7 +117,8 @@ class OptionsTests(SynchronousTestCase):
     def test_a_terminal_is_refused_to_a_daemon(self) -> None:
         told = "--stdio and --print need the terminal: use twistd -n"
         for option in ("--stdio", "--print"):
-            self.assertEqual(self.refused("--port=0", option, parent={"nodaemon": 0}), told)
+            line = self.refused("--port=0", option, parent={"nodaemon": 0})
+            self.assertEqual(line, f"twistd mesh: {told} (--help lists the options)")
             options("--port=0", option, parent={"nodaemon": 1})
             options("--port=0", option, parent={})  # twist never becomes a daemon
         options("--port=0", parent={"nodaemon": 0})

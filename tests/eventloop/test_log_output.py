@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.application.twist._options import TwistOptions
 from twisted.logger import Logger, LogPublisher
-from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -109,6 +108,6 @@ class TestOptions(LogCase):
         self.assertIs(named["logger"], LogCase)
 
     def test_what_cannot_be(self) -> None:
-        self.assertRaises(UsageError, self.options, "--log-format=xml")
+        self.assertRaises(SystemExit, self.options, "--log-format=xml")
         for other in ("--syslog", "--logger=tests.eventloop.test_log_output.LogCase"):
-            self.assertRaises(UsageError, self.options, "--log-format=json", twistd=(other,))
+            self.assertRaises(SystemExit, self.options, "--log-format=json", twistd=(other,))
