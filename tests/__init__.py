@@ -2,9 +2,12 @@
 
 Three at a time: both cores have work while some test waits for what a process does.
 
-A deprecated call that the package or a test makes is a failure (:mod:`tests.support.deprecated`).
+A deprecated call that the package or a test makes is a failure (:mod:`tests.support.deprecated`). Files
+are in memory if possible (:mod:`tests.support.temporary`).
 """
 
 from tests.support.deprecated import make_failures
+from tests.support.temporary import keep_in_memory
 
 make_failures()
+keep_in_memory()

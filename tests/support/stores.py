@@ -19,6 +19,7 @@ from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.temporary import folder
 from twisted_mesh.core.history.storage import (
     AuthorMarks,
     BatchOrMissing,
@@ -46,8 +47,7 @@ ALL = 2**62
 
 def folder_of(test: SynchronousTestCase) -> Path:
     """A folder for one test, in memory if possible: the speed of the disk is not tested."""
-    memory = "/dev/shm"
-    path = tempfile.mkdtemp(prefix="mesh-", dir=memory if os.access(memory, os.W_OK) else None)
+    path = tempfile.mkdtemp(dir=folder())
     os.chmod(path, 0o755)
     test.addCleanup(shutil.rmtree, path)
     return Path(path)
