@@ -20,6 +20,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.rungs import RUNGS, measured
 
 #: The rooms, the lowest first: a module imports from its own and from those before it. What is no folder is
 #: named one by one: the values all others speak of, the composition of the core, and the public doors.
@@ -486,6 +487,39 @@ class TestHouse(SynchronousTestCase):
         loaded = self.modules_after(f"{PACKAGE}.tap")
         self.assertIn(f"{PACKAGE}.service", loaded)
         self.assertEqual({"twisted.web.server", "prometheus_client"}.intersection(loaded), set())
+
+
+class TestRungs(SynchronousTestCase):
+    """The rungs of the tests."""
+
+    def test_each_package_and_module_of_tests_is_in_one(self) -> None:
+        tests = ROOT / "tests"
+        packages = {path.parent.name for path in tests.glob("*/test_*.py")}
+        modules = {path.stem for path in tests.glob("test_*.py")}
+        self.assertEqual(sorted(" ".join(RUNGS).split()), sorted(packages | modules))
+
+    def test_the_time_before_a_result_is_that_of_its_rung(self) -> None:
+        lines = """Running 4 tests.
+tests.core.test_node
+  TestNode
+    test_one ...   [OK]
+    test_two ...   [OK]
+tests.simulation.test_ways
+  TestWays
+    test_three ... [OK]
+tests.wire.test_codec
+  TestCodec
+    test_four ...  [OK]
+-------------------
+Ran 4 tests in 9.0s
+"""
+        times = iter((0, 1, 3, 3, 3, 4, 14, 14, 14, 16, 16, 16, 50, 50))
+        *passed, core, _, _, simulation, _, _, _ = measured(
+            lines.splitlines(keepends=True), lambda: next(times)
+        )
+        self.assertEqual("".join(passed), lines)
+        self.assertEqual(core, "rung:   5.0 of  5 s: core wire values benchmarks\n")
+        self.assertEqual(simulation, "rung:  10.0 of 20 s: simulation\n")
 
 
 class TestChecker(SynchronousTestCase):
