@@ -146,7 +146,8 @@ class StopInTurnTests(SynchronousTestCase):
         reactor = StoppableReactor()
         threads = ReactorThread(reactor)  # its reactor runs, and does nothing
         self.addCleanup(atexit.unregister, threads._at_exit)
-        with MemoryMesh(2, config=MeshConfig(handover_timeout=0.15, close_timeout=0.1)) as mesh:
+        brief = MeshConfig(handover_timeout=0.15, farewell_timeout=0.01, close_timeout=0.1)
+        with MemoryMesh(2, config=brief) as mesh:
             for node in mesh.services:
                 threads._services[node] = None
             begun = monotonic()
