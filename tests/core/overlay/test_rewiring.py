@@ -113,7 +113,7 @@ class Member:
             self.end(number)
         elif isinstance(what, ForwardJoin):
             if what.left:
-                self.moves.answered(node, what.contact.id, self.now)
+                self.moves.answered(link, node, what.contact.id, self.now)
             elif what.contact.id in (self.contact.id, node.id):
                 self.moves.refuse(link, what.contact)
                 self.carry_out()
@@ -358,21 +358,42 @@ class TestRules(OverlayCase):
     def test_who_says_no_is_asked_again_later(self) -> None:
         self.nodes(7)
         moved, target = self.ask()
-        self.moves.answered(moved, contact_of(99).id, self.now)  # to another question
+        self.moves.answered(moved.way, moved, contact_of(99).id, self.now)  # to another question
         self.assertEqual(self.moves.footprint()["moves_asked"], 1)
-        self.moves.answered(moved, target.id, self.now)
+        self.moves.answered(moved.way, moved, target.id, self.now)
         self.assertEqual(self.moves.footprint(), {"moves_asked": 0, "moves_declined": 1})
         other, _ = self.ask()
         self.assertIsNot(other, moved)
-        self.moves.answered(moved, target.id, self.now)  # unasked
+        self.moves.answered(moved.way, moved, target.id, self.now)  # unasked
 
     def test_a_moved_node_that_goes_makes_its_target_free(self) -> None:
         self.nodes(7)
         moved, target = self.ask()
-        self.moves.answered(moved, target.id, self.now)
+        self.moves.answered(moved.way, moved, target.id, self.now)
         moved, target = self.ask()
-        self.active.remove(moved.way)
-        self.moves.closed(moved, self.over(0))
+        way = moved.way
+        self.active.remove(way)
+        self.moves.closed(moved, way)
+        self.assertEqual(self.moves.footprint()["moves_asked"], 0)
+
+    def test_the_refusal_of_an_earlier_request_is_no_answer_to_a_later_one(self) -> None:
+        # The earlier one went over a link that is gone.  Without an answer, the moved node may still move.
+        self.nodes(7)
+        moved, target = self.ask()
+        earlier = link_of(50, contact_of(int(moved.id)), host="10.0.0.1")
+        self.active.add(earlier, 0).links[earlier] = True
+        self.moves.answered(earlier, moved, target.id, self.now)
+        self.active.remove(earlier)
+        self.moves.closed(moved, earlier)
+        self.assertEqual(self.moves.footprint()["moves_asked"], 1)
+
+    def test_a_request_ends_with_the_link_it_went_over(self) -> None:
+        self.nodes(7)
+        moved, _ = self.ask()
+        way, later = moved.way, link_of(50, contact_of(int(moved.id)), host="10.0.0.1")
+        self.active.add(later, 0).links[later] = True
+        self.active.remove(way)
+        self.moves.closed(moved, way)
         self.assertEqual(self.moves.footprint()["moves_asked"], 0)
 
     def test_whom_the_application_wants_stays_and_two_this_node_has_dialled(self) -> None:
@@ -480,14 +501,14 @@ class TestRules(OverlayCase):
         self.node(2)
         self.up(2)
         self.assertEqual((self.closed, self.sent), ([], []))
-        # If there is another link to the requester, the refusal goes over that one.
+        # Nor is it answered over another link to the requester.
         node = self.node(3)
         self.asked(3, contact_of(4))
         other = self.links[5] = link_of(5, contact_of(3), host="10.0.0.1")
         self.active.add(other, 0).links[other] = True
         self.active.remove(self.over(3))
         self.moves.closed(node, self.over(3))
-        self.assertEqual(self.refusals(), [(5, contact_of(4).id)])
+        self.assertEqual((self.closed, self.sent, self.moves.deadline), ([], [], None))
 
     def test_a_link_that_came_after_the_request_is_not_ended(self) -> None:
         self.node(1)

@@ -221,7 +221,7 @@ class Overlay:
         self._unbelieved += not believable
         if frame.instead:
             if frame.left:
-                self._rewiring.answered(peer, contact.id, now)
+                self._rewiring.answered(link, peer, contact.id, now)
             elif believable and contact.id != peer.id and self._heeds(peer, now):
                 self._tellers.dialled(contact.id, peer.teller)
                 self._end(self._rewiring.asked(link, contact, now), now)

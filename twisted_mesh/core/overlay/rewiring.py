@@ -10,9 +10,10 @@ moved node asked the target to move, and while such a request is open, the moved
 the requester.  The link *requester - target* was up when the requester asked.  The requester keeps it until
 it knows how its request ended.  The target ends it only if the requester asks.  The requester does not ask
 the target of an open request, nor choose as target a node whose answer it waits for.  So every request
-needs an answer: the end of the link, or the same frame with one step ``left``, which declines.  A request
-without an answer stays open as long as the link stands, and its node is not asked again.  The argument
-needs no clock, and any number of nodes may move at once.
+needs an answer over the same link: its end, or the same frame with one step ``left``, which declines.  Over
+another link to the same node, the refusal of an earlier request could be taken for the answer to a later
+one.  A request without an answer stays open as long as its link stands, and its node is not asked again.
+The argument needs no clock, and any number of nodes may move at once.
 
 If the nodes want more links than all views have places, moving never ends.  So each round without
 success waits longer than the round before.
@@ -49,6 +50,15 @@ class _Task:
     until: float
 
 
+@dataclass(eq=False, slots=True)
+class _Request:
+    """An open request of this node over *link*; *until*: when it hopes no more for the answer."""
+
+    target: bytes  # the id of the node that the moved node is to link with
+    link: Link
+    until: float
+
+
 @dataclass(eq=False)
 class Rewiring:
     """The moves that this node requests, and the one in which it is the moved node."""
@@ -58,8 +68,7 @@ class Rewiring:
     _randomness: Randomness
     _effects: Effects
     _dial: Dial
-    # Open requests, by the id of the moved node: the target's id, and until when an answer is expected.
-    _asked: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    _asked: dict[bytes, _Request] = field(default_factory=dict)  # by the id of the moved node
     # Neighbours that declined, and the time before which they are not asked again.
     _staying: dict[bytes, float] = field(default_factory=dict)
     _task: _Task | None = None
@@ -99,7 +108,7 @@ class Rewiring:
             self._decline(self._task)
         if self.wake is None or now < self.wake:
             return
-        hopeful = sum(until > now for _, until in self._asked.values())
+        hopeful = sum(request.until > now for request in self._asked.values())
         surplus = len(self._active) - self._most - hopeful
         for _ in range(-(-surplus // PART) if surplus > 0 else 1 - hopeful):
             if not self._ask(now, seeking=surplus <= 0):
@@ -111,15 +120,16 @@ class Rewiring:
         else:
             self._pause = min(self._pause * SLOWER, self._config.shuffle_interval)
 
-    def answered(self, moved: Neighbour, target: bytes, now: float) -> None:
-        """Take in that *moved* declines to move to *target*."""
-        if (asked := self._asked.get(moved.id)) is not None and asked[0] == target:
+    def answered(self, link: Link, moved: Neighbour, target: bytes, now: float) -> None:
+        """Take in that *moved* declines, over *link*, to move to *target*."""
+        asked = self._asked.get(moved.id)
+        if asked is not None and (asked.target, asked.link) == (target, link):
             del self._asked[moved.id]
             self._staying[moved.id] = now + jitter(self._config.move_timeout, self._randomness)
 
     def _ask(self, now: float, *, seeking: bool) -> bool:
         """Ask one neighbour to move to another, if *seeking* to one that seeks more; False if none can."""
-        locked = {target for target, _ in self._asked.values()}
+        locked = {request.target for request in self._asked.values()}
         nodes = [node for node in self._active.up() if node.id not in self._asked]
         drawn = len(self._active.drawn())
         movable = [
@@ -144,7 +154,7 @@ class Rewiring:
         target = self._randomness.choice([node for node in targets if node.seeks] or targets)
         assert target.contact is not None
         target.seeks = False
-        self._asked[moved.id] = target.id, now + self._config.move_timeout
+        self._asked[moved.id] = _Request(target.id, moved.way, now + self._config.move_timeout)
         self._effects.send((moved.way,), ForwardJoin(target.contact, 0, True))
         return True
 
@@ -187,11 +197,10 @@ class Rewiring:
     def closed(self, node: Neighbour, link: Link) -> None:
         """Take in that *link* to *node* is gone; without another link the node is no neighbour."""
         if self._task is not None and self._task.link is link:
-            task, self._task = self._task, None
-            if node.up:
-                self.refuse(node.way, task.contact)
+            self._task = None
+        if (asked := self._asked.get(node.id)) is not None and asked.link is link:
+            del self._asked[node.id]
         if not node.links:
-            self._asked.pop(node.id, None)
             self._staying.pop(node.id, None)
             self.failed(node.id)
 
@@ -202,7 +211,7 @@ class Rewiring:
     def _finish(self, task: _Task) -> Link | None:
         requester = self._active.over(task.link)
         assert requester is not None  # the task ends with the link
-        counted_on = any(target == requester.id for target, _ in self._asked.values())
+        counted_on = any(request.target == requester.id for request in self._asked.values())
         # The requester could mistake a link that came up after it had asked for a new one of this node.
         if counted_on or task.contact.id in self._asked or len(requester.links) > 1:
             self._decline(task)
