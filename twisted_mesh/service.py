@@ -33,6 +33,7 @@ from twisted_mesh.addressing.addresses import (
 from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
+from twisted_mesh.delivery.in_flight import InFlight
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.named import NamedMessages, NamedQueue, check_consumer
 from twisted_mesh.delivery.query import Query
@@ -642,6 +643,17 @@ class MeshService(Service, Listeners):
 
     def _named_messages(self, queue: NamedQueue) -> NamedMessages:
         return NamedMessages(queue, self._delivery.named.close)
+
+    def hand_out(self, name: str, ready: Callable[[], None], start: str | float = "new") -> InFlight:
+        """The messages of a named consumer, several at a time, each taken when it is acknowledged.
+
+        :param name: and *start* and errors: as for :meth:`messages`.
+        :param ready: is called when there may be a next message, or the end.
+        :raises NotRunning: the service does not run.
+        """
+        self._running()
+        named = self._delivery.named
+        return named.open(name, start, lambda queue: InFlight(queue, named.close, ready))
 
     @property
     def consumers(self) -> dict[str, Consumer]:

@@ -44,12 +44,12 @@ class Client:
         return int(head.split()[1]), json.loads(body)
 
     def events(self) -> list[tuple[str, str, Any]]:
-        """Id, name and data of each event that came."""
+        """Id, name and data of each event that came; a whisper has no id."""
         found = []
         for block in self.received.split("\n\n"):
             fields = dict(line.partition(": ")[::2] for line in block.splitlines() if ": " in line)
             if "event" in fields:
-                found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+                found.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
         return found
 
     def lose(self) -> None:

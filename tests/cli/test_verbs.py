@@ -122,6 +122,10 @@ class AskingVerbsTests(TestCase):
         error = "it is up: only members that are down or have left are forgotten"
         self.assertEqual((status, told), (1, f"mesh: {error}\n"))
         await self.b.stopService()
+        self.a.messages(name="billing").close()
+        forgotten = (0, "the consumer billing is forgotten\n")
+        self.assertEqual(await self.run_it("forget", "--consumer=billing"), forgotten)
+        self.assertEqual(self.a.consumers, {})
         status, told = await self.run_it("forget", "db")
         self.assertEqual(status, 0)
         self.assertRegex(told, r"^db \(\w{8}\) is forgotten\n$")

@@ -120,13 +120,26 @@ class Asking:
         return self._node.trace((author.encode(), epoch, sequence), trace.wait_seconds)
 
     def forget(self, body: bytes) -> Any:
-        """Have all nodes forget a member that is down or has left."""
+        """Have all nodes forget a member that is down or has left; or let this node forget a consumer."""
         forget: Forget = _FORGET.read(body)
+        if (forget.member is None) == (forget.consumer is None):
+            raise Refused(http.BAD_REQUEST, 'the body is {"member": "name"} or {"consumer": "name"}')
+        if forget.consumer is not None:
+            return self._forget_consumer(forget.consumer)
+        return self._forget_member(str(forget.member))
+
+    def _forget_consumer(self, name: str) -> Any:
+        if name not in self._node.consumers:
+            raise Refused(http.NOT_FOUND, f"there is no consumer {name!r}")
+        self._node.forget_consumer(name)
+        return {"forgotten": True, "consumer": name}
+
+    def _forget_member(self, name: str) -> Any:
         members = self._node.members.values()
         try:
-            member = member_named(forget.member, [one for one in members if one.state in _GONE], left=True)
+            member = member_named(name, [one for one in members if one.state in _GONE], left=True)
         except UnknownName:
-            member = member_named(forget.member, members, left=True)  # raises, unless it is there
+            member = member_named(name, members, left=True)  # raises, unless it is there
             told = f"it is {member.state}: only members that are down or have left are forgotten"
             raise Refused(http.CONFLICT, told) from None
         self._node.forget(member.id)

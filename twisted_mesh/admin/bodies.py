@@ -83,13 +83,26 @@ class Trace(Body, kw_only=True):
     wait_seconds: float = 5.0
 
 
-class Forget(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of ``POST /forget``.
+class Forget(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of ``POST /forget``, which has one of the two.
 
     :ivar member: the member to forget, named as in :class:`Send`.
+    :ivar consumer: the name of the consumer to forget.
     """
 
-    member: str
+    member: str | None = None
+    consumer: str | None = None
+
+
+class Ack(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /ack``.
+
+    :ivar consumer: its name.
+    :ivar id: the id of the event with the last message that is done.
+    """
+
+    consumer: str
+    id: str
 
 
 class Cut(msgspec.Struct, forbid_unknown_fields=True):

@@ -20,15 +20,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_mesh.admin.asking import Asking
+from twisted_mesh.admin.consuming import Consuming
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
 from twisted_mesh.admin.names import UnknownName
 from twisted_mesh.admin.page import FILES, File
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.removing import Removing
 from twisted_mesh.admin.site import JSON, Bounded, Refused, not_allowed, tell
-from twisted_mesh.admin.streams import EventStream
+from twisted_mesh.admin.streams import EVENTS, EventStream
 from twisted_mesh.errors import (
     Congested,
+    ConsumerInUse,
     KeyInUse,
     LocalError,
     MeshError,
@@ -62,6 +64,7 @@ class Paths:
         self._recent = recent
         self._metrics = Metrics(self.status)
         self._asking = Asking(clock, node)
+        self._consuming = Consuming(clock, node)
 
     def root(self) -> Resource:
         """The tree of all paths."""
@@ -86,6 +89,7 @@ class Paths:
             b"trace": asking.trace,
             b"cut": removing.cut,
             b"policy": removing.policy,
+            b"ack": self._consuming.acknowledge,
         }
         for path, answer in posts.items():
             root.putChild(path, Answer({b"POST": answer}))
@@ -94,9 +98,8 @@ class Paths:
         root.putChild(b"graph", Answer({b"GET": asking.graph}))
         for path, (file, content_type) in FILES.items():
             root.putChild(path, File(file, content_type))
-        most = max(1, node.config.control_clients * 3 // 4)  # the rest is for other requests
-        root.putChild(b"events", Stream(self._recent, None, most))
-        root.putChild(b"messages", Stream(self._recent, "message", most))
+        root.putChild(b"events", Stream(self._events, self._check_room))
+        root.putChild(b"messages", Stream(self._messages, self._check_room))
         return root
 
     def status(self) -> Status:
@@ -105,13 +108,33 @@ class Paths:
         return msgspec.structs.replace(
             status,
             dropped=status.dropped | {"slow_readers": recent.slow_readers},
-            footprint=status.footprint | recent.footprint() | self._asking.footprint(),
+            footprint=status.footprint
+            | recent.footprint()
+            | self._asking.footprint()
+            | self._consuming.footprint(),
         )
 
     def stop(self) -> None:
         """Keep no events and no graph any more: the node stops."""
         self._recent.stop()
         self._asking.stop()
+
+    def _check_room(self) -> None:
+        """:raises Refused: there are too many streams; the other connections are for other requests."""
+        most = max(1, self.config.control_clients * 3 // 4)
+        if len(self._recent) + len(self._consuming) >= most:
+            raise Refused(http.SERVICE_UNAVAILABLE, f"{most} readers follow streams already")
+
+    def _events(self, request: Request) -> None:
+        EventStream(request, self._recent, None).follow()
+
+    def _messages(self, request: Request) -> None:
+        if b"consumer" in (request.args or {}):
+            self._consuming.begin(request)
+        elif request.args:
+            raise Refused(http.BAD_REQUEST, "without consumer=NAME there is nothing to choose")
+        else:
+            EventStream(request, self._recent, "message").follow()
 
     def _page(self, _: bytes) -> Any:
         """Where the page is, with the token that opens it."""
@@ -190,30 +213,32 @@ class Answer(Resource):
 
 
 class Stream(Resource):
-    """A path whose answer is a stream of events without end (server-sent events)."""
+    """A path whose answer is a stream of events (server-sent events)."""
 
     isLeaf = True
 
-    def __init__(self, recent: Recent, only: str | None, most: int) -> None:
-        """:param only: the name of the events to send; None for all; *most*: readers at a time."""
+    def __init__(self, begin: Callable[[Request], None], check_room: Callable[[], None]) -> None:
+        """
+        :param begin: begins to answer a request; :param check_room: raises :class:`Refused` if there are
+            too many streams.
+        """
         super().__init__()
-        self._recent = recent
-        self._only = only
-        self._most = most
+        self._begin = begin
+        self._check_room = check_room
 
     def render(self, request: Request) -> Any:
         """Begin a stream."""
         if _method(request) != b"GET":
             return not_allowed(request, b"GET")
-        if len(self._recent) >= self._most:
-            told = f"{self._most} readers follow events already"
-            return tell(request, Refused(http.SERVICE_UNAVAILABLE, told))
-        stream = EventStream(request, self._recent, self._only)
-        stream.set_headers()
-        if request.method == b"HEAD":
-            request.finish()
-        else:
-            stream.begin()
+        try:
+            self._check_room()
+            if request.method == b"HEAD":
+                request.setHeader(b"content-type", EVENTS)
+                request.finish()
+            else:
+                self._begin(request)
+        except Exception:
+            return _failed(request, Failure())
         return NOT_DONE_YET
 
 
@@ -232,6 +257,8 @@ def _failed(request: Request, failure: Failure) -> bytes:
             return tell(request, Refused(http.NOT_FOUND, str(error)))
         case Congested() | StoreFull() | KeyInUse() | NotRunning():
             return tell(request, Refused(http.SERVICE_UNAVAILABLE, str(error)))
+        case ConsumerInUse():
+            return tell(request, Refused(http.CONFLICT, str(error)))
         case TrustError():
             return tell(request, Refused(http.FORBIDDEN, str(error)))
         case MeshError() if not isinstance(error, LocalError):

@@ -1,24 +1,28 @@
 """Events as a stream without end: server-sent events (WHATWG HTML, 9.2).
 
-Contract: a stream writes only while its transport accepts bytes; it keeps no event itself, but a number in
+Contract: a stream writes only while its transport accepts bytes.  A comment is written every :data:`BEAT`
+seconds, so that the end of a connection is noticed.
+
+A stream of the newest events keeps no event itself, but a number in
 :class:`~twisted_mesh.admin.recent.Recent`.  A reader that falls out of that is told how many events it
-missed.  A reader that comes back with ``Last-Event-ID`` goes on behind that event.  A comment is written
-every :data:`BEAT` seconds, so that the end of a connection is noticed; a reader that takes nothing for
-:data:`PATIENCE` seconds is cut.
+missed.  A reader that comes back with ``Last-Event-ID`` goes on behind that event; one that takes nothing
+for :data:`PATIENCE` seconds is cut.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_mesh.admin.recent import Recent
 
+EVENTS: Final = b"text/event-stream; charset=utf-8"
 BEAT: Final = 15.0  # (guess)
 PATIENCE: Final = 60.0  # (guess)
 _SEPARATOR: Final = "."
@@ -26,54 +30,99 @@ _MOST_DIGITS: Final = 19
 
 
 @implementer(IPushProducer)
-class EventStream:
-    """One reader's stream."""
+class SentEvents(ABC):
+    """An answer that is a stream of events: bytes are written while the transport accepts some."""
 
-    def __init__(self, request: Request, recent: Recent, only: str | None) -> None:
+    def __init__(self, request: Request, clock: IReactorTime) -> None:
         self._request = request
-        self._recent = recent
-        self._only = only
         self._paused = False
-        self._stalled = 0.0  # seconds for which the transport has accepted nothing, by the beats
-        self._told = 0  # the number of the last event that was written, or skipped
         self._beats = LoopingCall(self._beat)
+        self._beats.clock = clock
 
-    def set_headers(self) -> None:
-        """Set the headers of the answer."""
-        self._request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
-
-    def begin(self) -> None:
-        """Write the head, and every event from now on, or behind the one of ``Last-Event-ID``."""
-        request, recent = self._request, self._recent
+    def begin(self, comment: bytes) -> None:
+        """Write the head of the answer and a comment, and then the events."""
+        request = self._request
+        request.setHeader(b"content-type", EVENTS)
         request.channel.setTimeout(None)  # a stream is silent for as long as nothing happens
-        self._told = self._begin_behind(request.getHeader(b"last-event-id"))
         request.notifyFinish().addBoth(lambda _: self.stopProducing())
-        recent.begin(self._write)
-        self._beats.clock = recent.clock
         self._beats.start(BEAT, now=False)
         request.registerProducer(self, True)
-        request.write(b": events of this node, from now on\n\n")
-        self._write()
+        request.write(b": %s\n\n" % comment)
+        self.write_on()
 
     def pauseProducing(self) -> None:
         self._paused = True
 
     def resumeProducing(self) -> None:
-        self._paused, self._stalled = False, 0.0
-        self._write()
+        self._paused = False
+        self.write_on()
 
     def stopProducing(self) -> None:
         self._paused = True
-        self._recent.end(self._write)
         if self._beats.running:
             self._beats.stop()
+
+    @abstractmethod
+    def write_on(self) -> None:
+        """Write the events that are there, until the transport accepts no more."""
 
     def _beat(self) -> None:
         if not self._paused:
             self._request.write(b":\n\n")
-        elif (stalled := self._stalled + BEAT) < PATIENCE:
-            self._stalled = stalled
-        else:
+
+    def _event(self, name: str, data: bytes, id: str | None) -> None:
+        line = "" if id is None else f"id: {id}\n"
+        self._request.write(b"%sevent: %s\ndata: %s\n\n" % (line.encode(), name.encode(), data))
+
+
+class EventStream(SentEvents):
+    """One reader's stream of the newest events of a node."""
+
+    def __init__(self, request: Request, recent: Recent, only: str | None) -> None:
+        """:param only: the name of the events to send; None for all."""
+        super().__init__(request, recent.clock)
+        self._recent = recent
+        self._only = only
+        self._stalled = 0.0  # seconds for which the transport has accepted nothing, by the beats
+        self._told = 0  # the number of the last event that was written, or skipped
+
+    def follow(self) -> None:
+        """Write every event from now on, or behind the one of ``Last-Event-ID``."""
+        self._told = self._begin_behind(self._request.getHeader(b"last-event-id"))
+        self._recent.begin(self.write_on)
+        self.begin(b"events of this node, from now on")
+
+    def resumeProducing(self) -> None:
+        self._stalled = 0.0
+        super().resumeProducing()
+
+    def stopProducing(self) -> None:
+        super().stopProducing()
+        self._recent.end(self.write_on)
+
+    def write_on(self) -> None:
+        if self._paused:
+            return
+        recent = self._recent
+        if (missed := recent.oldest - 1 - self._told) > 0:
+            self._told += missed
+            self._tell("missed", msgspec.json.encode({"events": missed}))
+        for event in recent.after(self._told):
+            self._told = event.number
+            if self._only is None or event.name == self._only:
+                self._tell(event.name, event.data)
+            if self._paused:  # the transport has enough: the rest is written when it resumes
+                return
+
+    def _tell(self, name: str, data: bytes) -> None:
+        self._event(name, data, f"{self._recent.run}{_SEPARATOR}{self._told}")
+
+    def _beat(self) -> None:
+        super()._beat()
+        if not self._paused:
+            return
+        self._stalled += BEAT
+        if self._stalled >= PATIENCE:
             self._recent.slow_readers += 1
             channel: Any = self._request.channel
             channel.forceAbortClient()
@@ -85,21 +134,3 @@ class EventStream:
         if run != self._recent.run or not is_number:
             return self._recent.last
         return min(int(number), self._recent.last)
-
-    def _write(self) -> None:
-        if self._paused:
-            return
-        recent = self._recent
-        if (missed := recent.oldest - 1 - self._told) > 0:
-            self._told += missed
-            self._event("missed", msgspec.json.encode({"events": missed}))
-        for event in recent.after(self._told):
-            self._told = event.number
-            if self._only is None or event.name == self._only:
-                self._event(event.name, event.data)
-            if self._paused:  # the transport has enough: the rest is written when it resumes
-                return
-
-    def _event(self, name: str, data: bytes) -> None:
-        number = f"{self._recent.run}{_SEPARATOR}{self._told}"
-        self._request.write(b"id: %s\nevent: %s\ndata: %s\n\n" % (number.encode(), name.encode(), data))

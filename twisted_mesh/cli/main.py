@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_wait(trace, 5.0, "wait so long for the answers (5)")
     forget = _add(subparsers, "forget", verbs.forget)
-    forget.add_argument("member", metavar="MEMBER", help="the member with this label or id")
+    forgotten = forget.add_mutually_exclusive_group(required=True)
+    forgotten.add_argument("member", nargs="?", metavar="MEMBER", help="the member with this label or id")
+    forgotten.add_argument("--consumer", metavar="NAME", help="this node's consumer of that name")
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(

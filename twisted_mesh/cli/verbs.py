@@ -145,9 +145,13 @@ def _trace(
 
 
 def forget(client: Client, options: Namespace) -> int:
-    """Have all nodes forget a member that is down or has left, until it speaks again."""
-    answer = client.post("/forget", {"member": options.member}, _SLACK)
-    told = f"{name_of(answer['id'], answer['label'])} is forgotten"
+    """Have all nodes forget a member that is down or has left, or this node a consumer with a name."""
+    if options.consumer is not None:
+        answer = client.post("/forget", {"consumer": options.consumer}, _SLACK)
+        told = f"the consumer {for_terminal(options.consumer)} is forgotten"
+    else:
+        answer = client.post("/forget", {"member": options.member}, _SLACK)
+        told = f"{name_of(answer['id'], answer['label'])} is forgotten"
     print(json.dumps(answer) if options.json else told)
     return YES
 

@@ -286,6 +286,7 @@ class Delivery:
             "named_consumers": len(self.named.queues),
             "queued_messages": sum(map(len, queues)),
             "untaken_messages": sum(queue.untaken for queue in queues),
+            "unacknowledged_messages": sum(queue.unacknowledged for queue in self.named.queues.values()),
             "runs_behind": sum(queue.runs_behind for queue in queues),
             "unheard_messages": self._unheard,
             "untold_ranges": len(self._losses),

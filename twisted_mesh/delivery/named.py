@@ -27,6 +27,14 @@ from twisted_mesh.message import Consumer, Message
 
 #: Characters of a name (guess: as many as in a member's label).
 NAME_CHARACTERS: Final = 64
+#: Names a message: its author's id, the epoch of the author's run, and its number; below 0 if it is direct.
+Key = tuple[bytes, int, int]
+
+
+def key_of(message: Message) -> Key | None:
+    """What names *message*; None for a whisper."""
+    number = -message.number if message.sequence is None else message.sequence
+    return (message.sender, message.source.run[1], number) if number else None
 
 
 class Owner(Protocol):
@@ -64,6 +72,7 @@ class NamedQueue(MessageQueue):
         self.turn = 0
         self._owner: ref[Any] | None = None
         self._handed_out: deque[tuple[Message, int]] = deque()
+        self._left: list[Key] = []  # in order: what an earlier owner was handed out and did not take
         self._stopping = False
         self.takes = False
 
@@ -105,6 +114,9 @@ class NamedQueue(MessageQueue):
         self._owner = None
         self.turn += 1
         self._look()
+        if self._handed_out:
+            keys = (key_of(message) for message, _ in self._handed_out)
+            self._left = [key for key in keys if key is not None]
         self._put_back_out()
         self._leave_to_history()
         if self._waiting is not None:
@@ -148,6 +160,11 @@ class NamedQueue(MessageQueue):
     # ── messages ────────────────────────────────────────────────────────────────────
 
     @property
+    def unacknowledged(self) -> int:
+        """How many messages are handed out and not taken, now or when an earlier owner left."""
+        return len(self._handed_out) + len(self._left)
+
+    @property
     def stops(self) -> bool:
         """Whether nothing is handed out any more, since the service stops."""
         return self._stopping
@@ -189,6 +206,53 @@ class NamedQueue(MessageQueue):
     def took(self, message: Message) -> None:
         self._handed_out.popleft()
         super().took(message)
+
+    def acknowledge(self, key: Key) -> bool:
+        """Count a message as taken that an earlier owner was handed out, and those that came before it.
+
+        Those are the messages that this owner was handed out before it.  If that is not known, they are the
+        messages before it in its run.  Call this while nothing is handed out.
+
+        :return: False if no message with that key waits.
+        """
+        if key in self._left:
+            count = self._left.index(key) + 1
+            keys, self._left = self._left[:count], self._left[count:]
+        else:
+            keys = [key]
+        self._leave_to_history()
+        ends = {one[:2]: one[2] for one in keys if one[2] > 0}
+        found = self._drop_directs({one for one in keys if one[2] < 0})
+        for run, position in list(self._positions.items()):
+            end = ends.get((position.sender, run[1]), 0)
+            if position.taken < end <= position.seen:
+                found = True
+                position.taken = position.queued = end
+                if end == position.seen:
+                    self._behind.pop(run, None)
+                self._tidy(run, position)
+                self._consumers.changed(run)
+        return found
+
+    def has_taken(self, key: Key) -> bool:
+        """Whether no message waits, or is out, that has this key or comes before it in its run."""
+        author, epoch, number = key
+        return not any(
+            position.sender == author and run[1] == epoch and position.taken < number
+            for run, position in self._positions.items()
+        )
+
+    def _drop_directs(self, keys: set[Key]) -> bool:
+        """Drop the direct messages with *keys*, which no history holds; return whether there were any."""
+        dropped = [size for message, size in self._queue if key_of(message) in keys] if keys else []
+        if not dropped:
+            return False
+        self._queue = deque(item for item in self._queue if key_of(item[0]) not in keys)
+        self._bytes -= sum(dropped)
+        self._count_direct(-len(dropped), -sum(dropped))
+        if self._consumers.is_full:
+            self._consumers.look_for_room()
+        return True
 
     def give_again(self) -> None:
         """Hand out again, before all others, the messages that were handed out and not taken."""
