@@ -10,7 +10,7 @@ from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater
 from twisted_mesh.simulation.handshakes import shake
 from twisted_mesh.simulation.scenarios.outsiders import NEW, OLD, OUTSIDERS, content
 from twisted_mesh.simulation.world import World
-from twisted_mesh.trust.policy import ContentPolicy
+from twisted_mesh.trust.content import ContentPolicy
 from twisted_mesh.wire.membership import Purpose
 
 

@@ -32,7 +32,7 @@ from twisted_mesh.simulation.keys import Keys, StandInKeys
 from twisted_mesh.simulation.network import Line, Wire
 from twisted_mesh.simulation.storage import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
-from twisted_mesh.trust.policy import Content, ContentPolicy
+from twisted_mesh.trust.content import Content, ContentPolicy
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role

@@ -1,0 +1,189 @@
+"""The policy that answers the core by its content, wherever that came from.
+
+Contract: the *content* of a :class:`ContentPolicy` is a value, which is replaced as a whole.  Beside it,
+the policy goes by the newest policy that the mesh's authority has signed.  It opens no file.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.identity import id_of
+from twisted_mesh.network import Cuts, Policy
+from twisted_mesh.trust.authority import Authority, Grants, Removals, may_be
+from twisted_mesh.trust.shared_secret import Secret, Secrets
+from twisted_mesh.wire.authority import Roles
+from twisted_mesh.wire.membership import Credential
+
+_AUTHOR_DOMAIN: Final = b"twisted_mesh/1/author"  # before the text of a credential's MAC, and no other text
+_AGAIN: Final = "remove all nodes again that are to be removed"
+_NONE: Final = Credential(b"", b"", b"")
+_unpack = msgspec.msgpack.Decoder(Credential).decode
+
+
+class Content(NamedTuple):
+    """What a policy goes by; all of it is replaced at once."""
+
+    secrets: Secrets
+    only: frozenset[bytes] | None
+    denied: frozenset[bytes]
+    lists: bytes  # the digest of both lists; empty if there is none
+    authority: Authority | None = None
+    grant: bytes = b""  # this node's own, packed; empty without an authority
+    roles: Roles = Roles(0)  # those of that grant
+
+
+class ContentPolicy(Policy):
+    """A policy that goes by its *content*, and by the newest policy of the authority that it was given.
+
+    :ivar own_id: the id of this node, once it is known.
+    """
+
+    own_id = b""
+
+    def __init__(self, content: Content, mode: str = "") -> None:
+        """:param mode: as in :class:`~twisted_mesh.network.Policy`."""
+        self.mode = mode
+        self.content = content
+        self._grants = Grants()
+        self._removals = Removals()
+        self._is_removed = False
+
+    @property
+    def secrets(self) -> list[Secret]:  # type: ignore[override]
+        return self.content.secrets.used
+
+    @property
+    def grant(self) -> bytes:  # type: ignore[override]
+        return self.content.grant
+
+    @property
+    def needs_credentials(self) -> bool:
+        return bool(self.secrets) or self.needs_grants
+
+    def may_link(self, origin: bytes, secret: bytes) -> str | None:
+        if self.secrets and all(secret != known.id for known in self.secrets):
+            return "the secret of this link is not in use any more: nodes with a newer one link again"
+        return self._why_barred(origin)
+
+    def why_not_granted(self, origin: bytes, grant: bytes, is_guest: bool) -> str | None:
+        if (authority := self.content.authority) is None:
+            return None
+        name, removals = id_of(origin).decode(), self._removals
+        if origin in removals.removed:
+            return f"policy {removals.number} of the authority has removed {name}: give the node a new key"
+        if not grant:
+            return f"{name} shows no grant of the mesh's authority: have one made, mesh authority grant"
+        try:
+            why = self._grants.take(authority, origin, grant, removals.generation)
+        except RemoteError as error:
+            return f"{error.detail}: have one made for this mesh, mesh authority grant"
+        if why is not None:
+            return why
+        roles = self._grants.roles(origin) or Roles(0)
+        if not roles & Roles.LINK:
+            return f"the grant of {name} does not let it link: have one made with the role link"
+        if not is_guest and not may_be(roles, is_guest):
+            return f"the grant of {name} does not let it be a member: start it with the role guest"
+        return None
+
+    def bars(self, origin: bytes) -> bool:
+        return self._why_barred(origin) is not None
+
+    def _why_barred(self, origin: bytes) -> str | None:
+        content = self.content
+        if content.only is None and not content.denied:
+            return None
+        node_id = id_of(origin)
+        if node_id in content.denied:
+            return f"a list of denied nodes has {node_id.decode()}"
+        if content.only is not None and node_id not in content.only:
+            return f"the list of members does not have {node_id.decode()}: add it there, at all nodes"
+        return None
+
+    def may_speak(self, origin: bytes, credential: bytes) -> bool:
+        if self.bars(origin):
+            return False
+        if not self.needs_credentials:
+            return True
+        shown = unpack_credential(credential)
+        secrets, authority = self.content.secrets, self.content.authority
+        if secrets.used:
+            by = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
+            if by is None or not hmac.compare_digest(by.author(_AUTHOR_DOMAIN + origin), shown.mac):
+                return False
+        if authority is None:
+            return True
+        removals = self._removals
+        if origin in removals.removed:
+            return False
+        # The signature last: it takes longest to verify.
+        return self._grants.take(authority, origin, shown.grant, removals.generation) is None
+
+    def may_be(self, origin: bytes, is_guest: bool) -> bool:
+        return not self.needs_grants or may_be(self._grants.roles(origin) or Roles(0), is_guest)
+
+    def only_listens(self, origin: bytes) -> bool:
+        return origin in self._grants.listeners
+
+    @property
+    def newest(self) -> bytes:
+        return self._removals.packed
+
+    @property
+    def removed(self) -> Mapping[bytes, Cuts]:
+        return self._removals.removed
+
+    def take(self, packed: bytes) -> bool:
+        authority = self.content.authority
+        if authority is None or not self._removals.take(authority, packed):
+            return False
+        self._is_removed = any(id_of(key) == self.own_id for key in self.removed)
+        return True
+
+    @property
+    def policy_told(self) -> str:
+        """The newest policy of the authority, for people."""
+        removals = self._removals
+        told = f"policy {removals.number} of the authority, which has removed {len(removals.removed)} nodes"
+        if removals.is_second:
+            told += f"; it has signed another with that number, so its key was used in two places: {_AGAIN}"
+        return told
+
+    @property
+    def why_silent(self) -> str | None:
+        if self._is_removed:
+            return f"policy {self._removals.number} of the authority has removed this node from the mesh"
+        if not self.needs_grants or self.content.roles & (Roles.AUTHOR | Roles.GUEST):
+            return None
+        return "the grant of this node lets it listen only: have one made with the role author to send"
+
+    def vouches(self, origin: bytes) -> bool:
+        return self.content.only is not None and not self.bars(origin)
+
+    def credential(self, origin: bytes) -> bytes:
+        secret, mac = b"", b""
+        if self.secrets:
+            first = self.secrets[0]
+            secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
+        return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists, self.content.grant))
+
+    def differs(self, credential: bytes) -> bytes:
+        mine, theirs = self.content.lists, unpack_credential(credential).lists
+        return mine + theirs if mine != theirs and mine else b""
+
+    def footprint(self) -> dict[str, int]:
+        return {"grants": len(self._grants), "removed_nodes": len(self.removed)}
+
+
+def unpack_credential(packed: bytes) -> Credential:
+    """The credential in a record; all its fields are empty if *packed* is none."""
+    try:
+        return _unpack(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _NONE
