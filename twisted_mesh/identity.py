@@ -109,6 +109,11 @@ class Identity:
         self.id = id_of(self.origin)
         self.sign = key.sign
 
+    @property
+    def private_key(self) -> Ed25519PrivateKey:
+        """The key itself, for TLS."""
+        return self._key
+
     def __repr__(self) -> str:
         kept = "in no file" if self.path is None else f"in {str(self.path)!r}"
         return f"<identity {self.id.decode()}, {kept}>"

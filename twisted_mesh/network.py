@@ -97,12 +97,14 @@ class Policy:
     :ivar secrets: the secrets of which both ends of a link must know the same; the first is used by a node
         that dials.  Without any, no end knocks.
     :ivar grant: this node's grant, which it shows in each handshake; empty if the mesh has no authority.
+    :ivar certificate: this node's X.509 certificate, which it shows there, too; empty if there is no CA.
     """
 
     mode: str = ""
     told: str = "everybody"
     secrets: Sequence[LinkSecret] = ()
     grant: bytes = b""
+    certificate: bytes = b""
 
     @property
     def needs_credentials(self) -> bool:
@@ -126,6 +128,24 @@ class Policy:
 
         :param grant: as it was shown in the handshake; empty for none.
         """
+        return None
+
+    def why_not_certified(self, origin: bytes, certificate: bytes, name: str | None = None) -> str | None:
+        """Why the node with the key *origin* may not link by its X.509 certificate; None if it may.
+
+        :param certificate: as it was shown in the handshake; empty for none.
+        :param name: the name by which this node has dialled it, which the certificate must have; None
+            where there is none to check.
+        """
+        return None
+
+    def why_strange(self, certificate: bytes) -> str | None:
+        """Why a peer whose TLS session shows *certificate* is none of the mesh; None if it may be one."""
+        return None
+
+    @property
+    def warning(self) -> str | None:
+        """What the people who run this node must do soon, so that it still belongs to the mesh."""
         return None
 
     @property

@@ -131,7 +131,8 @@ class MeshService(Service, Listeners):
         if not (dial is None or callable(dial)):
             raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
         self._debug = checked_debug_level(debug_level)
-        self._tls = Tls(self._clock) if self.protocol.encrypted else None
+        policy, identity = self._settings.policy, self._settings.identity
+        self._tls = Tls(self._clock, policy, identity) if self.protocol.encrypted else None
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)
         wall_clock = self._settings.wall_clock

@@ -74,6 +74,13 @@ class Options(usage.Options):
         ],
         ["grant", None, None, "File of this node's grant; goes with --authority and --identity."],
         [
+            "ca",
+            None,
+            None,
+            "File of a CA: only nodes with a certificate of it link; goes with --certificate.",
+        ],
+        ["certificate", None, None, "File of this node's certificate; goes with --ca and --identity."],
+        [
             "allow",
             None,
             None,
@@ -183,8 +190,13 @@ class Options(usage.Options):
             raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
         if (self["authority"] is None) != (self["grant"] is None):
             raise usage.UsageError("--authority and --grant go together: each node has a grant of its own")
-        if self["grant"] is not None and self["identity"] is None:
-            raise usage.UsageError("--grant is one node's: give --identity FILE, too, for its key")
+        if (self["ca"] is None) != (self["certificate"] is None):
+            raise usage.UsageError(
+                "--ca and --certificate go together: each node has a certificate of its own"
+            )
+        for name in ("grant", "certificate"):
+            if self[name] is not None and self["identity"] is None:
+                raise usage.UsageError(f"--{name} is one node's: give --identity FILE, too, for its key")
         if self["control"] is not None and self["no-control"]:
             raise usage.UsageError("--control and --no-control exclude each other")
         if (self["http"] is None) != (self["http-token"] is None):
@@ -260,6 +272,8 @@ class Options(usage.Options):
                 trust &= mode(self[name])
         if self["authority"] is not None:
             trust &= Trust.authority(self["authority"], self["grant"])
+        if self["ca"] is not None:
+            trust &= Trust.certificates(self["ca"], self["certificate"])
         return trust
 
     def becomes_daemon(self) -> bool:
@@ -374,7 +388,7 @@ class Process(MultiService):
             raise SystemExit(f"mesh: {_reason(error)}") from None
 
     def _reload(self) -> None:
-        """Open the log again, and read the files of --secret, --authority, --grant, --allow and --deny."""
+        """Open the log again, and read the files that say who may join."""
         log_output.reopen()
         try:
             self._node.reload_trust()

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.support.certificates import CertificateAuthority, pem, write
 from twisted_mesh import tap
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.supervisor import Supervised
@@ -167,7 +168,10 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("--config missing: No such file or directory", self.refused("--config=missing"))
         for text, told in (
             ("label = ", "Invalid value"),
-            ("lable = 1", "there is no option 'lable'; the options are allow, authority, control, "),
+            (
+                "lable = 1",
+                "there is no option 'lable'; the options are allow, authority, ca, certificate, control, ",
+            ),
             ('config = "x"', "there is no option 'config'"),
             ("stdio = 1", "stdio is true or false, not 1"),
             ("port = true", "port is text or a number, or a list of them, not True"),
@@ -232,6 +236,26 @@ class TrustTests(SynchronousTestCase):
             SystemExit, tap.makeService, options("--port=0", *given[:2], f"--identity={self.mktemp()}")
         )
         self.assertIn("have one made for it", str(error))
+
+    def test_a_ca_goes_with_a_certificate_and_an_identity(self) -> None:
+        authority, own = CertificateAuthority("the CA"), self.mktemp()
+        certificate = authority.certify(Identity.create(own).origin, until=10_000_000_000)
+        ca, mine = (write(Path(self.mktemp()), pem(one)) for one in (authority.certificate, certificate))
+        given = (f"--ca={ca}", f"--certificate={mine}", f"--identity={own}")
+        self.assertEqual(str(options("--port=0", *given).trust()), "nodes with a certificate of the CA")
+        for lacking, words in (
+            (given[:1], "--ca and --certificate go together"),
+            (given[1:], "--ca and --certificate go together"),
+            (given[:2], "give --identity FILE, too"),
+            ((f"--ca={mine}", *given[1:]), "is of no CA"),
+            ((f"--certificate={own}", given[0], given[2]), "has a private key, too"),
+            ((*given, "--encryption=Plaintext"), "encryption='SSL'"),
+        ):
+            error = self.assertRaises(usage.UsageError, options, "--port=0", *lacking)
+            self.assertIn(words, str(error))
+        other = f"--identity={self.mktemp()}"
+        error = self.assertRaises(SystemExit, tap.makeService, options("--port=0", *given[:2], other))
+        self.assertIn("have one made for the key in its identity", str(error))
 
     def test_trust_goes_with_encryption(self) -> None:
         secret = self.file("ab" * 32)

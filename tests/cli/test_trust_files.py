@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -53,6 +55,18 @@ class PageTests(SynchronousTestCase):
         for line in Path("mesh.authority").read_text().splitlines():
             for name in ("mesh.authority.pub", "mesh.authority.state", "node.grant"):
                 self.assertNotIn(line, Path(name).read_text())
+
+    def test_a_ca_certifies_a_node_by_the_commands_of_the_page(self) -> None:
+        me = Identity.create("node.key")
+        commands = re.findall(r"^    \$ (openssl .+)$", PAGE, flags=re.M)
+        self.assertEqual([command.split()[1] for command in commands], ["req", "req", "x509"])
+        for command in commands:
+            ran = subprocess.run(["sh", "-c", f"umask 022; {command}"], capture_output=True, text=True)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+        policy = Trust.certificates("ca.pem", "node.pem").load(MESH, time.time, 100.0)
+        policy.fit(me.id, is_guest=False)
+        self.assertIsNone(policy.why_not_certified(me.origin, policy.certificate, "web1.example"))
+        self.assertLess(len(policy.certificate), 450)
 
     def test_the_authority_shows_what_it_has_granted(self) -> None:
         id = self.play()

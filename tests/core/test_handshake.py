@@ -41,7 +41,7 @@ from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Proof
+from twisted_mesh.wire.link import Bye, Certificate, Intro, Knock, Ping, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 HERE = Protocol("here", "SSL")
@@ -302,6 +302,83 @@ class TestGrants(HandshakeTestCase):
         self.assertEqual(said, "members only")
 
 
+class Certified(Policy):
+    """A policy by which a certificate is good if it has a *word* in it, and the dialled name."""
+
+    mode = "certificates"
+
+    def __init__(self, certificate: bytes, word: bytes = b"good") -> None:
+        self.certificate = certificate
+        self._word = word
+
+    def why_not_certified(self, origin: bytes, certificate: bytes, name: str | None = None) -> str | None:
+        if self._word not in certificate:
+            return f"no good certificate: {certificate!r}"
+        return None if name is None or name.encode() in certificate else f"not {name}"
+
+
+class Both(Certified):
+    """As that, with a grant, too."""
+
+    grant = bytes(64) + b"granted"
+
+
+class TestCertificates(HandshakeTestCase):
+    """Nodes with certificates of a CA."""
+
+    def certified(self, dialler: Policy, acceptor: Policy) -> None:
+        """Give both ends a policy."""
+        self.anna, self.bert = node(policy=dialler), node(policy=acceptor)
+        self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, self.bert)
+
+    def test_each_side_shows_its_certificate_before_its_proof_and_behind_its_grant(self) -> None:
+        for kind, before in ((Certified, []), (Both, [Grant])):
+            self.certified(kind(b"good"), kind(b"also good"))
+            shown, _ = self.introduced()
+            frames = [codec.decode(one) for one in payloads(shown)]
+            self.assertEqual([type(frame) for frame in frames], [*before, Certificate, Proof])
+            self.assertEqual(frames[-2], Certificate(b"good"))
+            self.dialler.take(self.acceptor.take(shown))
+            peers = [party.shake.peer for party in (self.acceptor, self.dialler) if party.shake.peer]
+            self.assertEqual([peer.certificate for peer in peers], [b"good", b"also good"])
+
+    def test_whoever_shows_no_good_one_is_told_so_once_it_has_proven_its_key(self) -> None:
+        for mine in (b"bad", b"worse"):
+            self.certified(Certified(mine), Certified(b"good"))
+            shown, _ = self.introduced()
+            said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.take, shown)
+            self.assertEqual(said, f"no good certificate: {mine!r}")
+            self.assertIsNone(self.acceptor.shake.peer)
+
+    def test_whoever_shows_none_is_refused_at_its_proof(self) -> None:
+        self.certified(Certified(b"good"), Certified(b"good"))
+        _, proof = payloads(self.introduced()[0])
+        said = self.refusal(NotAMember, Reason.TRUST, self.acceptor.shake.receive, proof, exporter)
+        self.assertEqual(said, "no good certificate: b''")
+
+    def test_one_comes_once_and_only_where_certificates_are_needed(self) -> None:
+        self.certified(Certified(b"good"), Certified(b"good"))
+        shown, _ = payloads(self.introduced()[0])
+        self.assertEqual(self.acceptor.shake.receive(shown, exporter), b"")
+        self.refusal(RemoteError, Reason.ORDER, self.acceptor.shake.receive, shown, exporter)
+        self.certified(EVERYBODY, EVERYBODY)
+        self.introduced()
+        said = self.refusal(RemoteError, Reason.ORDER, self.acceptor.shake.receive, shown, exporter)
+        self.assertEqual(said, "Certificate where PROOF was expected")
+
+    def test_the_dialler_checks_the_name_that_it_was_given(self) -> None:
+        for name, why in ((None, None), ("web", None), ("db", "not db")):
+            self.certified(Certified(b"good"), Certified(b"good web"))
+            self.dialler.shake.name = name
+            proof, _ = self.introduced()
+            answer = self.acceptor.take(proof)
+            if why is None:
+                self.dialler.take(answer)
+                self.assertIsNotNone(self.dialler.shake.peer)
+            else:
+                self.assertEqual(self.refusal(NotAMember, Reason.TRUST, self.dialler.take, answer), why)
+
+
 class TestKnock(HandshakeTestCase):
     """Nodes that share a secret."""
 
@@ -369,6 +446,8 @@ class TestKnock(HandshakeTestCase):
         why = self.dialler.shake.why_lost(lost)
         self.assertEqual((type(why), why.reason), (NotAMember, Reason.TRUST))
         self.assertIn("the secret differs, or it is no node of this mesh", why.detail)
+        expired = NotAMember("the certificate has expired")  # so it was not the secret
+        self.assertIs(self.dialler.shake.why_lost(expired), expired)
         self.dialler.take(self.acceptor.take(knock))
         self.assertIs(self.dialler.shake.why_lost(lost), lost)
 

@@ -41,10 +41,10 @@ from twisted_mesh.wire.broadcast import (
     Want,
 )
 from twisted_mesh.wire.codec import decode, encode, pack
-from twisted_mesh.wire.fields import MAX_GRANT, MAX_NUMBER, Kind
+from twisted_mesh.wire.fields import MAX_CERTIFICATE, MAX_GRANT, MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
+from twisted_mesh.wire.link import Bye, Certificate, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
     MAX_CREDENTIAL,
@@ -172,6 +172,7 @@ frames = st.one_of(
     st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
     st.builds(Knock, keys),
     st.builds(Grant, signatures, st.binary(max_size=MAX_GRANT - 64)),
+    st.builds(Certificate, st.binary(max_size=MAX_CERTIFICATE)),
     st.builds(Policy, signatures, st.binary(max_size=300)),
     st.builds(Records, st.lists(roster_entries, max_size=MAX_RECORDS)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),

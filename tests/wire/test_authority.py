@@ -22,7 +22,7 @@ from twisted_mesh.wire.authority import (
     unpack_grant,
     unpack_policy,
 )
-from twisted_mesh.wire.fields import MAX_GRANT, MAX_NUMBER, Kind
+from twisted_mesh.wire.fields import MAX_CERTIFICATE, MAX_GRANT, MAX_NUMBER, Kind
 
 KEY = NETWORK.key_with(f"authority={IDENTITY.origin.hex()}")
 FIELDS: list[Any] = [KEY, IDENTITY.id, Roles.LINK | Roles.AUTHOR, 1, 7]
@@ -44,6 +44,10 @@ class TestGrants(WireCase):
         self.assert_bounds(Kind.GRANT, 0, [bytes(64)], [bytes(63), bytes(65), b"", "s" * 64, None])
         most = MAX_GRANT - 64
         self.assert_bounds(Kind.GRANT, 1, [b"", bytes(most)], [bytes(most + 1), "", None, []])
+
+    def test_the_bounds_of_a_certificate(self) -> None:
+        most = bytes(MAX_CERTIFICATE)
+        self.assert_bounds(Kind.CERTIFICATE, 0, [b"", most], [most + b"x", "", None, []])
 
     def test_the_bounds_of_its_fields(self) -> None:
         for at, (good, bad) in enumerate((KEYS, IDS, NUMBERS, NUMBERS, NUMBERS)):

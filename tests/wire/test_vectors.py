@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from msgspec.structs import astuple
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.certificates import CertificateAuthority, der
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, signed, text_of
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side
 from twisted_mesh.core.replies.routes import MOST_HOPS
@@ -50,10 +51,10 @@ from twisted_mesh.wire.broadcast import (
     Want,
 )
 from twisted_mesh.wire.codec import Frame, decode, encode
-from twisted_mesh.wire.fields import MAX_GRANT, Kind
+from twisted_mesh.wire.fields import MAX_CERTIFICATE, MAX_GRANT, Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
-from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Whisper
+from twisted_mesh.wire.link import Bye, Certificate, Intro, Knock, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
     Credential,
@@ -239,6 +240,13 @@ PLAIN: dict[str, Frame] = {
         entries=[SignedReceipt(signature=IDENTITY.sign(RECEIPT_TEXT), array=RECEIPT_ARRAY, hops=2, tries=1)]
     ),
     "grant": Grant(signature=IDENTITY.sign(b"twisted_mesh/1/grant" + GRANT_ARRAY), array=GRANT_ARRAY),
+    "certificate": Certificate(
+        certificate=der(
+            CertificateAuthority("CA", key=IDENTITY.private_key).certify(
+                IDENTITY.origin, 1_800_000_000, 1_900_000_000, ("node.example",)
+            )
+        )
+    ),
     "policy": Policy(signature=IDENTITY.sign(b"twisted_mesh/1/policy" + POLICY_ARRAY), array=POLICY_ARRAY),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
@@ -377,6 +385,7 @@ class TestDocumentation(SynchronousTestCase):
                 Knock,
                 Records,
                 Grant,
+                Certificate,
                 Policy,
                 Intro,
                 Proof,
@@ -462,6 +471,7 @@ class TestDocumentation(SynchronousTestCase):
             greeting.MAX_ID,
             greeting.NATIVE,
             MAX_GRANT,
+            MAX_CERTIFICATE,
             MAX_POLICY,
             MAX_CUTS,
         ):

@@ -95,6 +95,14 @@ class ClientEndpoints:
         return {"lookups": self.names.footprint()}
 
 
+def name_of(address: PeerAddress) -> str | None:
+    """The host name that *address* has; None for an IP address, and for other endpoints than ``tcp:``."""
+    host = address.host
+    if isinstance(address.endpoint, str) and (tcp := _TCP.fullmatch(address.endpoint)) is not None:
+        host = tcp["host"]
+    return None if host is None or is_numeric(host) else host
+
+
 class _Resolving:
     """A reactor that looks names up by a :class:`Lookup`."""
 

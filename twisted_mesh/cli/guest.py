@@ -31,6 +31,8 @@ _OPTIONS: Final = {
     "secret": "file of the mesh's secret",
     "authority": "file of the authority's public key",
     "grant": "file of the guest's grant",
+    "ca": "file of the certificate of a CA",
+    "certificate": "file of the guest's certificate",
     "allow": "file of ids: only these nodes link",
     "deny": "file of ids: these nodes do not link",
 }

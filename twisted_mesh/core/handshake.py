@@ -18,7 +18,7 @@ end that gets no right KNOCK closes the connection, and says nothing: a scanner 
 of a mesh is there.
 
 If the mesh has an authority, each side shows its GRANT just before its PROOF, which proves the key that the
-grant is for.
+grant is for.  If it has a CA, each side shows its CERTIFICATE there, too.
 
 The dialler waits for the greeting, so that it sends only a BYE to a node of another network.  It proves
 its key first, so that a scanner gets nothing signed.  A PROOF signs its sender's side, all bytes that both
@@ -60,7 +60,7 @@ from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.authority import Grant, grant_of
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Address, Greeting
-from twisted_mesh.wire.link import Bye, Intro, Knock, Proof
+from twisted_mesh.wire.link import Bye, Certificate, Intro, Knock, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
@@ -168,6 +168,19 @@ class Peer(msgspec.Struct, frozen=True):
     purpose: Purpose = Purpose.JOIN
     secret: bytes = b""  # the id of the secret by which both ends have proven themselves; empty for none
     grant: bytes = b""  # that it has shown; empty for none
+    certificate: bytes = b""  # the same
+
+    def why_not(self, policy: Policy, name: str | None = None) -> str | None:
+        """Why it may not link with a node of *policy*; None if it may.
+
+        :param name: the name by which that node has dialled it; None where there is none to check.
+        """
+        is_guest = self.role is Role.GUEST
+        return (
+            policy.may_link(self.origin, self.secret)
+            or policy.why_not_granted(self.origin, self.grant, is_guest)
+            or policy.why_not_certified(self.origin, self.certificate, name)
+        )
 
 
 class Nonces:
@@ -194,6 +207,7 @@ class Handshake:
     """The handshake of one connection.
 
     :ivar purpose: the purpose of the link that this end sends; only the dialler's purpose counts.
+    :ivar name: the host name that this node has dialled; None for an address or another endpoint.
     :ivar is_own: tells whether this node has made a nonce (:meth:`Nonces.is_own`).
     :ivar refusal: the error to refuse any peer of this network with; None to accept peers.
     :ivar peer: the node at the far end, once it has proven its key, which can also be this node's.
@@ -206,6 +220,7 @@ class Handshake:
     time: int  # the wall clock, in whole seconds since 1970
     expected: bytes | None = None  # the id that the peer must have; None if it may have any
     purpose: Purpose = Purpose.JOIN
+    name: str | None = None
     is_own: Callable[[bytes], bool] = lambda nonce: False
     stage: Stage = Stage.GREETING  # the frame that the peer must send next
     refusal: RemoteError | None = None
@@ -216,6 +231,7 @@ class Handshake:
     _intro: Intro | None = None
     _secret: LinkSecret | None = None  # the secret of the KNOCK that was sent, or accepted
     _grant: bytes | None = None  # that the peer has shown
+    _certificate: bytes | None = None  # the same
 
     def __post_init__(self) -> None:
         if self.local_node.policy.secrets:
@@ -294,7 +310,7 @@ class Handshake:
 
     def why_lost(self, error: RemoteError) -> RemoteError:
         """*error*, by which the connection was lost; or what it means that the peer closed at a KNOCK."""
-        if self.stage is Stage.KNOCK and self.has_knocked:
+        if self.stage is Stage.KNOCK and self.has_knocked and error.reason is not Reason.TRUST:
             return NotAMember("closed at our knock: the secret differs, or it is no node of this mesh")
         return error
 
@@ -386,6 +402,8 @@ class Handshake:
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
         text, policy = self._proof_text(self.side, exporter), self.local_node.policy
         shown = codec.encode(grant_of(policy.grant)) if policy.needs_grants else b""
+        if policy.certificate:
+            shown += codec.encode(Certificate(policy.certificate))
         return shown + codec.encode(Proof(self.local_node.sign(text), self._mac(text)))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
@@ -403,9 +421,12 @@ class Handshake:
         return hmac.digest(me.network.key_with(me.policy.mode), text, "sha256")
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
-        proof = codec.decode(payload)
-        if isinstance(proof, Grant) and self.local_node.policy.needs_grants and self._grant is None:
+        proof, policy = codec.decode(payload), self.local_node.policy
+        if isinstance(proof, Grant) and policy.needs_grants and self._grant is None:
             self._grant = proof.packed
+            return b""
+        if isinstance(proof, Certificate) and policy.certificate and self._certificate is None:
+            self._certificate = proof.certificate
             return b""
         if not isinstance(proof, Proof):
             raise self._out_of_order(proof)
@@ -415,24 +436,23 @@ class Handshake:
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         if not hmac.compare_digest(proof.mac, self._mac(text)):
             raise SubnetMismatch("another subnet")
-        secret, grant = b"" if self._secret is None else self._secret.id, self._grant or b""
-        policy, origin, role = self.local_node.policy, intro.public_key, _known(Role, intro.role)
-        why = policy.may_link(origin, secret) or policy.why_not_granted(origin, grant, role is Role.GUEST)
-        if why is not None and self.greeting.id != self.local_node.id:  # else it is refused for its key
-            raise NotAMember(why)
-        self.stage = Stage.DONE
-        self.peer = Peer(
+        peer = Peer(
             self.greeting.id,
             intro.public_key,
             intro.epoch,
             self.greeting.address,
             intro.settled,
             intro.replay,
-            role,
+            _known(Role, intro.role),
             _known(Purpose, intro.purpose),
-            secret,
-            grant,
+            b"" if self._secret is None else self._secret.id,
+            self._grant or b"",
+            self._certificate or b"",
         )
+        why = peer.why_not(policy, self.name)
+        if why is not None and peer.id != self.local_node.id:  # else it is refused for its key
+            raise NotAMember(why)
+        self.stage, self.peer = Stage.DONE, peer
         return self._prove(exporter) if self.side is Side.ACCEPTOR else b""
 
     def _out_of_order(self, got: codec.Frame) -> RemoteError:

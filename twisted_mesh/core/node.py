@@ -44,13 +44,12 @@ from twisted_mesh.network import Cuts
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.authority import MAX_CUTS, Grant, Policy
 from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
-from twisted_mesh.wire.link import Bye, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
+from twisted_mesh.wire.link import Bye, Certificate, Intro, Knock, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import (
     Forget,
     ForwardJoin,
     Presence,
     Records,
-    Role,
     Shuffle,
     ShuffleReply,
     Suspect,
@@ -370,7 +369,7 @@ class Node:
                 self._answer(link, now)
             case Unknown():
                 self._unknown_frames += 1
-            case Knock() | Intro() | Grant() | Proof() | Bye():
+            case Knock() | Intro() | Grant() | Certificate() | Proof() | Bye():
                 raise RemoteError(f"{type(frame).__name__} on an open link", Reason.ORDER)
             case _:
                 assert_never(frame)
@@ -547,11 +546,7 @@ class Node:
         for author in self.membership.expel():
             self.replies.forgotten(author)
         for link in list(self._links.all):
-            peer, policy = link.peer, self._policy
-            is_guest = peer.role is Role.GUEST
-            why = policy.may_link(peer.origin, peer.secret) or policy.why_not_granted(
-                peer.origin, peer.grant, is_guest
-            )
+            why = link.peer.why_not(self._policy)
             if why is not None and not link.closing:
                 self._link_life.close(link.number, Reason.TRUST, why, now)
                 self._forget(link.number, now)

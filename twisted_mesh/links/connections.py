@@ -190,17 +190,24 @@ class Connections:
     # ── called by links: the methods of protocol.LinkHost ───────────────────────────
 
     def link(
-        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
+        self,
+        source: IAddress | None,
+        outgoing: bool,
+        expected: bytes | None,
+        purpose: Purpose,
+        name: str | None,
     ) -> MeshProtocol:
         self._numbers += 1
-        return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose)
+        return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose, name)
 
-    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
+    def handshake(
+        self, side: Side, expected: bytes | None, purpose: Purpose, name: str | None
+    ) -> Handshake:
         local_node = self._core.local_node()
         nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
         return Handshake(
             side, local_node, nonce=nonce, time=time, expected=expected, purpose=purpose,
-            is_own=self._nonces.is_own,
+            name=name, is_own=self._nonces.is_own,
         )  # fmt: skip
 
     def made(self, link: MeshProtocol) -> None:

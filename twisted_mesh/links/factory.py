@@ -24,6 +24,7 @@ class MeshFactory(Factory):
     :param outgoing: whether this node dialled the connections.
     :param expected: the id that the far end must have; None if any may.
     :param purpose: the purpose for which this node dials.
+    :param name: the host name that it dials; None for an address.
     """
 
     noisy = False
@@ -33,9 +34,10 @@ class MeshFactory(Factory):
     outgoing: bool = False
     expected: bytes | None = None
     purpose: Purpose = Purpose.JOIN
+    name: str | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
         """Make the link of a new connection; None refuses the connection."""
         if (host := self.host()) is None:
             return None
-        return host.link(addr, self.outgoing, self.expected, self.purpose)
+        return host.link(addr, self.outgoing, self.expected, self.purpose, self.name)

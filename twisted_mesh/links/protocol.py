@@ -55,9 +55,14 @@ class LinkHost(Interface):
     config: MeshConfig
 
     def link(
-        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
+        self,
+        source: IAddress | None,
+        outgoing: bool,
+        expected: bytes | None,
+        purpose: Purpose,
+        name: str | None,
     ) -> MeshProtocol:
-        """Make the protocol of a new connection."""
+        """Make the protocol of a new connection; *name* is the host name that this node has dialled."""
 
     def made(self, link: MeshProtocol) -> None:
         """A connection is made; its peer has proven nothing yet."""
@@ -74,7 +79,9 @@ class LinkHost(Interface):
     def half_frame(self, link: MeshProtocol, size: int) -> None:
         """*link* keeps *size* bytes that are not handled yet, or none any more."""
 
-    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
+    def handshake(
+        self, side: Side, expected: bytes | None, purpose: Purpose, name: str | None
+    ) -> Handshake:
         """Make the handshake of a new connection."""
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
@@ -121,6 +128,7 @@ class MeshProtocol(Protocol):
         expected: bytes | None,
         source: IAddress | None,
         purpose: Purpose = Purpose.JOIN,
+        name: str | None = None,
     ) -> None:
         self.number = number
         self.outgoing = outgoing
@@ -133,7 +141,8 @@ class MeshProtocol(Protocol):
         self.made_at = inf
         self.received_frames = self.sent_frames = 0
         self._host = host
-        self._handshake = host.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected, purpose)
+        side = Side.DIALLER if outgoing else Side.ACCEPTOR
+        self._handshake = host.handshake(side, expected, purpose, name)
         self._machine = LinkMachine(
             number, self._handshake, host.config, lambda: tls.exporter(self.transport)
         )
@@ -547,6 +556,6 @@ class MeshProtocol(Protocol):
 
     def _why_lost(self, reason: Failure) -> RemoteError:
         if isinstance(reason.value, SSL.Error) and not self._machine.has_heard:
-            text = f"no TLS session: {tls.failure_text(reason.value)}; is the other side Plaintext?"
-            return RemoteError.of(Reason.ENCRYPTION, text)
+            is_certified = bool(self._handshake.local_node.policy.certificate)
+            return tls.why_no_session(self.transport, reason.value, is_certified)
         return RemoteError(f"the connection was lost: {reason.getErrorMessage()}", Reason.LOST)

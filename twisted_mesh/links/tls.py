@@ -1,7 +1,9 @@
 """TLS for links: throw-away certificates, and the bytes that bind a PROOF to its session.
 
 Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, which no peer checks: the
-frame PROOF proves a node's key, and is bound to the session by the session's exporter (RFC 9266).
+frame PROOF proves a node's key, and is bound to the session by the session's exporter (RFC 9266).  If the
+mesh has a certificate authority, both sides show their certificates of it in TLS, too, so that a stranger
+gets no byte of a handshake.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from typing import Protocol as Interface
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -32,6 +37,10 @@ from twisted.internet.interfaces import (
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
+
+from twisted_mesh.errors import NotAMember, Reason, RemoteError
+from twisted_mesh.identity import Identity
+from twisted_mesh.network import EVERYBODY, Policy
 
 EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266
 EXPORTER_BYTES: Final = 32
@@ -43,15 +52,23 @@ _LIFETIME: Final = timedelta(days=3650)
 class Tls:
     """Adds TLS to the connections of one node."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self, clock: IReactorTime, policy: Policy = EVERYBODY, identity: Identity | None = None
+    ) -> None:
+        """
+        :param policy: of the node; :param identity: its key, which is needed if it shows a certificate.
+        """
         self._clock = clock
-        self._options = _throw_away()
         # Make the context now: if that failed in a connection creator, connect() would hang.
-        self._creator = _AnyPeer(self._options.getContext())
+        if policy.certificate:
+            assert identity is not None
+            self._creator: _AnyPeer | _Certified = _Certified(policy, identity)
+        else:
+            self._creator = _AnyPeer(_throw_away().getContext())
 
     def factory(self, acceptor: IProtocolFactory) -> IProtocolFactory:
         """A factory that speaks TLS in front of *acceptor*."""
-        return _Acceptor(self._options, False, acceptor, clock=self._clock)
+        return _Acceptor(self._creator, False, acceptor, clock=self._clock)
 
     def client(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
         return _Client(self._creator, endpoint, self._clock)
@@ -71,9 +88,11 @@ class Session(TLSMemoryBIOProtocol):
 
     :ivar read_bytes: bytes that have come so far, also of an incomplete record: over a slow line, a record
         of 16 KiB takes seconds.
+    :ivar refusal: why the peer's certificate was refused; None if it was not.
     """
 
     read_bytes = 0
+    refusal: str | None = None
     _is_made = False  # whether the session was seen to be made
 
     def dataReceived(self, bytes: bytes) -> None:
@@ -84,6 +103,9 @@ class Session(TLSMemoryBIOProtocol):
             lambda: self._make(bytes)
         ):
             self._make(bytes)
+        if getattr(self.transport, "disconnecting", False):
+            # The session is over, by an error or by the peer.  A transport may wait for its producer.
+            self.unregisterProducer()
 
     def _make(self, bytes: bytes) -> None:
         """Begin the session with its first *bytes*."""
@@ -120,7 +142,7 @@ class _Acceptor(_Sessions):
         return None if acceptor is None else self.protocol(self, acceptor)
 
 
-@implementer(IOpenSSLClientConnectionCreator)
+@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 @dataclass(eq=False)
 class _AnyPeer:
     """Accepts any certificate: PROOF tells which node the peer is."""
@@ -129,6 +151,53 @@ class _AnyPeer:
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self.context, None)
+
+    serverConnectionForTLS = clientConnectionForTLS
+
+
+@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
+class _Certified:
+    """Shows this node's certificate, and accepts those that the policy takes, of this or any other node.
+
+    The handshake decides whether a certificate is of the key that PROOF proves.
+    """
+
+    def __init__(self, policy: Policy, identity: Identity) -> None:
+        self._policy = policy
+        self._key = identity.private_key
+        self._shown = b""  # the certificate that sessions of the context show
+        self._context = self._made()
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        if self._shown != self._policy.certificate:  # it was read again, and is another one now
+            self._context = self._made()
+        connection = SSL.Connection(self._context, None)
+        connection.set_app_data(tlsProtocol)
+        return connection
+
+    serverConnectionForTLS = clientConnectionForTLS
+
+    def _made(self) -> SSL.Context:
+        self._shown = self._policy.certificate
+        options = CertificateOptions(
+            privateKey=self._key,  # type: ignore[arg-type]
+            certificate=x509.load_der_x509_certificate(self._shown),  # type: ignore[arg-type]
+            raiseMinimumTo=TLSVersion.TLSv1_3,
+        )
+        context: SSL.Context = options.getContext()
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._takes)
+        return context
+
+    def _takes(self, session: SSL.Connection, shown: X509, error: int, depth: int, ok: int) -> bool:
+        """Called by OpenSSL for each certificate that the peer shows, the node's own last, at depth 0.
+
+        OpenSSL knows no CA here, so that the policy alone decides, by its own clock.
+        """
+        if depth:
+            return True
+        refusal = self._policy.why_strange(shown.to_cryptography().public_bytes(Encoding.DER))
+        session.get_app_data().refusal = refusal
+        return refusal is None
 
 
 def exporter(transport: object) -> bytes:
@@ -155,6 +224,24 @@ def failure_text(error: SSL.Error) -> str:
     """The reasons that OpenSSL gives for *error*."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
+
+
+def why_no_session(transport: object, error: SSL.Error, is_certified: bool) -> RemoteError:
+    """Why the connection of *transport*, over which no frame has come, ended with *error*.
+
+    :param is_certified: whether this node shows a certificate of a CA.
+    """
+    if isinstance(transport, Session) and transport.refusal is not None:
+        return NotAMember(transport.refusal)
+    text = failure_text(error)
+    if "did not return a certificate" in text:
+        return NotAMember("the peer shows no certificate: it is a stranger, or a node that was given none")
+    if "certificate" in text or "unknown ca" in text:
+        if not is_certified:  # then it has shown one that nobody has signed
+            return NotAMember("the node there wants a certificate of its mesh's CA, and this node has none")
+        why = "is it of the CA of that mesh, and valid?"
+        return NotAMember(f"the node there refuses the certificate of this node ({text}): {why}")
+    return RemoteError.of(Reason.ENCRYPTION, f"no TLS session: {text}; is the other side Plaintext?")
 
 
 @lru_cache(maxsize=1)  # without the cache, making a service would take twice as long (measured)

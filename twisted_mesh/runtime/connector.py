@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import PeerAddress, show
-from twisted_mesh.addressing.endpoints import ClientEndpoints
+from twisted_mesh.addressing.endpoints import ClientEndpoints, name_of
 from twisted_mesh.addressing.names import Lookup
 from twisted_mesh.core import events
 from twisted_mesh.errors import (
@@ -158,7 +158,9 @@ class Connector:
     ) -> MeshProtocol:
         """Make a connection; its far end has proven nothing yet."""
         connections = self._connections
-        factory = MeshFactory(lambda: connections, outgoing=True, expected=address.id, purpose=purpose)
+        factory = MeshFactory(
+            lambda: connections, outgoing=True, expected=address.id, purpose=purpose, name=name_of(address)
+        )
         endpoint = self._endpoints.endpoint(address, lookup)
 
         def too_late(_: object, seconds: float) -> Failure:

@@ -249,6 +249,8 @@ class Reporting:
             yield RUN_IS_OVER
         if self._writer is not None and self._writer.full:
             yield CANNOT_STORE
+        if (warning := self._driver.local_node().policy.warning) is not None:
+            yield warning
         yield from self._unreachable(now)
         if node.status().congested:
             yield CONGESTED

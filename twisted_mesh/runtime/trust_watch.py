@@ -8,6 +8,8 @@ for that interval, since a program may be in the middle of writing it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -16,6 +18,7 @@ from twisted_mesh.errors import TrustError
 from twisted_mesh.network import Policy
 from twisted_mesh.trust.policy import FilePolicy
 
+_WARN_AGAIN: Final = 86_400.0  # seconds from one warning in the log to the next (guess)
 _log = Logger()
 
 
@@ -34,6 +37,7 @@ class TrustWatch:
         self._policy = policy if isinstance(policy, FilePolicy) else None
         self._changed = changed
         self._next: IDelayedCall | None = None
+        self._warned = -inf  # when the log was last warned
 
     def begin(self) -> None:
         """Look at the files now, if there are any, and from now on."""
@@ -72,6 +76,13 @@ class TrustWatch:
             self._tell(policy.look(at_once=at_once))
         except TrustError as error:
             _log.warn("{error}; what was read before stays in force", error=error)
+        if policy.some_have_ended():
+            _log.info("the certificate of another node has expired")
+            self._changed()
+        now = self._clock.seconds()
+        if (warning := policy.warning) is not None and now >= self._warned + _WARN_AGAIN:
+            self._warned = now
+            _log.warn("{told}", told=warning)  # trial takes a field "warning" for one of Python
 
     def _tell(self, has_changed: bool) -> None:
         if has_changed:

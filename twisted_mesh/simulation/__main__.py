@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
+from twisted_mesh.simulation.scenarios.certified import CERTIFIED
 from twisted_mesh.simulation.scenarios.consuming import CONSUMING, Consuming
 from twisted_mesh.simulation.scenarios.granted import GRANTED
 from twisted_mesh.simulation.scenarios.joint import Joint
@@ -28,7 +29,7 @@ from twisted_mesh.simulation.world import World
 
 _BAR = 30
 JOINT = "joint"  # the name of the schedule in which everything happens at once
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **LARGE}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **CERTIFIED, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -264,7 +264,8 @@ class Member:
     def as_peer(self, purpose: Purpose, secret: bytes) -> Peer:
         """This member as the far end of a link sees it."""
         ends = self.id, self.origin, self.epoch, self.address, self.node.settled
-        return Peer(*ends, self.replay, self.role, purpose, secret, self.policy.grant)
+        shown = self.policy.grant, self.policy.certificate
+        return Peer(*ends, self.replay, self.role, purpose, secret, *shown)
 
     def say(self, data: bytes) -> bytes:
         """The bytes that it sends as the dialler of a handshake, in place of *data*."""

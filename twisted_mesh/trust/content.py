@@ -16,6 +16,7 @@ from twisted_mesh.errors import RemoteError
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Cuts, Policy
 from twisted_mesh.trust.authority import Authority, Grants, Removals, may_be
+from twisted_mesh.trust.certificates import Certificates
 from twisted_mesh.trust.shared_secret import Secret, Secrets
 from twisted_mesh.wire.authority import Roles
 from twisted_mesh.wire.membership import Credential
@@ -36,6 +37,7 @@ class Content(NamedTuple):
     authority: Authority | None = None
     grant: bytes = b""  # this node's own, packed; empty without an authority
     roles: Roles = Roles(0)  # those of that grant
+    certificates: Certificates | None = None  # this node's, and the CA's
 
 
 class ContentPolicy(Policy):
@@ -63,8 +65,13 @@ class ContentPolicy(Policy):
         return self.content.grant
 
     @property
+    def certificate(self) -> bytes:  # type: ignore[override]
+        certificates = self.content.certificates
+        return b"" if certificates is None else certificates.own
+
+    @property
     def needs_credentials(self) -> bool:
-        return bool(self.secrets) or self.needs_grants
+        return bool(self.secrets) or self.needs_grants or bool(self.certificate)
 
     def may_link(self, origin: bytes, secret: bytes) -> str | None:
         if self.secrets and all(secret != known.id for known in self.secrets):
@@ -92,6 +99,14 @@ class ContentPolicy(Policy):
             return f"the grant of {name} does not let it be a member: start it with the role guest"
         return None
 
+    def why_not_certified(self, origin: bytes, certificate: bytes, name: str | None = None) -> str | None:
+        certificates = self.content.certificates
+        return None if certificates is None else certificates.why_not(origin, certificate, name)
+
+    def why_strange(self, certificate: bytes) -> str | None:
+        certificates = self.content.certificates
+        return None if certificates is None else certificates.why_strange(certificate)
+
     def bars(self, origin: bytes) -> bool:
         return self._why_barred(origin) is not None
 
@@ -117,12 +132,14 @@ class ContentPolicy(Policy):
             by = next((each for each in (*secrets.used, *secrets.retired) if each.id == shown.secret), None)
             if by is None or not hmac.compare_digest(by.author(_AUTHOR_DOMAIN + origin), shown.mac):
                 return False
-        if authority is None:
-            return True
-        removals = self._removals
+        removals, certificates = self._removals, self.content.certificates
         if origin in removals.removed:
             return False
-        # The signature last: it takes longest to verify.
+        # Signatures last: they take longest to verify.
+        if certificates is not None and not certificates.may_speak(origin, shown.certificate):
+            return False
+        if authority is None:
+            return True
         return self._grants.take(authority, origin, shown.grant, removals.generation) is None
 
     def may_be(self, origin: bytes, is_guest: bool) -> bool:
@@ -171,14 +188,20 @@ class ContentPolicy(Policy):
         if self.secrets:
             first = self.secrets[0]
             secret, mac = first.id, first.author(_AUTHOR_DOMAIN + origin)
-        return msgspec.msgpack.encode(Credential(secret, mac, self.content.lists, self.content.grant))
+        content = self.content
+        return msgspec.msgpack.encode(
+            Credential(secret, mac, content.lists, content.grant, self.certificate)
+        )
 
     def differs(self, credential: bytes) -> bytes:
         mine, theirs = self.content.lists, unpack_credential(credential).lists
         return mine + theirs if mine != theirs and mine else b""
 
     def footprint(self) -> dict[str, int]:
-        return {"grants": len(self._grants), "removed_nodes": len(self.removed)}
+        tables = {"grants": len(self._grants), "removed_nodes": len(self.removed)}
+        if (certificates := self.content.certificates) is not None:
+            tables["certificates"] = len(certificates)
+        return tables
 
 
 def unpack_credential(packed: bytes) -> Credential:

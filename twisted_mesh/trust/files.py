@@ -1,7 +1,7 @@
 """Reads the files that say who belongs to the mesh.
 
-Contract: :func:`read_lines` raises :class:`~twisted_mesh.errors.TrustError` for a file that cannot be used.
-Its text names the file and says what to do about it, and holds nothing of the content.
+Contract: both functions raise :class:`~twisted_mesh.errors.TrustError` for a file that cannot be used.  Its
+text names the file and says what to do about it, and holds nothing of the content.
 """
 
 from __future__ import annotations
@@ -38,6 +38,19 @@ def read_lines(path: Path, kind: str, forbidden: int, remedy: str, other: str | 
     :raises TrustError: the file cannot be read, is no text, has that comment, or others may do what
         *forbidden* says.
     """
+    data, since = read_bytes(path, kind, forbidden, remedy)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TrustError(f"{kind} {path} is no text: name the right file") from None
+    if other is not None and f"# {other}" in text:
+        raise TrustError(f"{kind} {path} has the key of {other} a mesh: name the right file")
+    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
+    return Lines([(number, line) for number, line in lines if line], since)
+
+
+def read_bytes(path: Path, kind: str, forbidden: int, remedy: str) -> tuple[bytes, float]:
+    """The content of a file, and when it was written; parameters and errors as of :func:`read_lines`."""
     try:
         with path.open("rb") as stream:
             status = os.fstat(stream.fileno())
@@ -49,11 +62,4 @@ def read_lines(path: Path, kind: str, forbidden: int, remedy: str, other: str | 
         raise TrustError(f"{kind} {path} can be {what} by others: chmod {remedy} {path}")
     if len(data) > MAX_BYTES:
         raise TrustError(f"{kind} {path} has more than {MAX_BYTES} bytes: name the right file")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise TrustError(f"{kind} {path} is no text: name the right file") from None
-    if other is not None and f"# {other}" in text:
-        raise TrustError(f"{kind} {path} has the key of {other} a mesh: name the right file")
-    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
-    return Lines([(number, line) for number, line in lines if line], status.st_mtime)
+    return data, status.st_mtime

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from twisted_mesh.errors import LocalError, RemoteError, TrustError
 from twisted_mesh.identity import replace_synced
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
-from twisted_mesh.trust.allow_list import digest_of, read_ids
+from twisted_mesh.trust.allow_list import DIGEST_BYTES, digest_of, read_ids
 from twisted_mesh.trust.authority import (
     Authority,
     check_own,
@@ -24,15 +26,21 @@ from twisted_mesh.trust.authority import (
     read_grant,
     read_policy,
 )
+from twisted_mesh.trust.certificates import Certificates, read_certificates
+from twisted_mesh.trust.certificates import check_own as check_certificate
 from twisted_mesh.trust.content import Content, ContentPolicy
-from twisted_mesh.trust.shared_secret import Secrets, read_secrets
+from twisted_mesh.trust.shared_secret import ID_BYTES, Secrets, read_secrets
 from twisted_mesh.wire.authority import Roles
+from twisted_mesh.wire.membership import MAX_CREDENTIAL, Credential
 
 #: The modes, by name -> whether a node proves something by it, so that it is part of the network's id.
-_MODES: Final = {"secret": True, "authority": True, "only": True, "deny": False}
+_MODES: Final = {"secret": True, "authority": True, "certificates": True, "only": True, "deny": False}
+#: The mode that needs another file, too -> the name of that file.
+_BESIDE: Final = {"authority": "grant", "certificates": "certificate"}
 _TOLD: Final = {
     "secret": "nodes with the secret",
     "authority": "nodes with a grant of the authority",
+    "certificates": "nodes with a certificate of the CA",
     "only": "nodes on a list",
     "deny": "nodes that are on no list of denied ones",
 }
@@ -68,6 +76,15 @@ class Trust:
         return cls({"authority": _absolute(path), "grant": _absolute(grant)})
 
     @classmethod
+    def certificates(cls, ca: str | os.PathLike[str], certificate: str | os.PathLike[str]) -> Trust:
+        """Trust the nodes with an X.509 certificate that a certificate authority (CA) has signed.
+
+        :param ca: the file of the CA's certificate, or of several, in PEM.
+        :param certificate: the file of this node's own, which is of the key of its identity.
+        """
+        return cls({"certificates": _absolute(ca), "certificate": _absolute(certificate)})
+
+    @classmethod
     def only(cls, path: str | os.PathLike[str]) -> Trust:
         """Trust the nodes whose ids are in the file *path*, one a line; what follows ``#`` is ignored."""
         return cls({"only": _absolute(path)})
@@ -96,9 +113,9 @@ class Trust:
     def __repr__(self) -> str:
         parts = []
         for name, path in self._files.items():
-            if name != "grant":
-                grant = f", {str(self._files['grant'])!r}" if name == "authority" else ""
-                parts.append(f"Trust.{name}({str(path)!r}{grant})")
+            if name in _MODES:
+                beside = f", {str(self._files[_BESIDE[name]])!r}" if name in _BESIDE else ""
+                parts.append(f"Trust.{name}({str(path)!r}{beside})")
         return " & ".join(parts) or "Trust.open()"
 
     def load(self, network: Protocol, wall_clock: Callable[[], float], kept_for: float) -> Policy:
@@ -157,6 +174,8 @@ class FilePolicy(ContentPolicy):
     def fit(self, id: bytes, is_guest: bool, beside: Path | None = None) -> None:
         self.own_id, self._is_guest = id, is_guest
         self._load_grant()
+        if self.content.certificates is not None:
+            self._check_certificate(self.content.certificates)
         if beside is not None and self._authority is not None:
             self._kept = beside.with_name(f"{beside.name}.policy")
             if (packed := read_policy(self._kept)) is not None:
@@ -202,9 +221,22 @@ class FilePolicy(ContentPolicy):
         self._read = self._seen
         return self._go_by(self._load())
 
+    def some_have_ended(self) -> bool:
+        """Whether the certificate of another node has expired since this was last asked."""
+        certificates = self.content.certificates
+        return certificates is not None and certificates.some_have_ended()
+
+    @property
+    def warning(self) -> str | None:
+        certificates = self.content.certificates
+        return None if certificates is None else certificates.warning(self._files["certificate"])
+
     def _go_by(self, content: Content) -> bool:
-        before, self.content = self.content, self._in_time(content)
-        return before != self.content
+        before, content = self.content, self._in_time(content)
+        if content == before:  # if so, the verified certificates are not forgotten
+            return False
+        self.content = content
+        return True
 
     def _in_time(self, content: Content) -> Content:
         """*content*, without retired secrets if no message of the time when they were used is held."""
@@ -227,7 +259,26 @@ class FilePolicy(ContentPolicy):
             denied = read_ids(path, "the list of denied nodes", may_be_empty=True)
         has_lists = not files.keys().isdisjoint({"only", "deny"})
         lists = digest_of((only or frozenset(), denied)) if has_lists else b""
-        return Content(secrets, only, denied, lists, *self._load_grant())
+        content = Content(secrets, only, denied, lists, *self._load_grant())
+        if (path := files.get("certificates")) is not None:
+            return self._with_certificates(content, path)
+        return content
+
+    def _with_certificates(self, content: Content, ca: Path) -> Content:
+        own = self._files["certificate"]
+        found = read_certificates(ca, own, self._wall_clock, self._kept_for)
+        if self.own_id:
+            self._check_certificate(found)
+        largest = Credential(bytes(ID_BYTES), bytes(32), bytes(DIGEST_BYTES), content.grant, found.own)
+        if (size := len(msgspec.msgpack.encode(largest))) > MAX_CREDENTIAL:
+            raise TrustError(
+                f"the certificate {own} is too long beside a grant, by {size - MAX_CREDENTIAL} bytes: have "
+                "one made with fewer extensions, or by a CA with a smaller key"
+            )
+        return content._replace(certificates=found)
+
+    def _check_certificate(self, certificates: Certificates) -> None:
+        check_certificate(self._files["certificate"], certificates, self.own_id)
 
     def _load_grant(self) -> tuple[Authority | None, bytes, Roles]:
         """The authority, and this node's own grant with its roles."""

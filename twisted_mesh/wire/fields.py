@@ -14,6 +14,9 @@ from twisted_mesh.identity import MAX_EPOCH
 
 MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
 MAX_GRANT: Final = 512  # bytes of a grant, its signature and unknown fields included; it has 180 (guess)
+#: Bytes of a node's certificate: it has some 400, or 600 to 900 if a CA with an RSA key has signed it.  A
+#: record has room for it beside a secret; beside a grant, for some 180 less.
+MAX_CERTIFICATE: Final = 960
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 SealingKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # of X25519, public
@@ -79,3 +82,4 @@ class Kind(IntEnum):
     GRANT = 26
     FORGET = 27
     POLICY = 28
+    CERTIFICATE = 29

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from twisted_mesh.wire.fields import FrameBase, Hash, Kind, Number, Origin
+from twisted_mesh.wire.fields import MAX_CERTIFICATE, FrameBase, Hash, Kind, Number, Origin
 
 
 class Intro(FrameBase, array_like=True, frozen=True):
@@ -45,6 +45,13 @@ class Knock(FrameBase, array_like=True, frozen=True):
 
     kind: ClassVar = Kind.KNOCK
     mac: Hash
+
+
+class Certificate(FrameBase, array_like=True, frozen=True):
+    """Shows the X.509 certificate of the sender's key, as DER; PROOF, which comes next, proves the key."""
+
+    kind: ClassVar = Kind.CERTIFICATE
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
 
 
 class Ping(FrameBase, array_like=True, frozen=True):
@@ -85,4 +92,4 @@ class Unknown(FrameBase, frozen=True):
     kind: int
 
 
-LinkFrame = Knock | Intro | Proof | Ping | Pong | Bye
+LinkFrame = Knock | Intro | Certificate | Proof | Ping | Pong | Bye

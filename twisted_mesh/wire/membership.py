@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from twisted_mesh.wire.fields import (
+    MAX_CERTIFICATE,
     MAX_GRANT,
     MAX_NUMBER,
     FrameBase,
@@ -133,12 +134,14 @@ class Credential(msgspec.Struct, array_like=True, frozen=True):
     :ivar mac: the MAC of the author's origin by a key of that secret.
     :ivar lists: 8 bytes of a hash of the lists of nodes that the author's node has.
     :ivar grant: the author's grant, packed (:mod:`~twisted_mesh.wire.authority`).
+    :ivar certificate: the X.509 certificate of the author's key, as DER.
     """
 
     secret: Annotated[bytes, msgspec.Meta(max_length=8)]
     mac: Annotated[bytes, msgspec.Meta(max_length=32)]
     lists: Annotated[bytes, msgspec.Meta(max_length=8)]
     grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)] = b""
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
