@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.delivery.delivery import Delivery, messages_of
+from twisted_mesh.delivery.delivery import Delivery, messages_of, share_of
 from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import Held
 from twisted_mesh.errors import StoreError
@@ -56,8 +56,9 @@ class Backlog:
         if isinstance(piece, Missing):
             return Held(piece.first, piece.last, [], damaged=True)
         source = self._sources.of(run, piece.sent)
-        messages = messages_of(piece.entries, piece.first, piece.size, source)
-        return Held(piece.first, piece.last, list(messages))
+        size = share_of(piece.size, piece.entries)
+        messages = [(message, size) for message in messages_of(piece.entries, piece.first, source)]
+        return Held(piece.first, piece.last, messages)
 
     def stop(self) -> None:
         """Hand on no more messages: the next process hands on the rest."""

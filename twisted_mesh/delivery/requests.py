@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.core.events import Deliver, NewRun, Numbered, StreamId
 from twisted_mesh.core.replies.questions import Question, Questions
-from twisted_mesh.delivery.delivery import Delivery, messages_of
+from twisted_mesh.delivery.delivery import Delivery, messages_of, share_of
 from twisted_mesh.delivery.direct import PendingDirects
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import MessageQueue
@@ -142,18 +142,17 @@ class Requests:
 
     def answered(self, deliver: Deliver, source: Source) -> bool:
         """Whether a direct message is an answer that is awaited, and was given to the application."""
-        facts = (deliver.size, source, deliver.direct_number, deliver.answers)
-        messages = list(messages_of(deliver.entries, 0, *facts))
+        messages = list(messages_of(deliver.entries, 0, source, deliver.direct_number, deliver.answers))
         if len(messages) != 1 or (id := self._questions.credit(deliver)) is None:
             return False
-        [(message, size)] = messages
+        [message] = messages
         if (request := self._requests.get(id)) is not None:
             self._close(id)
             request.answer.callback(message)
         else:
             query = self._by_id[id]
             opened = self._queries[query]
-            opened.answers.put(message, size)
+            opened.answers.put(message, share_of(deliver.size, deliver.entries))
             if not opened.question.pending:
                 self._end(query)
             opened.answers.wake()
