@@ -364,6 +364,7 @@ QUESTIONS = {
         "report",
         "origin_of",
         "ends",
+        "room",
         "room_for",
         "head",
         "way",

@@ -481,12 +481,15 @@ class MeshService(Service, Listeners):
         :raises TrustError: this node's grant allows it to listen only.
         :raises NotRunning: the service does not run.
         """
+        # Nearly every message goes this way, so flag and type are tested by `is`, which is fastest.
+        if flag is flags.broadcast and type is flags.broadcast and not receipt:
+            run = self._run
+            if run is not None and not self._stopping and run.send_plain(packets):
+                return None
         run = self._running()
-        # Every message comes through here, so the usual flag and type are tested by `is`, which is fastest.
-        if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
+        if flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
-        if type is not flags.broadcast:
-            flags.check_user_type(type)
+        flags.check_user_type(type)
         if receipt and flag == flags.whisper:
             raise ValueError("a whisper has no receipt: send_to() says when one member has a message")
         return run.send(type, packets, whisper=flag == flags.whisper, receipt=receipt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +26,7 @@ from twisted_mesh.wire.authority import (
     unpack_grant,
     unpack_policy,
 )
-from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.bodies import join_entries, pack_entry, pack_plain, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
     Batch,
@@ -395,6 +396,23 @@ class TestPackets(SynchronousTestCase):
             return
         (got,) = unpack_entries(join_entries([packed]), 1)
         assert same(got, [0, 0, *sent])
+
+    @wire
+    @given(st.lists(scalars | anything, max_size=4))
+    def test_a_plain_message_is_packed_as_any_other_or_left_to_the_closer_look(
+        self, sent: list[object]
+    ) -> None:
+        def packed(pack: Callable[[], bytes | None]) -> object:
+            try:
+                return pack()
+            except (TypeError, ValueError) as error:
+                return type(error), str(error)
+
+        plain = packed(lambda: pack_plain(sent))
+        if plain is not None:
+            self.assertEqual(plain, packed(lambda: pack_entry(0, sent)))
+        elif not any(isinstance(value, int) for value in sent):  # a large one is left, too
+            self.assertFalse({str, bytes, float, type(None)}.issuperset(map(type, sent)))
 
     @wire
     @given(odd_things, anything)

@@ -168,6 +168,20 @@ class TestAuthority(AuthorityCase):
         self.network.advance(20)
         self.assertEqual(len(self.log("stays in force")), 1)
 
+    def test_a_grant_to_listen_only_counts_in_the_turn_in_which_it_is_read(self) -> None:
+        one, other = self.linked(self.granted(), self.granted(), after=6)
+
+        def listen_only(node: MeshService) -> None:
+            node.send("while it may")
+            self.grants[node].write_text(self.grant(self.identities[node], "link,listen-only").read_text())
+            node.reload_trust()
+            self.assertRaises(TrustError, node.send, "no")
+
+        other.on("message", lambda _: listen_only(other))
+        self.send(one, "calls the listener")
+        self.assertEqual((self.got(other), self.happened(other, "failure")), (["calls the listener"], []))
+        listen_only(one)
+
     def test_modes_combine(self) -> None:
         secret = self.secret()
         nodes = []

@@ -69,8 +69,8 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`report`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :meth:`head`, :meth:`way`,
-    :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
+    also ask :meth:`report`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :attr:`room`, :meth:`head`,
+    :meth:`way`, :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
     :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and :meth:`footprint`.  Only the simulator and
     tests look at its parts.
     """
@@ -212,6 +212,11 @@ class Node:
     def room_for(self, size: int) -> bool:
         """Whether there is room for *size* bytes of own messages; if not, Drained follows later."""
         return self.outflow.room_for(size)
+
+    @property
+    def room(self) -> int:
+        """How many bytes of own messages there is room for until the next event."""
+        return self.outflow.room
 
     def head(self, run: StreamId) -> int:
         """The last message of *run* that was delivered, or given up; 0 if the run is not known."""

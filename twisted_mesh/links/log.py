@@ -100,9 +100,14 @@ class LinkLog:
         text = f"no greeting from {show(link.remote)}: it may want a secret"
         self._peers.line(link.remote[0], text)
 
+    @property
+    def shows_messages(self) -> bool:
+        """Whether there is a line for each message that is sent."""
+        return self._debug >= 5
+
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """This node sends a message of the application, of *size* bytes packed."""
-        if self._debug >= 5:
+        if self.shows_messages:
             text = shown([type, *packets])
             _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
 

@@ -51,6 +51,8 @@ class Driver:
 
     :ivar node: the core, in its present run; :ivar renewals: how many times a new run of the core began.
     :ivar id: this node's id.
+    :ivar send_plain: sends a message of type 0 with packets, by the shortest way; returns False, and sends
+        nothing, if :meth:`send` must look at more.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Driver:
         self._events: deque[events.Event] = deque()
         self._busy = self._stopped = False
         self._batching = Batching(clock, config, self._publish_batch)
+        self.send_plain = self._batching.add_plain
         self._published = 0  # messages that were numbered in this run of the service
         self._flushing = False
         self._turn: IDelayedCall | None = None
@@ -114,6 +117,18 @@ class Driver:
         if self._turn is None and not self._batching.waits:
             self._schedule()
         return place
+
+    def allow_plain(self) -> None:
+        """Let :attr:`send_plain` send messages without another look, until the core handles an event.
+
+        Call this after :meth:`send`, if nothing but the core, and its room, can forbid to send.
+        """
+        if not self._busy:  # the events that wait can change everything
+            self._batching.open(self.node.room)
+
+    def forbid_plain(self) -> None:
+        """Let :attr:`send_plain` send nothing until the next :meth:`allow_plain`."""
+        self._batching.close()
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room for own messages; at once if there is room now."""
@@ -245,6 +260,7 @@ class Driver:
     def _run_core(self) -> None:
         """Let the core handle all events that wait, and all that their effects cause."""
         self._busy = True
+        self._batching.close()
         try:
             while self._events:
                 for effect in self.node.handle(self._events.popleft(), self.clock.seconds()):

@@ -82,6 +82,7 @@ _log = Logger()
 class RunningNode:
     """The parts of one run of a service.
 
+    :ivar send_plain: sends a message to everyone by the shortest way (``Driver.send_plain``).
     :ivar driver: drives the core; :ivar connections: hosts every link.
     :ivar writer: stores the history; None without a history file.
     :ivar reporting: makes the status of the node.
@@ -128,6 +129,7 @@ class RunningNode:
                 reactor, clock, store, config, self._dispatch.publish, settings.wall_clock
             )  # fmt: skip
             driver = self.driver = self._driver(local_node)
+            self.send_plain = driver.send_plain
             self.connections = Connections(
                 driver, CoolDown(clock, config), log, settings.wall_clock, self._is_known
             )
@@ -240,6 +242,7 @@ class RunningNode:
         self.trust.begin()
         if (writer := self.writer) is not None:
             on(events.Stored, self.driver.handle)
+            on(NotStored, lambda _: self.driver.forbid_plain())
             on(NotStored, lambda not_stored: delivery.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
 
@@ -368,6 +371,8 @@ class RunningNode:
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
         else:
             place = self._publish(entry)
+            if not self._log.shows_messages:
+                self.driver.allow_plain()
         self._log.sending(type, packets, len(entry))
         return self._receipts.ask(place) if receipt and place is not None else None
 

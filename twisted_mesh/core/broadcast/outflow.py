@@ -35,9 +35,14 @@ class Outflow:
         self._farewells: dict[Link, int] = {}
         self.congested = False
 
+    @property
+    def room(self) -> int:
+        """How many more bytes of own messages fit; no call changes that but those for an event."""
+        return self._limit - self._outbox.unsent_bytes
+
     def room_for(self, size: int) -> bool:
         """Whether *size* more bytes of own messages fit; if not, Drained follows once there is room."""
-        if self._outbox.unsent_bytes + size <= self._limit:
+        if size <= self.room:
             return True
         self.congested = True
         return False
