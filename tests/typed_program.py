@@ -42,6 +42,8 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(service.on("message", heard)(message), int)
     assert_type(service.once("message", heard)(message), int)
     service.send("x", b"x", 1, 0.5, None, True, ["x", {"y": [(1, 2)]}], {"a": {1: None}})
+    service.send_many(["x", b"x", [1, {"y": None}]], type=0x30)
+    service.send_many({1, 2} for _ in range(2))  # type: ignore[misc]
     service.send(object())  # type: ignore[call-overload]  # what cannot be sent
     sock.send(["x", {1, 2}])  # type: ignore[list-item]
     service.on("mesage", heard)  # type: ignore[call-overload]  # an event that there is not

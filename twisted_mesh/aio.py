@@ -31,7 +31,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Consumer, Member, Message, Packet
+from twisted_mesh.message import Consumer, Member, Message, Packet, each_of
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.options import names_options
 from twisted_mesh.threads.hosted_node import HostedNode
@@ -312,6 +312,20 @@ class Mesh(LoopListeners):
         send = partial(node.send, *packets, **options)
         sent: ServiceReceipt | None = await self._call(node.in_turn, send)
         return None if sent is None or calls is None else Receipt(calls, sent)
+
+    async def send_many(self, packets: Iterable[Packet], type: int = flags.broadcast) -> None:
+        """Send a message to everyone with each of *packets*: all of these messages, or none.
+
+        If neighbours are slow, this waits for room for all of them, up to ``handover_timeout``.
+
+        :param packets: a list or another iterable; *type*: of all the messages, as for :meth:`send`.
+        :raises TypeError: and ValueError: a packet or the type cannot be sent.
+        :raises MessageTooLarge: a packed message has over 1 MiB, or all have over ``unsent_bytes``.
+        :raises Congested: there was no room for all of them in time.  Other errors are those of
+            :meth:`send`.
+        """
+        node = self._opened()
+        await self._call(node.in_turn, partial(node.send_many, each_of(packets), type))
 
     async def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> None:
         """Send a message to one member alone, and wait until that member has acknowledged it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final, Literal, Self, overload
 
@@ -32,7 +32,7 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_at_most
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Consumer, Member, Message, Packet
+from twisted_mesh.message import Consumer, Member, Message, Packet, each_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.runtime.options import check_options
 from twisted_mesh.runtime.profile import checked_debug_level
@@ -275,6 +275,21 @@ class MeshSocket(Listeners):
         call = self._node.if_open if self._thread.is_here else self._node.in_turn
         sent: ServiceReceipt | None = self._thread.call(call, send)
         return None if sent is None else Receipt(self._thread, sent)
+
+    def send_many(self, packets: Iterable[Packet], type: int = flags.broadcast) -> None:
+        """Send a message to everyone with each of *packets*: all of these messages, or none.
+
+        If neighbours are slow, the call waits for room for all of them, up to ``handover_timeout``.
+
+        :param packets: a list or another iterable; *type*: of all the messages, as for :meth:`send`.
+        :raises TypeError: and ValueError: a packet or the type cannot be sent.
+        :raises MessageTooLarge: a packed message has over 1 MiB, or all have over ``unsent_bytes``.
+        :raises Congested: there was no room for all of them in time.  Other errors are those of
+            :meth:`send`.
+        """
+        send = partial(self._node.send_many, each_of(packets), type)
+        call = self._node.if_open if self._thread.is_here else self._node.in_turn
+        self._thread.call(call, send)
 
     def send_to(self, member: bytes, *packets: Packet, type: int = flags.whisper) -> Deferred[None] | None:
         """Send a message to one member alone, wherever in the mesh it is.

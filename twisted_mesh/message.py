@@ -7,7 +7,7 @@ in a message may refer back to the message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
@@ -35,6 +35,19 @@ def check_broadcast_id(id: object) -> None:
                 raise WrongValue(f"that is no id of a message to everybody: {id!r}")
         case _:
             raise WrongType(f"a message is named by its id, (origin, epoch, sequence), not {id!r}")
+
+
+def each_of(packets: object) -> list[Any]:
+    """The *packets* that ``send_many()`` is to send, each as a message of its own.
+
+    :raises WrongType: this is one packet, or nothing that holds packets.
+    """
+    if isinstance(packets, str | bytes | bytearray | memoryview | Mapping) or not isinstance(
+        packets, Iterable
+    ):
+        kind = type(packets).__name__
+        raise WrongType(f"send_many() takes a list of packets, and sends a message with each: not {kind}")
+    return list(packets)
 
 
 class Replier(Protocol):

@@ -183,6 +183,22 @@ class LinkTests(AioCase):
             while (await asyncio.wait_for(anext(got), DEADLINE)).packets[1] != "there is room":
                 pass
 
+    async def test_many_are_sent_at_once_or_wait_for_room(self) -> None:
+        limits = MeshConfig(unsent_bytes=2**21, handover_timeout=0.05)
+        async with self.mesh(config=limits) as a, self.mesh() as b:
+            await a.send_many(bytes([number]) * 500_000 for number in range(4))
+            with self.assertRaises(Congested):
+                await a.send_many([bytes(100_000), bytes(500_000)])
+            with self.assertRaises(TypeError):
+                await a.send_many("fire")
+            drained = asyncio.ensure_future(a.drained())
+            got = b.messages()
+            await a.connect(*b.addresses[0])
+            await asyncio.wait_for(drained, DEADLINE)
+            await a.send_many(["one", "two"], type=0x30)
+            packets = [(await asyncio.wait_for(anext(got), DEADLINE)).packets for _ in range(6)]
+            self.assertEqual(packets[4:], [[0x30, "one"], [0x30, "two"]])
+
 
 class ListenerTests(AioCase):
     async def test_functions_and_coroutines_are_called_in_the_loop(self) -> None:

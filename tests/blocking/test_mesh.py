@@ -520,6 +520,16 @@ class MessageTests(SocketCase):
         self.soon(lambda: len(received) == 12)
         self.assertEqual(received, list(range(12)))
 
+    def test_many_wait_for_room_for_all_of_them(self) -> None:
+        a, b = self.pair(config=MeshConfig(unsent_bytes=2 * MIB))
+        received: list[int] = []
+        b.register_handler(lambda message, link: received.append(message.packets[1][0]) or True)
+        self.assertRaises(TypeError, a.send_many, "fire")
+        for number in range(0, 12, 3):
+            a.send_many([each, bytes(MIB // 2)] for each in range(number, number + 3))
+        self.soon(lambda: len(received) == 12)
+        self.assertEqual(received, list(range(12)))
+
     def test_without_one_it_does_not_wait_for_ever(self) -> None:
         sock = self.socket(config=MeshConfig(unsent_bytes=2 * MIB, handover_timeout=0.05))
         sock.send(bytes(MIB - 100))
@@ -849,3 +859,4 @@ class ReactorThreadTests(SocketCase):
         for _ in range(2):
             sock.send(bytes(MIB - 100))
         self.assertRaises(Congested, self.in_reactor, lambda: sock.send(bytes(MIB - 100)))
+        self.assertRaises(Congested, self.in_reactor, lambda: sock.send_many([bytes(MIB // 2)] * 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from tests.properties.profile import fixed
 from tests.support.meshcase import BIG, MIB, MeshCase
 from twisted_mesh import MeshConfig, MeshService
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.errors import MessageTooLarge, NotRunning, StoreFull
+from twisted_mesh.errors import Congested, MessageTooLarge, NotRunning, StoreFull
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 
 packets = st.one_of(
     st.text(max_size=3),
@@ -29,45 +31,108 @@ sends = st.tuples(
     st.sampled_from([0, 0, 0, 0x30, 7]),
     st.sampled_from([False, False, True]),
 )
+many = st.lists(packets, max_size=6)
 turns = st.sampled_from([0.0, 0.001, 0.002])
-steps = st.lists(st.one_of(sends, sends, turns), max_size=15)
+steps = st.lists(st.one_of(sends, sends, many, turns), max_size=15)
 
 
-def sent(steps: Sequence[tuple[list[object], int, bool] | float], debug_level: int) -> list[object]:
-    """What comes of *steps* at a node: what each raises and how much waits behind it, and all batches."""
-    clock = Clock()
-    config = MeshConfig(unsent_bytes=2 * MIB)
-    service = MeshService(clock, listen=(), encryption="Plaintext", debug_level=debug_level, config=config)
-    service.startService()
-    driver = service._running().driver
-    seen: list[object] = []
-    for step in steps:
-        if isinstance(step, float):
-            clock.advance(step)
-        else:
-            packets, type_, receipt = step
-            try:
-                service.send(*packets, type=type_, receipt=receipt)  # type: ignore[call-overload]
-            except Exception as error:
-                seen.append((type(error), str(error)))
-        seen.append((driver.unsent, driver._batching.bytes, driver.node.status().congested))
-    clock.advance(0.01)
-    for stream in driver.node.history:
-        for batch in stream.serve(1, 10**6, 10**9):
-            assert not isinstance(batch, Missing)
-            seen.append((batch.batch.first, batch.batch.count, batch.body))
-    service.stopService()
-    clock.pump([1] * 20)
-    return seen
+#: Packets, type and whether a receipt is wanted; packets for a message each; or seconds.
+Step = tuple[list[object], int, bool] | list[object] | float
+#: The first number of a batch, the number of its messages, and its body.
+BatchFacts = tuple[int, int, bytes]
 
 
-class TestPlainSending(SynchronousTestCase):
+def outcome(send: Any, *packets: object, **options: object) -> tuple[type[Exception], str] | None:
+    """What a call of *send* raised, or None."""
+    try:
+        send(*packets, **options)
+    except Exception as error:
+        return type(error), str(error)
+    return None
+
+
+class PlainCase(SynchronousTestCase):
+    """Nodes alone, each with a clock of its own."""
+
+    def node(self, **options: Any) -> MeshService:
+        self.clock = Clock()
+        service = MeshService(self.clock, listen=(), encryption="Plaintext", **options)
+        service.startService()
+        return service
+
+    def batches(self, service: MeshService) -> list[BatchFacts]:
+        """All that *service* has published in the end; it stops."""
+        self.clock.advance(0.01)
+        found = []
+        for stream in service._running().driver.node.history:
+            for signed in stream.serve(1, 10**6, 10**9):
+                assert not isinstance(signed, Missing)
+                found.append((signed.batch.first, signed.batch.count, signed.body))
+        service.stopService()
+        self.clock.pump([1] * 20)
+        return found
+
+
+class TestPlainSending(PlainCase):
+    def sent(self, steps: Sequence[Step], debug_level: int) -> list[object]:
+        """What comes of *steps*: what each raises, how much waits behind it, and the batches."""
+        service = self.node(debug_level=debug_level, config=MeshConfig(unsent_bytes=2 * MIB))
+        driver = service._running().driver
+        seen: list[object] = []
+        for step in steps:
+            match step:
+                case float():
+                    self.clock.advance(step)
+                case list():
+                    seen.append(outcome(service.send_many, step))
+                case packets, type_, receipt:
+                    seen.append(outcome(service.send, *packets, type=type_, receipt=receipt))
+            seen.append((driver.unsent, driver._batching.bytes, driver.node.status().congested))
+        return [*seen, self.batches(service)]
+
     @fixed
     @given(steps)
-    def test_both_ways_send_the_same_and_refuse_the_same(
-        self, steps: list[tuple[list[object], int, bool] | float]
-    ) -> None:
-        self.assertEqual(sent(steps, debug_level=0), sent(steps, debug_level=5))
+    def test_both_ways_send_the_same_and_refuse_the_same(self, steps: list[Step]) -> None:
+        self.assertEqual(self.sent(steps, debug_level=0), self.sent(steps, debug_level=5))
+
+
+class TestSendMany(PlainCase):
+    """A message with each of several packets, at one call."""
+
+    @fixed
+    @given(many)
+    def test_all_are_sent_as_by_a_call_for_each_or_none_is(self, packets: list[object]) -> None:
+        node = self.node()
+        refusals = [refusal for packet in packets if (refusal := outcome(node.send, packet))]
+        each = self.batches(node)
+        node = self.node()
+        self.assertEqual(outcome(node.send_many, iter(packets)), next(iter(refusals), None))
+        self.assertEqual(self.batches(node), [] if refusals else each)
+
+    def test_they_have_a_type(self) -> None:
+        node = self.node()
+        node.send_many(["a", 1], type=0x30)
+        self.assertRaises(ValueError, node.send_many, ["a"], type=7)
+        self.assertEqual(
+            self.batches(node), [(1, 2, join_entries([pack_entry(0x30, ["a"]), pack_entry(0x30, [1])]))]
+        )
+
+    def test_one_packet_is_not_several(self) -> None:
+        node = self.node()
+        packets: tuple[Any, ...] = ("fire", b"fire", bytearray(b"x"), {"k": 1}, 5, None)
+        for packet in packets:
+            self.assertIn("a list of packets", str(self.assertRaises(TypeError, node.send_many, packet)))
+        self.assertEqual(self.batches(node), [])
+
+    def test_there_is_room_for_all_or_for_none(self) -> None:
+        node = self.node(config=MeshConfig(unsent_bytes=2 * MIB))
+        node.send_many([BIG] * 4)
+        self.clock.advance(0)
+        self.assertRaises(Congested, node.send_many, [BIG] * 4)
+        node.send_many([BIG] * 2)
+        error = self.assertRaises(MessageTooLarge, node.send_many, [BIG] * 7)
+        self.assertIn("at most 2097152 can be sent at once", str(error))
+        self.assertEqual([count for _, count, _ in self.batches(node)], [1] * 6)
 
 
 class TestFullBatch(MeshCase):

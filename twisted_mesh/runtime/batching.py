@@ -7,7 +7,7 @@ wait, a node would sign, check and write each message by itself, which takes far
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -43,11 +43,12 @@ class Batching:
         """Whether a timer will publish the messages, and they do not fill a batch yet."""
         return self._waiting is not None and self.bytes < self._config.batch_bytes
 
-    def add(self, entry: bytes) -> int:
-        """Add a message; return how many there were before."""
-        self._entries.append(entry)
-        self.bytes += len(entry)
-        return len(self._entries) - 1
+    def add(self, entries: Sequence[bytes], size: int) -> int:
+        """Add messages of *size* bytes together; return how many there were before."""
+        before = len(self._entries)
+        self._entries += entries
+        self.bytes += size
+        return before
 
     def add_plain(self, packets: tuple[object, ...]) -> bool:
         """Add a message of type 0 with *packets* without another look; return False if one is needed.

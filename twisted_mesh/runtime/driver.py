@@ -105,15 +105,16 @@ class Driver:
         status = self.node.status()
         return status.sent - status.accepted + len(self._batching)
 
-    def send(self, entry: bytes) -> int | None:
-        """Send a packed message to everyone, at the end of this turn or within ``batch_delay``.
+    def send(self, entries: Sequence[bytes]) -> int | None:
+        """Send packed messages to everyone, at the end of this turn or within ``batch_delay``.
 
-        :return: how many messages were sent before it in this run of the service; None if there is no room
-            for the message.
+        :return: how many messages were sent before them in this run of the service; None if there is no
+            room for all of them, so that none is sent.
         """
-        if not self.node.room_for(self._batching.bytes + len(entry)):
+        size = sum(map(len, entries))
+        if not self.node.room_for(self._batching.bytes + size):
             return None
-        place = self._published + self._batching.add(entry)
+        place = self._published + self._batching.add(entries, size)
         if self._turn is None and not self._batching.waits:
             self._schedule()
         return place

@@ -43,6 +43,7 @@ from twisted_mesh.errors import (
     IdentityError,
     KeyInUse,
     LocalError,
+    MessageTooLarge,
     NotRunning,
     StoreFull,
     TrustError,
@@ -71,7 +72,7 @@ from twisted_mesh.runtime.tracing import Tracing
 from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.trace import Neighbours, Trace
-from twisted_mesh.wire.bodies import pack_entry
+from twisted_mesh.wire.bodies import pack_entry, pack_many
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Role
 
@@ -370,14 +371,26 @@ class RunningNode:
             for link in list(self.connections.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
         else:
-            place = self._publish(entry)
-            if not self._log.shows_messages:
-                self.driver.allow_plain()
+            place = self._publish([entry])
         self._log.sending(type, packets, len(entry))
         return self._receipts.ask(place) if receipt and place is not None else None
 
-    def _publish(self, entry: bytes) -> int:
-        """Send a packed message to all; return how many were sent before it in this run of the service."""
+    def send_many(self, type: int, packets: Sequence[object]) -> None:
+        entries = pack_many(type, packets)
+        self._check_granted()
+        most = self._config.unsent_bytes
+        if (size := sum(map(len, entries))) > most:
+            raise MessageTooLarge(
+                f"the messages have {size} bytes packed; at most {most} can be sent at once"
+            )
+        if entries:
+            self._publish(entries)
+        if self._log.shows_messages:
+            for packet, entry in zip(packets, entries, strict=True):
+                self._log.sending(type, (packet,), len(entry))
+
+    def _publish(self, entries: Sequence[bytes]) -> int:
+        """Send packed messages to all; return how many were sent before them in this run of the service."""
         if self.writer is not None and self.writer.full:
             name = self.writer.store.name
             raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
@@ -385,8 +398,10 @@ class RunningNode:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
         if self.driver.node.is_over:
             raise KeyInUse("another node has signed in this run: nothing is sent until a new one can begin")
-        if (place := self.driver.send(entry)) is None:
+        if (place := self.driver.send(entries)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        if not self._log.shows_messages:
+            self.driver.allow_plain()
         return place
 
     def drained(self) -> Deferred[None]:
@@ -431,7 +446,7 @@ class RunningNode:
         entry = pack_entry(type, packets)
         self._check_granted()
         self._requests.check_room()
-        place = self._publish(entry)
+        place = self._publish([entry])
         self._log.sending(type, packets, len(entry))
         return self._requests.query(place, self.members.up, seconds)
 
