@@ -6,6 +6,7 @@ with status 1 and one line that names the port.  If another node uses the same k
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -361,7 +362,7 @@ class Process(MultiService):
         """Start, or end the process with status 1, now or when a listener fails later."""
         self._start(super().startService)
         self._reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
-        self._node.ready().addErrback(self._never_ready)
+        self._node.ready().addCallbacks(lambda _: spare_the_collector(), self._never_ready)
         if self._node.trust.is_open and any(map(_is_reached, self._node.addresses)):
             _log.warn(_OPEN)
         self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
@@ -416,6 +417,16 @@ _OPEN: Final = (
     "everybody who can reach this node can join: give --secret FILE or --allow FILE to all nodes "
     "(mesh secret new FILE makes a secret)"
 )
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look no more at what there is now, which stays as long as the process.
+
+    Else a full collection looks through the objects of all modules, in the midst of messages (measured:
+    docs/performance.rst).  Only an application knows what stays, so a service leaves this to it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _is_reached(address: tuple[str, int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python import usage
@@ -365,6 +367,7 @@ class StartTests(SynchronousTestCase):
         self.clock.stop = lambda: self.stopped.append(True)
         self.clock.addSystemEventTrigger = lambda *trigger: None  # the tests keep their own signal handlers
         self.stopped: list[bool] = []
+        self.addCleanup(gc.unfreeze)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_IGN))
 
@@ -533,6 +536,17 @@ class StartTests(SynchronousTestCase):
             process.stopService()
             self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_once_the_node_is_up_the_collector_looks_at_none_of_what_there_was(self) -> None:
+        gc.unfreeze()
+        endpoint = Later()
+        process = self.process(endpoint)
+        process.startService()
+        self.assertEqual(gc.get_freeze_count(), 0)
+        MemoryNetwork().listen("10.0.0.1", 4444).listen(Factory()).chainDeferred(endpoint.listening)
+        self.assertGreater(gc.get_freeze_count(), 1000)
+        process.stopService()
+        self.clock.advance(60)
 
     def test_stopping_before_a_listener_is_up_is_no_failure(self) -> None:
         process = self.process(Later())
