@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from tests.core.network import acknowledged, closing, direct, of, origin_of, presence
+from tests.core import network
+from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Deliver, DirectEnded, DirectRoom, Effect, LinkClosed, SendDirect, Timer
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
+from twisted_mesh.network import SSL
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.membership import PresenceFlags
@@ -610,3 +613,26 @@ class TestAttacks(RepliesTestCase):
     def test_a_timer_too_many_does_no_harm(self) -> None:
         self.handle(SendDirect(1, origin_of("dora"), b"x"))
         self.assertEqual(self.over(self.fire(Timer.REPLIES, self.now)), [])
+
+
+class TestEncrypted(RepliesTestCase):
+    """Over TLS a link proves who its peer is: no signature of the peer is checked that says no more."""
+
+    def setUp(self) -> None:
+        encrypted = network.NETWORK._replace(encryption=SSL)
+        self.patch(network, "DIGEST", codec.network_digest(encrypted.id))
+        self.manner = {"network": encrypted}
+        super().setUp()
+
+    def test_what_the_peer_says_to_this_node_is_believed(self) -> None:
+        self.send(1, "bert")
+        self.verified = 0
+        self.assertEqual(self.got(self.receive(2, forged(direct("bert", "me", 1)))), [1])
+        self.assertEqual(self.ended(self.receive(2, forged(acknowledged("bert", "me", 1)))), [(1, True)])
+        self.assertEqual(self.verified, 0)
+
+    def test_what_it_hands_on_or_is_to_be_handed_on_is_not(self) -> None:
+        for frame in (direct("dora", "me", 1), direct("bert", "dora", 1), acknowledged("bert", "dora", 1)):
+            self.begin()
+            effects = self.receive(2, forged(frame))
+            self.assertEqual((self.closed(effects), self.over(effects)), ([(2, Reason.SIGNATURE)], []))
