@@ -698,6 +698,10 @@ class MeshService(Service, Listeners):
         """Hand messages to the queue that *make* makes, from now on."""
         return self._delivery.add(make)
 
+    def _outcomes(self) -> Deferred[None]:
+        """Fires when it is known of each peer whether it can be reached, or when its time is over."""
+        return Deferred.fromCoroutine(self._running(stopping=True).outcomes())
+
     def _running(self, stopping: bool = False) -> RunningNode:
         if self._run is not None and self._stopping and not stopping:
             raise NotRunning("the service is still stopping: wait for the Deferred that stopService() gave")

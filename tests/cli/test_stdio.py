@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.meshcase import MIB, MeshCase
@@ -19,8 +20,10 @@ from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import UNWRITTEN_BYTES
 from twisted_mesh.delivery.queue import READ_BYTES
+from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
+from twisted_mesh.testing import PORT
 
 LIMITS = {"handover_timeout": 10.0, "close_timeout": 2.0, "unsent_bytes": 2 * MIB, "queue_limit": 100}
 TWENTY_LINES = b"".join(b"%d\n" % number for number in range(20))
@@ -120,6 +123,63 @@ class StdioTests(TerminalCase):
         self.network.advance(0.2)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
+
+    def test_at_the_end_of_input_it_says_why_no_peer_was_reached(self) -> None:
+        peers = [f"127.0.0.{number}:1" for number in range(1, 6)]
+        screen = self.terminal(Stdio, limits=LIMITS, peers=peers)
+        self.type_all(screen, b"one\ntwo\n", after=LIMITS["handover_timeout"] + 1)
+        self.assertEqual(self.status, 1)
+        refused = f"Connection was refused by other side: {errno.ECONNREFUSED}: Connection refused"
+        reasons = "; ".join(f"no connection to {peer}: {refused}" for peer in peers[:3])
+        self.assertEqual(
+            self.told.getvalue(), f"mesh: 2 messages were taken by no neighbour: {reasons}; and 2 more\n"
+        )
+
+    def test_an_attempt_that_is_under_way_at_the_end_is_waited_for(self) -> None:
+        class Silent:
+            def connect(self, factory: Any) -> Deferred[Any]:
+                return Deferred()
+
+        limits = {**LIMITS, "connect_timeout": 15.0}
+        screen = self.terminal(Stdio, limits=limits, peers=["10.0.0.9:1"], dial=lambda *_: Silent())
+        self.type_all(screen, b"one\n", after=14.9)
+        self.assertFalse(self.stopping)
+        self.network.advance(0.2)
+        self.assertTrue(self.stopping)
+        self.network.advance(20)
+        silent = "no connection to 10.0.0.9:1: nothing there has answered within 15 s"
+        told = f"mesh: 1 message was taken by no neighbour: {silent} (a firewall may be in between)\n"
+        self.assertEqual((self.status, self.told.getvalue()), (1, told))
+
+    def test_an_attempt_that_leads_to_a_neighbour_at_last_hands_over(self) -> None:
+        other = self.node()
+        dialled: list[Any] = []
+
+        class Late:
+            def connect(self, factory: Any) -> Deferred[Any]:
+                dialled.append((factory, connected := Deferred[Any]()))
+                return connected
+
+        limits = {**LIMITS, "connect_timeout": 15.0}
+        screen = self.terminal(Stdio, limits=limits, peers=["10.0.0.1:4444"], dial=lambda *_: Late())
+        self.type_all(screen, b"one\n", after=12)
+        self.assertFalse(self.stopping)
+        ((factory, connected),) = dialled
+        reach = self.network.dial_from(self.host(self.own_node))
+        reach(self.host(other), PORT).connect(factory).chainDeferred(connected)
+        self.network.advance(2)
+        self.assertEqual((self.status, self.told.getvalue(), self.got(other)), (0, "", ["one"]))
+
+    def test_the_history_keeps_what_nobody_took_for_the_next_start(self) -> None:
+        files = {"identity": Identity.create(self.mktemp()), "history": self.mktemp()}
+        screen = self.terminal(Stdio, limits=LIMITS, **files)
+        self.type_all(screen, b"fire\n", after=LIMITS["handover_timeout"] + 5)
+        kept = "1 message was taken by no neighbour; the history keeps each for the next start"
+        self.assertEqual((self.status, self.told.getvalue()), (1, f"mesh: {kept}\n"))
+        other = self.node(replay="all")
+        again = self.node(**files)
+        self.link((again, other), after=1)
+        self.assertEqual(self.got(other), ["fire"])
 
     def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)

@@ -18,6 +18,7 @@ from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.terminal import STDOUT, end_process
 from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.message import Message
 from twisted_mesh.runtime.handover import were
 from twisted_mesh.service import MeshService
@@ -56,7 +57,12 @@ class Stdio(LineInput):
     async def all_sent(self) -> None:
         """Hand all lines over, then end the process."""
         seconds = self._node.config.handover_timeout
-        await self._node.handed_over(seconds)
+        try:
+            await self._node.handed_over(seconds)
+        except NotHandedOver:
+            await self._node._outcomes()  # for the reason, or for a neighbour at the last moment
+            late = self._node.config.close_timeout if self._node.routing_table else 0
+            await self._node.handed_over(late)
         waiting = [receipt.complete(seconds) for receipt in self._followed]
         await DeferredList(waiting, consumeErrors=True)
         if self.running:  # else a signal has stopped the process meanwhile

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.addressing.addresses import PeerAddress, is_numeric
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError, Reason, SelfConnection
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.eventloop.log_quota import PeerLog
 from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.protocol import MeshProtocol
@@ -39,6 +40,10 @@ class FailingPeer(NamedTuple):
     address: str
     failures: int
     reason: str
+
+    def __str__(self) -> str:
+        """The reason, with the address."""
+        return self.reason if self.address in self.reason else f"{self.address}: {self.reason}"
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +91,7 @@ class PersistentPeers:
         self._linked = linked
         self._log = PeerLog(_log, redial.clock.seconds, config)
         self._targets: dict[PeerAddress, _Target] = {}
+        self._all_known = WaitingDeferreds[None]()
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -120,6 +126,13 @@ class PersistentPeers:
             if target.failures and target.node_id not in self._linked:
                 yield FailingPeer(str(target.address), target.failures, target.reason)
 
+    def outcomes(self) -> Deferred[None]:
+        """Fires when no first attempt, or first after a link, is under way: each was refused, or linked."""
+        return self._all_known.wait() if self._is_unknown() else succeed(None)
+
+    def _is_unknown(self) -> bool:
+        return any(target.attempt is not None and not target.failures for target in self._targets.values())
+
     def unlinked(self, unlinked: Unlinked) -> None:
         """A link left the routing table: dial its target again.
 
@@ -146,6 +159,7 @@ class PersistentPeers:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             target.stop()
+        self._all_known.happened(None)
 
     def _attempt(self, target: _Target) -> None:
         target.retry = None
@@ -155,6 +169,7 @@ class PersistentPeers:
         attempt = target.attempt = dial(target.address)
         attempt.addCallbacks(self._reached, self._failed, callbackArgs=(target,), errbackArgs=(target,))
         attempt.addErrback(lambda failure: _log.failure("dialling failed", failure))
+        attempt.addCallback(lambda _: None if self._is_unknown() else self._all_known.happened(None))
 
     def _reached(self, link: MeshProtocol, target: _Target) -> None:
         target.attempt = None

@@ -164,8 +164,10 @@ class Connector:
         endpoint = self._endpoints.endpoint(address, lookup)
 
         def too_late(_: object, seconds: float) -> Failure:
-            silent = "no name server" if lookup.is_waiting else "nothing there"
-            why = f"{silent} has answered within {seconds:g} s"
+            silent, perhaps = "nothing there", " (a firewall may be in between)"
+            if lookup.is_waiting:
+                silent, perhaps = "no name server", ""
+            why = f"{silent} has answered within {seconds:g} s{perhaps}"
             return Failure(ConnectFailed(f"no connection to {address}: {why}"))
 
         try:

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -44,6 +44,7 @@ from twisted_mesh.errors import (
     KeyInUse,
     LocalError,
     MessageTooLarge,
+    NotHandedOver,
     NotRunning,
     StoreFull,
     TrustError,
@@ -77,6 +78,7 @@ from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Role
 
 T = TypeVar("T")
+_REASONS: Final = 3  # how many peers that cannot be reached an error tells (guess)
 _log = Logger()
 
 
@@ -493,7 +495,20 @@ class RunningNode:
         return self.directs.send(origin, id_of(origin).decode(), entry, answers)
 
     async def handed_over(self, timeout: float) -> None:
-        await handed_over(self.driver, self._clock, timeout)
+        try:
+            await handed_over(self.driver, self._clock, timeout)
+        except NotHandedOver as error:
+            reasons = [] if self.connections.table else [str(each) for each in self.peers.failing()]
+            if more := len(reasons[_REASONS:]):
+                reasons[_REASONS:] = [f"and {more} more"]
+            why = f": {'; '.join(reasons)}" if reasons else ""
+            kept = "" if self.writer is None else "; the history keeps each for the next start"
+            raise NotHandedOver(f"{error}{why}{kept}") from None
+
+    async def outcomes(self) -> None:
+        """Wait until it is known of each peer that is dialled whether it can be reached."""
+        longest = self._config.connect_timeout + self._config.handshake_timeout
+        await wait_at_most(self.peers.outcomes(), longest, self._clock)
 
     async def stop(self, retire: bool = False) -> None:
         """End the run: hand over unsent messages and close every link, each within a time limit.
