@@ -28,7 +28,7 @@ from twisted_mesh.cli.config_file import arguments_of
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.stdio import Stdio
-from twisted_mesh.cli.terminal import end_process
+from twisted_mesh.cli.terminal import STDERR, end_process, standard_error
 from twisted_mesh.core.reachability import Reach, reach_of
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError, TrustError
 from twisted_mesh.eventloop import log_output
@@ -336,7 +336,7 @@ def makeService(options: Options) -> MultiService:
         supervision.Supervised(node, supervisor).setServiceParent(process)
     for terminal in options.terminals():
         _log_to_stderr(options)
-        terminal(reactor, node, bool(options["receipts"])).setServiceParent(process)
+        terminal.here()(reactor, node, bool(options["receipts"])).setServiceParent(process)
     return process
 
 
@@ -471,6 +471,7 @@ def _reason(error: BaseException | None) -> str:
 def _log_to_stderr(options: Options) -> None:
     """Keep the log out of standard output, which is for messages."""
     # twistd -n opens its log on sys.stdout after this; twist has opened it already.
-    sys.stdout = sys.stderr
+    # A line of the log must not be written into the middle of a line that is typed.
+    sys.stdout = standard_error if os.isatty(STDERR) else sys.stderr
     if options.parent is not None and options.parent.get("logFile") is sys.__stdout__:
-        options.parent["logFile"] = sys.stderr
+        options.parent["logFile"] = sys.stdout

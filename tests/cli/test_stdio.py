@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sqlite3
+import sys
+import termios
+import tty
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.meshcase import MIB, MeshCase
 from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
-from twisted_mesh.cli.stdio import Stdio
-from twisted_mesh.cli.terminal import UNWRITTEN_BYTES
+from twisted_mesh.cli.stdio import Chat, Stdio
+from twisted_mesh.cli.terminal import UNWRITTEN_BYTES, Modes, StandardError
 from twisted_mesh.delivery.queue import READ_BYTES
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
@@ -370,6 +374,108 @@ class StdioTests(TerminalCase):
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class ChatTests(TerminalCase):
+    """``--stdio`` on a terminal, without the terminal."""
+
+    def chat(self, *others: MeshService, label: str | None = "me") -> Screen:
+        """A node with a prompt, which *others* are linked with."""
+        self.patch(os, "isatty", lambda descriptor: True)
+        screen = self.terminal(Chat, limits=LIMITS, label=label)
+        self.link(*((other, self.own_node) for other in others), after=1)
+        return screen
+
+    def test_a_message_has_its_authors_label_or_the_beginning_of_its_id(self) -> None:
+        labels = "web1", None, "same", "same", "me", "\x1b[2J"
+        others = [self.node(label=label) for label in labels]
+        screen = self.chat(*others)
+        for other in others:
+            self.send(other, "two words")
+        self.send(others[0], b"bytes", after=1)
+        ids = [other.id.decode()[:8] for other in others]
+        names = "web1", ids[1], f"same ({ids[2]})", f"same ({ids[3]})", f"me ({ids[4]})", r"\x1b[2J"
+        self.assertEqual(screen.lines, [f"{name}: two words" for name in names])
+
+    def test_a_label_that_another_takes_later_stands_with_ids_from_then_on(self) -> None:
+        first = self.node(label="web1")
+        screen = self.chat(first)
+        self.send(first, "one")
+        other = self.node(label="web1")
+        self.link((other, self.own_node), after=1)
+        self.send(first, "two")
+        self.assertEqual(screen.lines, ["web1: one", f"web1 ({first.id.decode()[:8]}): two"])
+
+    def test_who_tells_the_members_and_their_states_those_that_are_up_first(self) -> None:
+        up, down = self.keyed(label="web1"), self.keyed()
+        screen = self.chat(up, down)
+        down.stopService()
+        self.network.advance(5)
+        self.type_in(screen, b"/who\n", after=1)
+        told = [f"me ({self.own_node.id.decode()[:8]}): this node"]
+        told += [f"web1 ({up.id.decode()[:8]}): up", f"{down.id.decode()[:8]}: left"]
+        self.assertEqual(screen.lines, told)
+        self.assertEqual(self.got(up), [])
+
+    def test_help_tells_the_commands_and_what_is_none_is_told_and_not_sent(self) -> None:
+        other = self.node()
+        screen = self.chat(other)
+        self.type_in(screen, b"/help\n")
+        self.assertEqual([line.split()[0] for line in screen.lines], ["A", "/who", "/help", "//..."])
+        self.type_in(screen, b"/\x1b\n/who is there\n", after=1)
+        also = "with // in front it is sent as text"
+        told = [f"/\\x1b is not a command; /help tells them; {also}"]
+        told.append(f"/who is there is not /who or /help; {also}")
+        self.assertEqual((screen.lines[4:], self.got(other)), (told, []))
+
+    def test_two_slashes_send_a_line_that_begins_with_one_and_empty_lines_are_not_sent(self) -> None:
+        other = self.node()
+        screen = self.chat(other)
+        self.type_in(screen, b"//etc/hosts\n\n a line\n", after=1)
+        self.assertEqual((self.got(other), screen.lines), (["/etc/hosts", " a line"], []))
+
+    def test_it_is_for_a_terminal_that_can_move_its_cursor_and_for_no_other(self) -> None:
+        for descriptors, term, kind in (
+            ((0, 1, 2), "xterm", Chat),
+            ((0, 1), "xterm", Chat),
+            ((0, 1), "dumb", Stdio),
+            ((0, 2), "xterm", Stdio),
+            ((1, 2), "xterm", Stdio),
+        ):
+            self.patch(os, "isatty", lambda descriptor, there=descriptors: descriptor in there)
+            self.patch(os, "environ", {"TERM": term})
+            self.assertIs(Stdio.here(), kind)
+
+
+class ModesTests(SynchronousTestCase):
+    """The modes of descriptors, and standard error beside a prompt."""
+
+    def test_modes_of_a_terminal_and_of_a_pipe_are_restored(self) -> None:
+        ends = [*os.openpty(), *os.pipe()]
+        for end in ends:
+            self.addCleanup(os.close, end)
+        _, screen, reads, _ = ends
+        before = termios.tcgetattr(screen)
+        modes = Modes((screen, reads))
+        tty.setraw(screen)
+        os.set_blocking(reads, False)
+        modes.restore()
+        self.assertEqual((termios.tcgetattr(screen), os.get_blocking(reads)), (before, True))
+        modes.restore()
+
+    def test_whole_lines_are_shown_above_a_prompt_as_long_as_there_is_one(self) -> None:
+        told, above = io.StringIO(), list[str]()
+        self.patch(sys, "__stderr__", told)
+        error = StandardError()
+        print("one", file=error)
+        error.above = lambda lines: not above and not above.append(lines)  # type: ignore[func-returns-value]
+        print("two", file=error)
+        print("three", "begun", sep="\n", end="", file=error)
+        error.flush()
+        print(" and ended", file=error)
+        self.assertEqual((above, told.getvalue()), (["two\n"], "one\nthree\nbegun and ended\n"))
+        self.patch(sys, "__stderr__", None)
+        print("nowhere", file=error, flush=True)
 
 
 class TakenTests(TerminalCase):

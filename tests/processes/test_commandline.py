@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+import termios
 from typing import Any
 
 from tests.support.processes import ANYWHERE, TWISTD, Child, ProcessCase, readable
@@ -189,6 +190,39 @@ class StdioTests(ProcessCase):
         self.assertEqual(await self.until_ended(by_files), [0])
         await self.until(lambda: first.lines == ["from a file"] * 3)
         self.assertEqual((self.directory / "out").read_text(), "")
+
+    async def test_on_a_terminal_a_message_is_shown_above_the_line_that_is_typed(self) -> None:
+        keys, screen = os.openpty()
+        self.addCleanup(os.close, keys)
+        self.addCleanup(os.close, screen)
+        os.set_blocking(keys, False)
+        modes, shown = termios.tcgetattr(screen), bytearray()
+
+        def shows(*texts: str) -> bool:
+            """Whether all *texts* were shown, one after the other."""
+            while readable(keys):
+                shown.extend(os.read(keys, 65536))
+            at, text = 0, shown.decode("utf-8", "replace")
+            for each in texts:
+                at = text.find(each, at) + len(each)
+                if at < len(each):
+                    return False
+            return True
+
+        other = self.mesh("--stdio", "--label=web1")
+        await self.until_listening(other)
+        self.patch(os, "environ", os.environ | {"TERM": "xterm"})
+        node = self.mesh("--stdio", peers=(other,), fds={0: screen, 1: screen, 2: screen})
+        await self.until(lambda: other.links == 1 and shows("linked with", ">"))
+        os.write(keys, "half a l\N{LATIN SMALL LETTER I WITH DIAERESIS}".encode())
+        await self.until(lambda: shows("linked with", "half a lï"))
+        other.type("hello\n")
+        await self.until(lambda: shows("half a lï", "web1: hello\r\n", "half a lï"))
+        os.write(keys, b"ne\r/who\r")
+        await self.until(lambda: other.lines == ["half a lïne"] and shows("): up\r\n"))
+        os.write(keys, b"\x04")
+        self.assertEqual(await self.until_ended(node), [0])
+        self.assertEqual(termios.tcgetattr(screen), modes)
 
     async def test_a_reader_that_closes_the_pipe_ends_the_process_quietly(self) -> None:
         reads, writes = os.pipe()

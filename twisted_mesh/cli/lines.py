@@ -87,6 +87,11 @@ class LineInput(Terminal):
         if receipts:
             node.on("receipt", self._on_receipt)
 
+    @classmethod
+    def here(cls) -> type[LineInput]:
+        """The class that fits the standard streams of this process: this one, or a subclass."""
+        return cls
+
     def typed(self, data: bytes) -> None:
         self._lines.extend(self._splitter.feed(data))
         if self._refused is None:

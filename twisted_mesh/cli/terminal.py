@@ -9,10 +9,12 @@ another reason, with status 1 (:func:`end_process`).
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
+import termios
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -35,6 +37,7 @@ from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
+STDERR: Final = 2
 #: Bytes of lines that may wait to be written; as many as Twisted lets wait before it pauses a producer.
 UNWRITTEN_BYTES: Final = 64 * 1024
 #: The errors of a Deferred that timed out; callbacks added before addTimeout() get CancelledError.
@@ -45,7 +48,7 @@ _log = Logger()
 def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> None:
     """Stop the services and end the process: with *status* if a *reason* is given, else with status 0."""
     if reason is not None:
-        print(f"mesh: {reason}", file=sys.__stderr__)
+        print(f"mesh: {reason}", file=standard_error)
         # twistd itself can only end with status 0; this function runs after everything else.
         atexit.register(os._exit, status)
     # In a later turn: a signal may have queued a stop, which fails if the reactor stops before it.
@@ -57,23 +60,65 @@ def _stop(reactor: Any) -> None:
         reactor.stop()
 
 
-class BlockingModes:
-    """Keeps the blocking modes of some descriptors, to restore them at the end.
+class StandardError(io.TextIOBase):
+    """Standard error; while a prompt is on the same terminal, lines are shown above it.
 
-    Twisted makes standard input and output non-blocking.  Other processes share that mode: the shell on the
-    same terminal, or the next command that reads the pipe.
+    :ivar above: shows whole lines above the prompt, or returns False; None while there is no prompt.
+    """
+
+    above: Callable[[str], bool] | None = None
+    _begun = ""  # a line whose end has not come, while there is a prompt
+
+    def write(self, text: str) -> int:
+        if self.above is not None:
+            lines, end, self._begun = (self._begun + text).rpartition("\n")
+            if not end or self.above(lines + end):
+                return len(text)
+            self.above, begun, self._begun = None, self._begun, ""
+            return self.write(lines + end + begun)
+        return 0 if sys.__stderr__ is None else sys.__stderr__.write(text)
+
+    def flush(self) -> None:
+        if sys.__stderr__ is not None:
+            sys.__stderr__.flush()
+
+
+standard_error: Final = StandardError()
+
+
+class Modes:
+    """Keeps the modes of some descriptors, to restore them at the end.
+
+    Twisted makes standard input and output non-blocking, and a prompt changes how a terminal takes keys.
+    Other processes share these modes: the shell on the same terminal, or the next command that reads the
+    pipe.
     """
 
     def __init__(self, descriptors: Iterable[int]) -> None:
         # Copies of the descriptors: the descriptors themselves may be closed when restore() is called.
-        self._kept = [(os.dup(descriptor), os.get_blocking(descriptor)) for descriptor in descriptors]
+        self._kept = [
+            (os.dup(descriptor), os.get_blocking(descriptor), _attributes(descriptor))
+            for descriptor in descriptors
+        ]
 
     def restore(self) -> None:
         """Restore the modes; a second call does nothing."""
         kept, self._kept = self._kept, []
-        for descriptor, blocking in kept:
+        for descriptor, blocking, attributes in kept:
             os.set_blocking(descriptor, blocking)
+            # A process in the background is stopped if it sets them.
+            if attributes is not None and attributes != _attributes(descriptor):
+                with suppress(termios.error):  # the terminal is gone
+                    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
             os.close(descriptor)
+
+
+def _attributes(descriptor: int) -> list[Any] | None:
+    """How a terminal takes keys; None if *descriptor* is no terminal."""
+    try:
+        return termios.tcgetattr(descriptor)
+    except termios.error:
+        return None
 
 
 @implementer(IHalfCloseableProtocol)
@@ -214,12 +259,12 @@ class Terminal(Service):
         self._streams = StandardStreams(self)
         self._queue: OutputQueue | None = None  # kept: messages of a freed queue count as taken
         self._copying: Deferred[None] | None = None
-        self._modes = BlockingModes(())
+        self._modes = Modes(())
 
     def startService(self) -> None:
         super().startService()
         descriptor = self.input_descriptor()
-        self._modes = BlockingModes((descriptor, STDOUT))
+        self._modes = Modes((descriptor, STDOUT))
         self.open(descriptor)
         self._queue = self._node._add_queue(OutputQueue)
         self._copying = Deferred.fromCoroutine(self._copy(self._queue))
