@@ -63,6 +63,7 @@ SIDE_BY_SIDE = {"links", "storage", "delivery"}
 VALUES = {
     "errors",
     "flags",
+    "grammar",
     "config",
     "message",
     "network",

@@ -252,7 +252,7 @@ class TestSending(HttpCase):
         code, told = client.answer()
         self.assertEqual((code, told["complete"]), (200, False))
         self.assertEqual([each["label"] for each in told["pending"]], ["db"])
-        self.assertIn("1 of 1 members have not taken the message after 2 s", told["error"])
+        self.assertIn("1 of 1 member has not taken the message after 2 s", told["error"])
 
     def test_a_client_that_goes_waits_no_more(self) -> None:
         self.network.between(self.host(self.a), self.host(self.b))[1].reads = False

@@ -38,7 +38,7 @@ class ReceiptTests(SocketCase):
         error = self.assertRaises(ReceiptTimeout, receipt.complete, 0.2)
         self.assertIs(error.receipt, receipt)
         self.assertRaises(LocalError, receipt.complete, "x")
-        self.assertEqual(str(error), "1 of 1 members have not taken the message after 0.2 s")
+        self.assertEqual(str(error), "1 of 1 member has not taken the message after 0.2 s")
         self.assertEqual((receipt.pending, receipt.delivered), ({b.id}, set()))
         self.assertEqual(b.recv(timeout=30).packets, [0, "second"])
         receipt.complete(30)

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.cli import places
 from twisted_mesh.cli.main import main, parser
-from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
+from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags
+from twisted_mesh.grammar import counted
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "mesh.rst").read_text()
@@ -40,7 +41,7 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual((round_trip(None), round_trip(0.00134)), ("-", "1.3 ms"))
 
     def test_counts_have_a_plural(self) -> None:
-        told = [many(count, "member") for count in (0, 1, 2000)]
+        told = [counted(count, "member") for count in (0, 1, 2000)]
         self.assertEqual(told, ["0 members", "1 member", "2,000 members"])
 
     def test_packets_and_tags_of_others_move_no_cursor(self) -> None:

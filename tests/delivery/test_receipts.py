@@ -151,7 +151,7 @@ class TestWaiting(ReceiptCase):
         self.network.advance(4.9)
         self.assertNoResult(waits)
         error = self.failure_of(waits, ReceiptTimeout, after=0.2)
-        self.assertEqual(str(error), "1 of 2 members have not taken the message after 5 s")
+        self.assertEqual(str(error), "1 of 2 members has not taken the message after 5 s")
         self.assertIs(error.receipt, receipt)
         self.assert_sets(error.receipt, delivered=[b], pending=[c])
         self.failure_of(receipt.complete(0), ReceiptTimeout)

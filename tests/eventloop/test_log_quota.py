@@ -36,6 +36,11 @@ class TestPeerLog(LogTestCase):
         self.clock.advance(10)
         self.log.line("h", "last")
         self.assertEqual(self.lines[3:], ["last"])
+        for _ in range(2):
+            self.log.line("h", "too many")
+        self.clock.advance(10)
+        self.log.line("h", "after one")
+        self.assertEqual(self.lines[5:], ["after one (1 more line about this host was held back)"])
 
     def test_hosts_have_a_quota_each(self) -> None:
         for host in "aab":

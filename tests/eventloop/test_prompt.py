@@ -161,7 +161,7 @@ class PromptTests(SynchronousTestCase):
         self.turns.until(lambda: self.protocol.written)
         self.prompt.above("mesh: later\n")
         left_out = 100 - UNSHOWN // 1000 - 1
-        self.until_shown(b"mesh: %d lines of the log are left out here\r\nmesh: later\r\n" % left_out)
+        self.until_shown(b"mesh: %d lines of the log were left out here\r\nmesh: later\r\n" % left_out)
 
     def test_at_the_end_of_input_text_is_still_shown(self) -> None:
         self.type("\x04")

@@ -235,7 +235,7 @@ class TestTheEnd(SlowLineCase):
         stopped = a.stopService()
         self.drip(puppet, said[1000:2000], 3)
         self.successResultOf(stopped)
-        self.assertEqual(self.log("has not told their end"), [])
+        self.assertEqual(self.log("has not told the end"), [])
 
     def test_links_at_their_end_count_as_links(self) -> None:
         a = self.node(limits={"links_limit": 1})

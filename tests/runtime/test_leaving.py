@@ -40,7 +40,7 @@ class TestLeaving(MeshCase):
         self.network.advance(a.config.close_timeout * 1.5)
         self.assertNoResult(stopped)
         self.result_of(stopped, after=a.config.close_timeout)
-        self.assertEqual(len(self.log("Twisted has not told their end")), 1)
+        self.assertEqual(len(self.log("Twisted has not told the end")), 1)
         cut_off()  # if it closes after all, nothing follows
         self.network.pump()
         self.assertEqual(a.footprint(), {})

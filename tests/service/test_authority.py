@@ -246,7 +246,7 @@ class TestRemoval(AuthorityCase):
             self.assertEqual(self.got(node), ["before"])
             self.assertNotIn(gone.id, node.members)
             self.assertEqual(self.happened(node, "failure"), [])
-        self.assertTrue(self.log("policy 1 of the authority, which has removed 1 nodes"))
+        self.assertTrue(self.log("policy 1 of the authority, which has removed 1 node"))
         said = self.refused(gone, one, NotAMember)
         self.assertIn(f"policy 1 of the authority has removed {gone.id.decode()}", said)
         self.assertIn("``policy 1 of the authority has removed``", PAGE)

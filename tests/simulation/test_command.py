@@ -36,7 +36,7 @@ class TestCommand(SynchronousTestCase):
         head, row, *_, last = out.splitlines()
         self.assertEqual(head.split()[0], COLUMNS[0])
         self.assertEqual(row.split()[:3], ["calm", "1", "4"])
-        self.assertEqual((status, last, err), (0, "1 runs, 0 with a broken promise", ""))
+        self.assertEqual((status, last, err), (0, "1 run, 0 with a broken promise", ""))
 
     def test_many_runs_are_a_line_for_each_schedule(self) -> None:
         status, out, _ = self.run_with("--schedule", "calm", "--nodes", "2", "--runs", "41")

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from twisted_mesh.admin.bodies import Forget, Ping, Query, Reader, Request, Send, Trace
-from twisted_mesh.admin.names import UnknownName, member_named
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
 from twisted_mesh.cli.shown import name_of
+from twisted_mesh.delivery.names import UnknownName, member_named
 from twisted_mesh.delivery.query import Query as Answers
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import NoReply, NotRunning, Unreachable

@@ -22,12 +22,12 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted_mesh.admin.asking import Asking
 from twisted_mesh.admin.consuming import Consuming
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
-from twisted_mesh.admin.names import UnknownName
 from twisted_mesh.admin.page import FILES, File
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.removing import Removing
 from twisted_mesh.admin.site import JSON, Bounded, Refused, not_allowed, tell
 from twisted_mesh.admin.streams import EVENTS, EventStream
+from twisted_mesh.delivery.names import UnknownName
 from twisted_mesh.errors import (
     Congested,
     ConsumerInUse,

@@ -11,8 +11,8 @@ from typing import Any, Final
 from twisted.web import http
 
 from twisted_mesh.admin.bodies import Cut, Reader, SignedPolicy
-from twisted_mesh.admin.names import UnknownName, member_named
 from twisted_mesh.admin.site import Refused
+from twisted_mesh.delivery.names import UnknownName, member_named
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.allow_list import is_id

@@ -27,7 +27,7 @@ from twisted_mesh.errors import (
     NotHandedOver,
     StoreFull,
 )
-from twisted_mesh.runtime.handover import were
+from twisted_mesh.grammar import were
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message

@@ -41,11 +41,6 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def many(count: int, noun: str) -> str:
-    """``1 message``, ``2 messages``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def tags(values: Mapping[str, str]) -> str:
     """``floor=3 room=7``."""
     return " ".join(f"{for_terminal(key)}={for_terminal(value)}" for key, value in sorted(values.items()))

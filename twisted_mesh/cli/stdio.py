@@ -24,8 +24,8 @@ from twisted_mesh.cli.shown import name_of
 from twisted_mesh.cli.terminal import STDERR, STDIN, STDOUT, end_process, standard_error
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import NotHandedOver
+from twisted_mesh.grammar import were
 from twisted_mesh.message import Member, Message
-from twisted_mesh.runtime.handover import were
 from twisted_mesh.service import MeshService
 
 #: Line ends within a message are escaped, so that the message is one line.

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from twisted_mesh.cli.client import Client, Failed
 from twisted_mesh.cli.escaping import for_terminal
-from twisted_mesh.cli.shown import duration, many, name_of, packets, round_trip, size, tags
+from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags
 from twisted_mesh.cli.tree import has_everybody, tree
+from twisted_mesh.grammar import counted
 
 _LONGEST: Final = 600.0  # seconds that the node may wait by itself for a member's acknowledgement (guess)
 Verb = Callable[[Client, Namespace], int]
@@ -115,7 +116,7 @@ def query(client: Client, options: Namespace) -> int:
     for each in pending:
         print(f"{name_of(each['id'], each['label'])} has not answered")
     if left_out:
-        print(f"mesh: {many(left_out, 'answer')} found no room", file=sys.stderr)
+        print(f"mesh: {counted(left_out, 'answer')} found no room", file=sys.stderr)
     if not told["answers"] and not pending:
         print("no other member is up")
     return NO if pending or left_out else YES
@@ -169,7 +170,7 @@ def listen(client: Client, options: Namespace) -> int:
     left = options.count
     for name, data in _named_events(client, options.seconds):
         if name == "missed":
-            print(f"mesh: {many(data['events'], 'event')} came too fast, or too large", file=sys.stderr)
+            print(f"mesh: {counted(data['events'], 'event')} came too fast, or too large", file=sys.stderr)
         if name != "message":
             continue
         print(
@@ -327,7 +328,7 @@ def _told_who_has_it(receipt: Any, members: Any) -> int:
     known = {member["id"]: member for member in members}
     delivered, others = receipt["delivered"], [*receipt["pending"], *receipt["missed"]]
     total = len(delivered) + len(others)
-    print(f"{len(delivered)} of {many(total, 'member')} {'has' if total == 1 else 'have'} it")
+    print(f"{len(delivered)} of {counted(total, 'member')} {'has' if total == 1 else 'have'} it")
     for each in others:
         member = known.get(each["id"])
         why = "unknown"

@@ -23,6 +23,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
+from twisted_mesh.grammar import counted
 from twisted_mesh.identity import id_of, ids_of
 from twisted_mesh.message import MessageId
 
@@ -140,7 +141,7 @@ class Receipt(HolderIds):
 
     def _not_delivered(self, holders: Holders) -> Failure:
         missed = len(holders.missed)
-        why = f"{missed} of {missed + len(holders.delivered)} members will not get the message"
+        why = f"{missed} of {counted(missed + len(holders.delivered), 'member')} will not get the message"
         return Failure(NotDelivered(why, self))
 
     def _too_late(self, failure: Failure, timeout: float) -> None:
@@ -149,8 +150,9 @@ class Receipt(HolderIds):
         if not any(holders):
             raise NoMembers(_NO_MEMBERS)
         missing = len(holders.pending) + len(holders.missed)
-        of = f"{missing} of {missing + len(holders.delivered)} members"
-        raise ReceiptTimeout(f"{of} have not taken the message after {timeout:g} s", self)
+        of = f"{missing} of {counted(missing + len(holders.delivered), 'member')}"
+        have = "has" if missing == 1 else "have"
+        raise ReceiptTimeout(f"{of} {have} not taken the message after {timeout:g} s", self)
 
     def _holders(self) -> Holders:
         if not self.is_complete and self._failure is None:

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.node import DROPPED
+from twisted_mesh.grammar import were
 
 _log = Logger()
 
@@ -49,12 +50,12 @@ class PeerLog:
             quota = self._quotas[host] = _Quota(now + config.log_interval, config.log_burst)
             self._quotas.move_to_end(host)
             if held_back:
-                text += f" ({held_back} more lines about this host were held back)"
+                text += f" ({were(held_back, 'more line', ' about this host')} held back)"
             if len(self._quotas) > config.log_hosts:
                 self._quotas.popitem(last=False)
         if now >= self._all.until:
             if self._all.held_back:
-                text += f" ({self._all.held_back} more lines about other hosts were held back)"
+                text += f" ({were(self._all.held_back, 'more line', ' about other hosts')} held back)"
             self._all = _Quota(now + config.log_interval, config.log_lines)
         if not quota.left:
             quota.held_back += 1
@@ -88,7 +89,7 @@ class AuthorLog:
             self._until = now + config.log_interval
             self._lines.clear()
             if self._held_back:
-                text += f" ({self._held_back} more lines about authors were held back)"
+                text += f" ({were(self._held_back, 'more line', ' about authors')} held back)"
             self._held_back = 0
         if self._lines[author] < config.log_burst and self._lines.total() < config.log_lines:
             self._lines[author] += 1
@@ -116,7 +117,7 @@ class QuotaFilter:
         now, config, kind = self._seconds(), self._config, event.get("log_format") or ""
         if (quota := self._quotas.get(kind)) is None or now >= quota.until:
             if quota is not None and quota.held_back:
-                more = f" ({quota.held_back} more lines like this were held back)"
+                more = f" ({were(quota.held_back, 'more line', ' like this')} held back)"
                 event = {**event, "log_format": kind + more}
             quota = self._quotas[kind] = _Quota(now + config.log_interval, config.log_burst)
         if quota.left:

@@ -26,6 +26,8 @@ from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.output.vt100 import Vt100_Output
 from twisted.logger import Logger
 
+from twisted_mesh.grammar import were
+
 MARK: Final = "> "  # is shown before the line that is typed
 #: Lines that the arrow key brings back, and the longest of them in characters (guesses).
 KEPT_LINES: Final = 100
@@ -100,7 +102,7 @@ class Prompt:
                 self._left_out += lines.count("\n")
                 return True
             if self._left_out:
-                lines = f"mesh: {self._left_out} lines of the log are left out here\n{lines}"
+                lines = f"mesh: {were(self._left_out, 'line', ' of the log')} left out here\n{lines}"
                 self._left_out = 0
             self._unshown += len(lines)
         return self._call(self._show, lines.encode("utf-8", "backslashreplace"), self._shown(len(lines)))

@@ -26,6 +26,7 @@ from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, Loc
 from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, wait_at_most
+from twisted_mesh.grammar import were
 from twisted_mesh.links.accepting import Accepting
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.crowding import Rank, Strangers, crowded_out
@@ -145,9 +146,8 @@ class Connections:
         if self._links and not await wait_at_most(self._none_left.wait(), longest, self.clock):
             # Twisted tells the end of a cut connection by a timer of the reactor, which is late by hours if
             # the wall clock was set back by hours.
-            _log.warn(
-                "{count} connections were cut, and Twisted has not told their end", count=len(self._links)
-            )
+            cut = were(len(self._links), "connection")
+            _log.warn("{cut} cut, and Twisted has not told the end", cut=cut)
             self._links.clear()
 
     def close_all(self, error: RemoteError) -> None:

@@ -14,18 +14,10 @@ from twisted.internet.task import LoopingCall
 from twisted_mesh.core import events
 from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import wait_at_most
+from twisted_mesh.grammar import counted, were
 from twisted_mesh.runtime.driver import Driver
 
 CHECK: Final = 1.0  # seconds until a neighbour is asked again which messages it has read (guess)
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def were(count: int, noun: str) -> str:
-    """``1 line was`` or ``2 lines were``, to begin a sentence with."""
-    return f"{counted(count, noun)} {'was' if count == 1 else 'were'}"
 
 
 async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> None:

@@ -16,9 +16,9 @@ from twisted.logger import Logger
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.status import Report
+from twisted_mesh.grammar import counted
 from twisted_mesh.links.connections import Linked
 from twisted_mesh.message import CaughtUp
-from twisted_mesh.runtime.handover import counted
 
 _QUIET: Final = 1.0  # seconds (guess: it takes some round trips until the node knows what it lacks)
 _PROGRESS: Final = 10.0  # seconds (guess)
@@ -92,7 +92,7 @@ class Missed:
 
     def _caught_up(self, messages: int, authors: int) -> None:
         seconds = self._last - self._since
-        told = f"{messages:,} message{'' if messages == 1 else 's'} of {counted(authors, 'author')}"
+        told = f"{counted(messages, 'message')} of {counted(authors, 'author')}"
         _log.info("caught up: {told} in {seconds:.1f} s", told=told, seconds=seconds)
         self._tell(CaughtUp(messages, authors, seconds))
 

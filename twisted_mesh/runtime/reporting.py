@@ -15,12 +15,12 @@ from twisted_mesh.core.status import LinkReport, Report, StreamReport
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipts
+from twisted_mesh.grammar import counted, were
 from twisted_mesh.identity import id_of
 from twisted_mesh.links.connections import Connections, Unlinked
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.message import Member
 from twisted_mesh.runtime.driver import Driver
-from twisted_mesh.runtime.handover import counted, were
 from twisted_mesh.status import (
     AuthorStatus,
     ConsumerStatus,

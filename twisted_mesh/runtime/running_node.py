@@ -52,6 +52,7 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable, wait_at_most
 from twisted_mesh.eventloop.forks import close_socket
+from twisted_mesh.grammar import counted, were
 from twisted_mesh.identity import MOST_CLAIMED, id_of
 from twisted_mesh.links.connections import Connections, Linked, Unlinked
 from twisted_mesh.links.cooldown import CoolDown
@@ -64,7 +65,7 @@ from twisted_mesh.message import Member, Message, MessageId, Refusal
 from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.driver import Driver, Handled
-from twisted_mesh.runtime.handover import counted, handed_over, were
+from twisted_mesh.runtime.handover import handed_over
 from twisted_mesh.runtime.missed import Missed
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.reporting import Reporting

@@ -18,6 +18,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import LocalNode, Profile, Verify
 from twisted_mesh.core.history.storage import Store, StoreLimits, StoreOwner
 from twisted_mesh.errors import LocalError
+from twisted_mesh.grammar import a
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.runtime.sealing import HpkeKeys
@@ -68,7 +69,7 @@ class Settings:
         self.network = network.checked()
         if not isinstance(trust, Trust | None):
             kind = type(trust).__name__
-            raise LocalError(f"trust is a Trust, such as Trust.secret('mesh.secret'), not a {kind}")
+            raise LocalError(f"trust is a Trust, such as Trust.secret('mesh.secret'), not {a(kind)}")
         kept_for = max(self.config.history_seconds, self.config.store_seconds)
         self.trust = trust or Trust.open()
         self.policy = self.trust.load(self.network, host.wall_clock, kept_for)

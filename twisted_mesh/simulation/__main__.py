@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from twisted_mesh.grammar import counted
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
             f"  python -m twisted_mesh.simulation --schedule {result.schedule} --seed {result.seed} "
             f"--nodes {result.nodes} --trace"
         )
-    print(f"\n{len(results)} runs, {len(broken)} with a broken promise")
+    print(f"\n{counted(len(results), 'run')}, {len(broken)} with a broken promise")
     return 1 if broken else 0
 
 

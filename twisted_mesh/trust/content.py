@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from twisted_mesh.errors import RemoteError
+from twisted_mesh.grammar import counted
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Cuts, Policy
 from twisted_mesh.trust.authority import Authority, Grants, Removals, may_be
@@ -167,7 +168,8 @@ class ContentPolicy(Policy):
     def policy_told(self) -> str:
         """The newest policy of the authority, for people."""
         removals = self._removals
-        told = f"policy {removals.number} of the authority, which has removed {len(removals.removed)} nodes"
+        removed = counted(len(removals.removed), "node")
+        told = f"policy {removals.number} of the authority, which has removed {removed}"
         if removals.is_second:
             told += f"; it has signed another with that number, so its key was used in two places: {_AGAIN}"
         return told

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from twisted_mesh.errors import TrustError
+from twisted_mesh.grammar import counted
 from twisted_mesh.trust.files import OF_AUTHORITY, read_lines
 
 SECRET_BYTES: Final = 32  # a passphrase could be guessed from a MAC, at 1.7 us a guess (measured)
@@ -134,7 +135,7 @@ def _parsed(line: str) -> bytes | str:
     except ValueError:
         return f"not {2 * SECRET_BYTES} hexadecimal digits"
     if len(secret) != SECRET_BYTES:
-        return f"{len(secret)} bytes and not {SECRET_BYTES}"
+        return f"{counted(len(secret), 'byte')} and not {SECRET_BYTES}"
     return secret
 
 

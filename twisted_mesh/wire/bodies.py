@@ -20,6 +20,7 @@ import msgspec
 
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
 from twisted_mesh.flags import broadcast, is_user_type
+from twisted_mesh.grammar import a, counted
 from twisted_mesh.wire import unpack_guard
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
@@ -156,7 +157,7 @@ def unpack_weighed(body: bytes, count: int | None = None) -> tuple[list[Entry], 
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PoisonedBody(f"a body that is no list of messages: {error}") from None
     if count is not None and len(entries) != count:
-        raise PoisonedBody(f"a body of {len(entries)} messages that says it has {count}")
+        raise PoisonedBody(f"a body of {counted(len(entries), 'message')} that says it has {count}")
     # A loop over the entries would take several times as long as map() and sets (measured).
     if not _begin_with_integers(entries):
         raise PoisonedBody("an entry that does not begin with its kind and type")
@@ -218,7 +219,7 @@ def _check_decoded(values: Collection[object], depth: int) -> int:
         elif isinstance(value, list):
             count += _CONTAINER_VALUES + _check_decoded(value, depth + 1)
         else:
-            raise ValueError(f"it holds a {kind.__name__}, or one as a dict key")
+            raise ValueError(f"it holds {a(kind.__name__)}, or one as a dict key")
     return count
 
 
