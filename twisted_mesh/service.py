@@ -698,6 +698,15 @@ class MeshService(Service, Listeners):
         """Hand messages to the queue that *make* makes, from now on."""
         return self._delivery.add(make)
 
+    @property
+    def _replays(self) -> bool:
+        """Whether messages of the time before the node joined are asked for."""
+        return self._settings._profile.replay > 0
+
+    def _caught_up(self) -> Deferred[None]:
+        """Fires when the node first has all that it missed, even if that was nothing."""
+        return self._running().caught_up()
+
     def _outcomes(self) -> Deferred[None]:
         """Fires when it is known of each peer whether it can be reached, or when its time is over."""
         return Deferred.fromCoroutine(self._running(stopping=True).outcomes())

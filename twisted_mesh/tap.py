@@ -109,6 +109,7 @@ class Options(usage.Options):
         ["retire", None, "Leave for good when the node stops, so that no other node waits for it."],
         *([name, None, told] for name, (_, told) in TERMINALS.items()),
         ["receipts", None, "With --stdio or --print: send lines typed; tell how many members have each."],
+        ["typed", None, "With --print: each line of standard input is a message as JSON."],
     ]
 
     def __init__(self) -> None:
@@ -220,6 +221,8 @@ class Options(usage.Options):
             raise usage.UsageError(f"{both} both write to standard output: choose one")
         if self["receipts"] and not chosen:
             raise usage.UsageError(f"--receipts goes with {' or '.join(names)}, which have lines typed")
+        if self["typed"] and not self["print"]:
+            raise usage.UsageError("--typed goes with --print: lines of --stdio are text")
         if chosen and self.becomes_daemon():
             raise usage.UsageError(f"{both} need the terminal: use twistd -n")
         if chosen and None in (sys.__stdin__, sys.__stdout__):
@@ -336,7 +339,10 @@ def makeService(options: Options) -> MultiService:
         supervision.Supervised(node, supervisor).setServiceParent(process)
     for terminal in options.terminals():
         _log_to_stderr(options)
-        terminal.here()(reactor, node, bool(options["receipts"])).setServiceParent(process)
+        service = terminal.here()(reactor, node, bool(options["receipts"]))
+        if isinstance(service, JsonLines):
+            service.typed_lines = bool(options["typed"])
+        service.setServiceParent(process)
     return process
 
 

@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.json_values import as_json, from_json
-from twisted_mesh.cli.jsonlines import JsonLines
+from twisted_mesh.cli.jsonlines import DIRECTS, JsonLines
+from twisted_mesh.cli.lines import LINE_BYTES
 from twisted_mesh.message import Gap
+from twisted_mesh.service import MeshService
 
 
 def events(screen: Screen) -> list[Any]:
@@ -23,6 +25,12 @@ def events(screen: Screen) -> list[Any]:
         raise AssertionError(f"{constant} is no JSON")
 
     return [json.loads(line, parse_constant=refuse) for line in screen.lines]
+
+
+class TypedLines(JsonLines):
+    """As ``--typed`` makes it."""
+
+    typed_lines = True
 
 
 def _listed(value: Any) -> Any:
@@ -105,6 +113,7 @@ class JsonLinesTests(TerminalCase):
                 "time": received[1].time,
                 "type": 0x30,
                 "packets": ["text", {"$b": "/w=="}, {"$f": "NaN"}, {"$d": [[1, 2]]}],
+                "label": None,
             },
         )
         self.assertEqual(second["packets"], ["a\nb \x9b \u2028 \x1b \u202e \U000e0041 ☃"])
@@ -202,3 +211,140 @@ class JsonLinesTests(TerminalCase):
         self.network.advance(1)
         told = events(screen)[-1]
         self.assertEqual((told["event"], told["pending"], told["complete"]), ("receipt", 0, False))
+
+    def test_a_message_has_its_authors_label(self) -> None:
+        screen = self.terminal(JsonLines)
+        other, _ = self.linked(self.node(label="web\n1"), self.own_node)
+        self.send(other, "one", after=1)
+        labels = [event["label"] for event in events(screen) if event["event"] == "message"]
+        self.assertEqual(labels, ["web\n1"])
+
+
+class TypedTests(TerminalCase):
+    """``--print --typed``: each line of standard input is a message as JSON."""
+
+    def typed(self, *others: MeshService, receipts: bool = False) -> Screen:
+        screen = self.terminal(TypedLines, receipts=receipts)
+        for other in others:
+            self.link((other, self.own_node), after=1)
+        return screen
+
+    def of_kind(self, screen: Screen, *kinds: str) -> list[Any]:
+        return [event for event in events(screen) if event["event"] in kinds]
+
+    def test_a_line_is_a_message_with_types_for_all_or_for_one(self) -> None:
+        web1, web2 = self.node(label="web1"), self.node(label="web2")
+        screen = self.typed(web1, web2)
+        lines = (
+            {"packets": ["text", {"$b": "/w=="}, {"$d": [[1, 2.5]]}, None], "type": 48},
+            {"packets": ["plain"]},
+            {"packets": ["psst"], "to": "web1"},
+            {"packets": ["typed", 1], "type": 50, "to": web2.id.decode()[:8]},
+        )
+        self.type_in(screen, b"".join(json.dumps(line).encode() + b"\n" for line in lines), after=2)
+        all_of_it = [[48, "text", b"\xff", {1: 2.5}, None], [0, "plain"]]
+        got = [[message.packets for message in self.received(node)] for node in (web1, web2)]
+        # There is no order between messages for all and messages for one.
+        self.assertEqual(
+            [sorted(each, key=str) for each in got],
+            [sorted([*all_of_it, [2, "psst"]], key=str), sorted([*all_of_it, [50, "typed", 1]], key=str)],
+        )
+        acknowledged = self.of_kind(screen, "acknowledged", "unsent")
+        to = [(event["line"], event["to"]) for event in acknowledged]
+        self.assertEqual(to, [(3, web1.id.decode()), (4, web2.id.decode())])
+
+    def test_a_line_that_is_no_message_is_told_with_its_number_and_the_next_is_sent(self) -> None:
+        other = self.node()
+        screen = self.typed(other)
+        wrong = (
+            b"text",
+            b"[1]",
+            b'{"packets": 1}',
+            b'{"packets": [1], "typ": 48}',
+            b'{"packets": [{"$b": "no base64"}]}',
+            b'{"packets": [1], "type": 5}',
+            b'{"packets": [1], "to": "nobody"}',
+            b'{"packets": [99999999999999999999999]}',
+            b'{"packets": ["' + b"x" * (2**20 - 80) + b'"]}',
+            b'{"packets": ["\xff"]}',
+            b"[" * 100_000,
+            b"x" * (LINE_BYTES + 1),
+        )
+        self.type_in(screen, b"\n".join(wrong) + b'\n{"packets": ["right"]}\n', after=1)
+        unsent = self.of_kind(screen, "unsent")
+        self.assertEqual([event["line"] for event in unsent], list(range(1, len(wrong) + 1)))
+        self.assertEqual(unsent[6]["error"][:28], "no member is named 'nobody':")
+        self.assertEqual(unsent[-1]["error"], f"it has over {LINE_BYTES} bytes")
+        self.assertEqual(self.got(other), ["right"])
+
+    def test_one_that_does_not_acknowledge_is_told(self) -> None:
+        other = self.node(label="web1")
+        screen = self.typed(other)
+        self.network.part([self.host(other)], [self.host(self.own_node)])
+        self.type_in(screen, b'{"packets": ["psst"], "to": "web1"}\n', after=60)
+        (unsent,) = self.of_kind(screen, "unsent", "acknowledged")
+        self.assertEqual((unsent["line"], unsent["error"][:5]), (1, other.id.decode()[:5]))
+
+    def test_input_is_read_no_faster_than_direct_messages_are_acknowledged(self) -> None:
+        other = self.node(label="web1")
+        screen = self.typed(other)
+        self.network.part([self.host(other)], [self.host(self.own_node)])
+        self.type_in(screen, b'{"packets": ["psst"], "to": "web1"}\n' * (DIRECTS + 5))
+        self.assertFalse(screen.reads)
+        self.assertEqual(self.own_node.footprint()["unacknowledged"], DIRECTS)
+        self.network.advance(60)
+        self.assertTrue(screen.reads)
+        self.network.advance(60)
+        self.assertEqual(len(self.of_kind(screen, "unsent")), DIRECTS + 5)
+
+    def test_with_receipts_who_has_it_is_told_as_well(self) -> None:
+        screen = self.typed(self.node(), receipts=True)
+        self.type_in(screen, b'{"packets": [1]}\n{"packets": "wrong"}\n{"packets": [2]}\n', after=1)
+        told = {event["line"]: event["complete"] for event in self.of_kind(screen, "receipt")}
+        self.assertEqual(told, {1: True, 3: True})
+
+
+class ReplayedTests(TerminalCase):
+    """``--print --replay``: the event ``replayed``."""
+
+    def replayed(self, messages: int, **options: Any) -> tuple[Screen, MeshService]:
+        """A terminal that asks for messages of the time before, of a node that has sent *messages*."""
+        other = self.node()
+        self.send(other, *map(str, range(messages)))
+        screen = self.terminal(JsonLines, **options)
+        screen.blocked = True
+        self.link((self.own_node, other))
+        return screen, other
+
+    def kinds(self, screen: Screen) -> list[str]:
+        return [event["event"] for event in events(screen) if event["event"] in ("message", "replayed")]
+
+    def test_it_comes_once_behind_the_messages_of_the_time_before(self) -> None:
+        screen, other = self.replayed(5, replay="all")
+        screen.read_on()
+        self.network.advance(10)
+        self.send(other, "new", after=10)
+        self.assertEqual(self.kinds(screen), [*["message"] * 5, "replayed", "message"])
+        (event,) = [event for event in events(screen) if event["event"] == "replayed"]
+        self.assertEqual(event["messages"], 5)
+
+    def test_it_comes_if_there_were_none_and_not_if_none_were_asked_for(self) -> None:
+        for replay, kinds in (("all", ["replayed"]), (None, [])):
+            screen, _ = self.replayed(0, replay=replay)
+            screen.read_on()
+            self.network.advance(10)
+            self.assertEqual(self.kinds(screen), kinds)
+
+    def test_it_waits_for_a_reader_that_is_slow(self) -> None:
+        screen, _ = self.replayed(300, replay="all", limits={"queue_limit": 100})
+        self.network.advance(10)
+        self.assertEqual(self.kinds(screen).count("replayed"), 0)
+        screen.read_on()
+        self.network.advance(10)
+        self.assertEqual(self.kinds(screen), [*["message"] * 300, "replayed"])
+
+    def test_it_comes_no_more_when_the_node_stops_first(self) -> None:
+        screen = self.terminal(JsonLines, replay="all")
+        self.stop()
+        self.network.advance(1)
+        self.assertEqual(self.kinds(screen), [])

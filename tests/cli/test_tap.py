@@ -94,6 +94,8 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --debug-level 6", "--debug-level is 0 to 5, not '6'"),
             ("--port 0 --debug-level x", "--debug-level is 0 to 5, not 'x'"),
             ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
+            ("--port 0 --typed", "--typed goes with --print: lines of --stdio are text"),
+            ("--port 0 --stdio --typed", "--typed goes with --print"),
             ("--port 0 --receipts", "--receipts goes with --stdio or --print, which have lines typed"),
             ("--port 0 --history x", "--history is one node's: give --identity FILE, too, for its key"),
             ("--port 0 --http tcp:1", "--http and --http-token go together"),

@@ -127,6 +127,9 @@ class LineInput(Terminal):
 
     async def _send(self) -> None:
         while self._lines:
+            if (crowded := self.crowded()) is not None:
+                await self._pausing(crowded)
+                continue
             if self._paced and 2 * len(self._followed) >= self._node.config.receipts_limit:
                 self._paced = await self._oldest_is_complete()
                 continue
@@ -171,28 +174,49 @@ class LineInput(Terminal):
 
     async def _oldest_is_complete(self) -> bool:
         """Read nothing until every member has the oldest followed line; return False if they have not."""
-        self._streams.transport.pauseProducing()  # type: ignore[union-attr]
-        is_complete = True
         try:
-            await next(iter(self._followed)).complete(self._node.config.handover_timeout)
+            await self._pausing(next(iter(self._followed)).complete(self._node.config.handover_timeout))
         except (NotDelivered, NoMembers):
-            is_complete = False
-        self._streams.transport.resumeProducing()  # type: ignore[union-attr]
-        return is_complete
+            return False
+        return True
+
+    async def _pausing(self, waiting: Deferred[Any]) -> None:
+        """Read nothing until *waiting* fires."""
+        self._streams.transport.pauseProducing()  # type: ignore[union-attr]
+        try:
+            await waiting
+        finally:
+            self._streams.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def crowded(self) -> Deferred[None] | None:
+        """None if one more line may be sent; else a Deferred that fires when that is so."""
+        return None
+
+    def send_line(self, line: str, number: int) -> Receipt | None:
+        """Send line number *number*; return its receipt if one is asked for.
+
+        :raises MessageTooLarge: the line is too long.
+        """
+        if self._receipts:
+            return self._node.send(line, receipt=True)
+        self._node.send(line)
+        return None
+
+    def line_too_long(self, number: int) -> None:
+        """Say that line number *number* was not sent."""
+        _log.warn("line {line} has over {limit} bytes and was not sent", line=number, limit=LINE_BYTES)
 
     def _send_line(self, line: str | None) -> None:
+        number = self._count + 1
         try:
-            if line is not None and self._receipts:
-                self._followed[self._node.send(line, receipt=True)] = self._count + 1
-            elif line is not None:
-                self._node.send(line)
+            if line is not None and (receipt := self.send_line(line, number)) is not None:
+                self._followed[receipt] = number
         except MessageTooLarge:  # each byte that is no UTF-8 became four characters
             line = None
-        self._count += 1
+        self._count = number
         if line is None:
             self._too_long += 1
-            text = "line {line} has over {limit} bytes and was not sent"
-            _log.warn(text, line=self._count, limit=LINE_BYTES)
+            self.line_too_long(number)
 
     def _on_receipt(self, receipt: Receipt) -> None:
         if (line := self._followed.get(receipt)) is None:

@@ -222,12 +222,28 @@ class _Transport(StandardIO):
 
 
 class OutputQueue(MessageQueue):
-    """The messages for standard output; each counts as taken when its line is written."""
+    """The messages for standard output; each counts as taken when its line is written.
+
+    :ivar nothing_waits: is called when the terminal has all messages that have come.
+    """
 
     def __init__(self, bounds: Bounds, consumers: Consumers) -> None:
         super().__init__(bounds, consumers)
+        self.nothing_waits: Callable[[], object] = lambda: None
         self._out: deque[Message] = deque()  # handed out and not taken
         self._out_bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the terminal has all messages that have come, and waits for the next."""
+        return self._waiting is not None and not self.is_held_up
+
+    def wait(self) -> Deferred[Message]:
+        """As for every queue; tells the terminal that there is no message now."""
+        waiting = super().wait()
+        if self.is_empty:
+            self.nothing_waits()
+        return waiting
 
     @property
     def too_many_out(self) -> bool:
@@ -267,6 +283,7 @@ class Terminal(Service):
         self._modes = Modes((descriptor, STDOUT))
         self.open(descriptor)
         self._queue = self._node._add_queue(OutputQueue)
+        self._queue.nothing_waits = self.nothing_waits
         self._copying = Deferred.fromCoroutine(self._copy(self._queue))
         self._copying.addErrback(self._copying_failed)
 
@@ -301,6 +318,9 @@ class Terminal(Service):
         """Note that every line is written."""
         if self._queue is not None:
             self._queue.written()
+
+    def nothing_waits(self) -> None:
+        """Note that all messages that have come have their lines."""
 
     def as_line(self, message: Message) -> str | None:
         """*message* as a line, or None if it is not shown."""

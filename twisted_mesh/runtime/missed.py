@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.status import Report
+from twisted_mesh.errors import NotRunning
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.grammar import counted
 from twisted_mesh.links.connections import Linked
 from twisted_mesh.message import CaughtUp
@@ -42,6 +46,8 @@ class Missed:
         self._look_again: IDelayedCall | None = None
         self._fetched: dict[StreamId, int] = {}  # messages of each stream fetched by the last look
         self._authors: set[bytes] = set()  # of the messages fetched since the link
+        self._has_been_over = False  # whether a look has ended
+        self._over = WaitingDeferreds[None]()
 
     def linked(self, linked: Linked) -> None:
         """Begin to look, unless it has begun."""
@@ -52,8 +58,13 @@ class Missed:
             self._fetched = _fetched(self._report())
             self._look_again = self._clock.callLater(_SOONEST, self._look)
 
+    def over(self) -> Deferred[None]:
+        """Fires when the node first has all that it missed, even if that was nothing."""
+        return succeed(None) if self._has_been_over else self._over.wait()
+
     def stop(self) -> None:
         """Look no more."""
+        self._over.failed(Failure(NotRunning("the service stopped first")))
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
@@ -82,6 +93,8 @@ class Missed:
             authors, self._fetched, self._authors = len(self._authors), {}, set()
             if self._messages and self._last - self._since >= self._least:
                 self._caught_up(self._messages, authors)
+            self._has_been_over = True
+            self._over.happened(None)
             return
         if missing and now >= self._told + _PROGRESS:
             self._told = now

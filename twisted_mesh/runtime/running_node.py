@@ -506,6 +506,9 @@ class RunningNode:
             kept = "" if self.writer is None else "; the history keeps each for the next start"
             raise NotHandedOver(f"{error}{why}{kept}") from None
 
+    def caught_up(self) -> Deferred[None]:
+        return self._missed.over()
+
     async def outcomes(self) -> None:
         """Wait until it is known of each peer that is dialled whether it can be reached."""
         longest = self._config.connect_timeout + self._config.handshake_timeout
