@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
+from argparse import Namespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation.shortened import shortened
 from twisted_mesh.simulation import __main__ as simulation
 from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
-from twisted_mesh.simulation.report import COLUMNS, quantile
+from twisted_mesh.simulation.report import COLUMNS, Result, quantile, table
 from twisted_mesh.simulation.scenarios.asking import ASKING
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Schedule
 
@@ -23,9 +26,15 @@ class TestCommand(SynchronousTestCase):
             self.addCleanup(schedules.update, dict(schedules))
             schedules.update({name: shortened(schedule, 2.0) for name, schedule in schedules.items()})
 
-    def run_with(self, *arguments: str, terminal: bool = False) -> tuple[int, str, str]:
-        """The exit status, and what was printed on both outputs."""
+    def run_with(
+        self, *arguments: str, terminal: bool = False, screen: bool = False
+    ) -> tuple[int, str, str]:
+        """The exit status, and what was printed on both outputs.
+
+        :param terminal: whether standard error is a terminal; :param screen: whether standard output is.
+        """
         out, err = io.StringIO(), io.StringIO()
+        out.isatty = lambda: screen  # type: ignore[method-assign]
         err.isatty = lambda: terminal  # type: ignore[method-assign]
         self.patch(sys, "stdout", out)
         self.patch(sys, "stderr", err)
@@ -43,6 +52,45 @@ class TestCommand(SynchronousTestCase):
         self.assertEqual(status, 0)
         self.assertEqual(len([line for line in out.splitlines() if line.strip().startswith("calm")]), 1)
         self.assertIn("41 runs, 0 with a broken promise", out)
+
+    def test_on_a_terminal_the_table_is_no_wider_than_that(self) -> None:
+        self.patch(shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+        for runs in ("2", "41"):
+            arguments = "--schedule", "calm", "--nodes", "2", "--runs", runs
+            _, wide, _ = self.run_with(*arguments)
+            _, narrow, _ = self.run_with(*arguments, screen=True)
+            self.assertGreater(max(map(len, wide.splitlines())), 80)
+            self.assertLessEqual(max(map(len, narrow.splitlines())), 80)
+            heads = [line.split() for line in narrow.splitlines() if line.strip().startswith("schedule")]
+            again = ["schedule", "runs" if runs == "41" else "seed"]
+            self.assertEqual([head[:2] for head in heads], [again] * len(heads))
+            columns = " ".join(" ".join(head[2:]) for head in heads)
+            self.assertEqual(columns, " ".join(COLUMNS[2:]))
+
+    def test_a_table_goes_on_below_where_a_column_would_not_fit(self) -> None:
+        heads, rows = ("ab", "c", "def", "g", "hi"), [("1", "2", "3", "4", "5")]
+        for width, lines in (
+            (None, ["ab  c  def  g  hi", " 1  2    3  4   5"]),
+            (17, ["ab  c  def  g  hi", " 1  2    3  4   5"]),
+            (16, ["ab  c  def  g", " 1  2    3  4", "", "ab  c  hi", " 1  2   5"]),
+            (12, ["ab  c  def", " 1  2    3", "", "ab  c  g  hi", " 1  2  4   5"]),
+            (1, ["ab  c  def", " 1  2    3", "", "ab  c  g", " 1  2  4", "", "ab  c  hi", " 1  2   5"]),
+        ):
+            self.assertEqual(table(rows, width, heads).split("\n"), lines)
+
+    def test_an_interrupt_shows_the_runs_that_are_over(self) -> None:
+        played = simulation.result_of
+
+        def until_the_third(name: str, seed: int, options: Namespace) -> Result:
+            if seed == 3:
+                raise KeyboardInterrupt
+            return played(name, seed, options)
+
+        self.patch(simulation, "result_of", until_the_third)
+        status, out, _ = self.run_with("--schedule", "calm", "--nodes", "2", "--runs", "9")
+        rows = [line.split()[:2] for line in out.splitlines()[1:3]]
+        self.assertEqual((status, rows), (130, [["calm", "1"], ["calm", "2"]]))
+        self.assertIn("\n2 runs, 0 with a broken promise; interrupted\n", out)
 
     def test_the_number_of_nodes_may_go_from_seed_to_seed(self) -> None:
         _, out, _ = self.run_with("--schedule", "calm", "--seed", "4", "--runs", "4", "--nodes", "2-4")
