@@ -20,15 +20,16 @@ from secrets import randbelow
 from typing import Final, Self
 
 import base58
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
+from nacl.bindings import crypto_sign, crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from twisted_mesh.errors import IdentityError
 
@@ -46,16 +47,19 @@ _CHANCE: Final = 2**10
 _CHANCE_WITHOUT_CLOCK: Final = 2**20
 _RUNS_KEPT: Final = 256  # earlier runs kept beside a key: hourly restarts for ten days (guess)
 _IDS_CACHED: Final = 4096  # ids kept of the origins used last (guess)
-_HIGHEST_BIT: Final = 1 << 255  # of a packed point: the sign of x; the other bits are y
-_PRIME: Final = 2**255 - 19
-#: The y of the points whose order divides 8; for 0 and 1 there are two ways to pack them.  RFC 8032 lets a
-#: verifier accept such a point as a key; then one signature fits about every eighth text, or every text.
-SMALL_ORDER: Final = frozenset(
-    {
-        *(0, 1, _PRIME - 1, _PRIME, _PRIME + 1),
-        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
-        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
-    }
+_SIGNATURE_BYTES: Final = 64
+#: Signatures that other libraries accept, each with its key before and its text behind it.  The first fits
+#: only if both sides of the equation are multiplied by 8, the second is of a key of small order.
+_FALSE: Final = (
+    (
+        bytes.fromhex("03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"),
+        bytes.fromhex(
+            "607055ca3d4aa8af26961afb12b1e60a75fac88f9c260ff25806631dbb269159"
+            "4448dd4a91a78cea11c3816390f52427ae8c4ed6608d39d324e11decc4ad8d05"
+        ),
+        b"5",
+    ),
+    (b"\x01" + bytes(31), b"\x01" + bytes(63), b""),
 )
 
 
@@ -73,15 +77,29 @@ def ids_of(origins: Iterable[bytes]) -> frozenset[bytes]:
 def verify(origin: bytes, signature: bytes, data: bytes) -> bool:
     """Whether *signature* (64 bytes) over *data* was made with the private key of *origin* (32 bytes).
 
-    If *origin* is of small order, the answer is False: anybody can find signatures that fit such a key.
+    The verdict is libsodium's (docs/protocol.rst): anybody could find a signature that fits a key of small
+    order, so that is no key, and all nodes agree about each signature.
     """
-    if int.from_bytes(origin, "little") % _HIGHEST_BIT in SMALL_ORDER:
+    # PyNaCl looks at neither length: it would read beyond a short key, and take a byte too many for text
+    if len(origin) != ORIGIN_BYTES or len(signature) != _SIGNATURE_BYTES:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(origin).verify(signature, data)
-    except (InvalidSignature, ValueError):
+        crypto_sign_open(signature + data, origin)
+    except BadSignatureError:
         return False
     return True
+
+
+def require_same_verdicts(verify: Callable[[bytes, bytes, bytes], bool]) -> None:
+    """:raises ImportError: *verify* takes a signature for good that other nodes take for false."""
+    if any(verify(*false) for false in _FALSE):
+        raise ImportError(
+            "this libsodium verifies signatures otherwise than the nodes of a mesh do: "
+            "install the wheel of PyNaCl 1.6.2"
+        )
+
+
+require_same_verdicts(verify)
 
 
 class Identity:
@@ -105,9 +123,9 @@ class Identity:
         self.path = None if path is None else path.absolute()
         self._epoch_file = None if self.path is None else self.path.with_name(f"{self.path.name}.epoch")
         self._runs_file = None if self.path is None else self.path.with_name(f"{self.path.name}.runs")
-        self.origin = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.origin = key.public_key().public_bytes_raw()
         self.id = id_of(self.origin)
-        self.sign = key.sign
+        self._secret = key.private_bytes_raw() + self.origin  # as libsodium wants it
 
     @property
     def private_key(self) -> Ed25519PrivateKey:
@@ -117,6 +135,10 @@ class Identity:
     def __repr__(self) -> str:
         kept = "in no file" if self.path is None else f"in {str(self.path)!r}"
         return f"<identity {self.id.decode()}, {kept}>"
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature over *data*, 64 bytes."""
+        return crypto_sign(data, self._secret)[:_SIGNATURE_BYTES]
 
     @classmethod
     def generate(cls) -> Self:

@@ -28,9 +28,10 @@ from twisted_mesh.wire.link import Pong, Proof
 from twisted_mesh.wire.signed import SignedRecord
 
 TESTS = Path(__file__).parent.parent
-VECTORS: dict[str, bytes] = {
-    name: bytes.fromhex(text) for name, text in json.loads((TESTS / "vectors.json").read_text()).items()
-}
+_VECTORS: dict[str, Any] = json.loads((TESTS / "vectors.json").read_text())
+#: Each with a key, a text, and whether the signature is good.
+SIGNATURES: list[dict[str, Any]] = _VECTORS.pop("signatures")
+VECTORS: dict[str, bytes] = {name: bytes.fromhex(frame) for name, frame in _VECTORS.items()}
 PY2P: dict[str, Any] = json.loads((TESTS / "py2p_vectors.json").read_text())
 
 IDENTITY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
