@@ -97,7 +97,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     :ivar in_reply_to: the :attr:`id` of the message that it answers, or None.
     """
 
-    entry: list[Any]
+    entry: Sequence[Any]
     sequence: int | None
     source: Source
     number: int = 0
@@ -106,7 +106,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def packets(self) -> list[Any]:
         """``[type, *packets]``, a fresh list; never put the message into one of its own lists or dicts."""
-        return self.entry[1:]
+        return [*self.entry[1:]]
 
     @property
     def type(self) -> int:
@@ -153,7 +153,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         return self.source.replier.reply_to(self, packets)
 
     def __repr__(self) -> str:
-        return f"message(type={self.type}, packets={self.entry[2:]!r}, sender={self.sender!r})"
+        return f"message(type={self.type}, packets={self.packets[1:]!r}, sender={self.sender!r})"
 
 
 class Gap(msgspec.Struct, frozen=True):

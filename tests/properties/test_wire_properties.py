@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.properties.profile import fixed
 from tests.support.length import at_length
 from tests.wire.samples import FOREIGN, VECTORS, greeting, payload
-from twisted_mesh.errors import RemoteError
+from twisted_mesh.errors import PoisonedBody, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.authority import (
@@ -26,7 +27,14 @@ from twisted_mesh.wire.authority import (
     unpack_grant,
     unpack_policy,
 )
-from twisted_mesh.wire.bodies import join_entries, pack_entry, pack_plain, unpack_entries
+from twisted_mesh.wire.bodies import (
+    _unpack_any,
+    join_entries,
+    pack_entry,
+    pack_plain,
+    unpack_entries,
+    unpack_weighed,
+)
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
     Batch,
@@ -211,6 +219,13 @@ packets = st.recursive(
 )
 messages = st.lists(packets, max_size=5)
 
+types = st.sampled_from([0, 2, 0x30, 127, 128, 2**64 - 1])
+ones = st.tuples(st.sampled_from([0, 64]), types, scalars)
+odd_ones = st.tuples(st.sampled_from([0, 64, 1, 0.0, False]), types | scalars, packets)
+bodies_of_ones = (st.lists(ones, max_size=20) | st.lists(ones | odd_ones, max_size=4)).map(
+    msgspec.msgpack.encode
+)
+
 odd_things = st.sampled_from([*FOREIGN, 2**64, -(2**63) - 1, "\ud800"])
 
 
@@ -386,6 +401,21 @@ class TestPackets(SynchronousTestCase):
     def test_messages_come_out_in_order(self, sent: list[list[object]]) -> None:
         body = join_entries([pack_entry(2, message) for message in sent])
         assert same(unpack_entries(body, len(sent)), [[0, 2, *message] for message in sent])
+
+    @wire
+    @given(bodies_of_ones | damaged(bodies_of_ones), st.none() | st.integers(0, 4))
+    def test_a_body_of_one_packet_a_message_is_read_as_any_other(
+        self, body: bytes, count: int | None
+    ) -> None:
+        """There is a faster way for these; both give the same messages, or refuse the same bodies."""
+        try:
+            entries, size = _unpack_any(body, count)
+        except PoisonedBody:
+            assert refused(lambda body: unpack_weighed(body, count), body)
+            return
+        got, weight = unpack_weighed(body, count)
+        assert same([*map(list, got)], [*map(list, entries)])
+        assert weight == size
 
     @wire
     @given(st.lists(anything, max_size=4))

@@ -405,7 +405,7 @@ class Member:
     def _take(self, deliver: events.Deliver) -> None:
         run = (deliver.origin, deliver.epoch)
         if not deliver.first:
-            self.directs.append((deliver.origin, deliver.entries[0][2:]))
+            self.directs.append((deliver.origin, [*deliver.entries[0][2:]]))
             return
         self._told(run, deliver.first, deliver.first + len(deliver.entries) - 1)
         self.world.count_delivery(run, deliver.first, len(deliver.entries))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -26,7 +26,7 @@ from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH, MAX_NUMBER_KEYS
 
-Entry = list[Any]
+Entry = Sequence[Any]
 USER_ENTRY: Final = 0  # the kind of an entry that holds an application's message
 ASKS: Final = 64  # added to an entry's kind if its author asks for receipts
 USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
@@ -36,11 +36,18 @@ _type_of: Final = itemgetter(1)
 _VALUE_BYTES: Final = 16
 _CONTAINER_VALUES: Final = 4  # values that a list or dict counts as; an empty one takes 72 bytes (measured)
 _FREE_VALUES: Final = 16  # values of a message that are not counted (guess: most messages have fewer)
+_OF_THREE: Final = 0x93  # the first byte of an entry with kind, type and one packet
+_SHORTEST: Final = 5  # bytes of a body with one of these
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Entry]).decode
-# Two decoders, since one type of msgspec cannot allow both text and bytes.
+_decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
+# Two decoders for each shape, since one type of msgspec cannot allow both text and bytes.
+_User = Literal[0, 64]
+_decode_one_text = msgspec.msgpack.Decoder(list[tuple[_User, int, bool | int | float | str | None]]).decode
+_decode_one_bytes = msgspec.msgpack.Decoder(
+    list[tuple[_User, int, bool | int | float | bytes | None]]
+).decode
 _decode_text = msgspec.msgpack.Decoder(list[list[bool | int | float | str | None]]).decode
 _decode_bytes = msgspec.msgpack.Decoder(list[list[bool | int | float | bytes | None]]).decode
 
@@ -126,20 +133,20 @@ def join_entries(entries: Sequence[bytes]) -> bytes:
     """The body of a batch of packed *entries*, 1 to 65,535; that of a direct message may have none."""
     count = len(entries)
     header = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    return header + b"".join(entries)
+    return b"".join((header, *entries))
 
 
-def split_entries(body: bytes) -> list[bytes]:
+def split_entries(body: bytes | memoryview) -> list[bytes]:
     """The packed entries that :func:`join_entries` made *body* of."""
     return [pack_entry(type_, packets, asks=kind != USER_ENTRY) for kind, type_, *packets in _decode(body)]
 
 
-def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
-    """The entries in *body*, as :func:`unpack_weighed` returns them, without their size."""
-    return unpack_weighed(body, count)[0]
+def unpack_entries(body: bytes | memoryview, count: int | None = None) -> list[list[Any]]:
+    """The entries in *body*, as :func:`unpack_weighed` returns them, each a list, without their size."""
+    return list(map(list, unpack_weighed(body, count)[0]))
 
 
-def unpack_weighed(body: bytes, count: int | None = None) -> tuple[list[Entry], int]:
+def unpack_weighed(body: bytes | memoryview, count: int | None = None) -> tuple[Sequence[Entry], int]:
     """The entries in *body*, and their size, which grows with the memory that they take unpacked.
 
     It is the size of *body* in bytes, and 16 bytes more for each value above 16 in a message, on average.
@@ -147,7 +154,38 @@ def unpack_weighed(body: bytes, count: int | None = None) -> tuple[list[Entry], 
     :param count: how many entries there must be, if that is known.
     :raises PoisonedBody: *body* is no list of that many entries, or of more than 16,384.
     """
-    flat: list[Entry] | None = None
+    if (entries := _unpack_ones(body, count)) is not None:
+        return entries, len(body)
+    return _unpack_any(bytes(body), count)
+
+
+def _unpack_ones(body: bytes | memoryview, count: int | None) -> Sequence[Entry] | None:
+    """The entries in *body* if each is a message of one packet that is no list or dict; None otherwise.
+
+    Most bodies are of that kind.  The decoder checks all of it: this takes 0.08 us for a message of 64
+    bytes, :func:`_unpack_any` 0.33 (measured).  It refuses the first list or dict inside an entry, so the
+    guard is not needed.
+    """
+    if len(body) < _SHORTEST or (body[1] != _OF_THREE and body[3] != _OF_THREE):
+        return None
+    try:
+        messages = unpack_guard.length_of(body)
+    except ValueError:
+        return None
+    if messages > MAX_BATCH_COUNT or (count is not None and count != messages):
+        return None
+    for decode in (_decode_one_bytes, _decode_one_text):
+        try:
+            entries: Sequence[Entry] = decode(body)
+        except msgspec.MsgspecError:
+            continue
+        return entries if all(map(is_user_type, set(map(_type_of, entries)))) else None
+    return None
+
+
+def _unpack_any(body: bytes, count: int | None) -> tuple[Sequence[Entry], int]:
+    """As :func:`unpack_weighed`, for every body."""
+    flat: list[list[Any]] | None = None
     try:
         if len(body) > MAX_CONTAINERS:
             flat = _unpack_flat(body, count)
@@ -177,7 +215,7 @@ def unpack_weighed(body: bytes, count: int | None = None) -> tuple[list[Entry], 
     return entries, len(body) + _VALUE_BYTES * max(0, values - _FREE_VALUES * len(entries))
 
 
-def _unpack_flat(body: bytes, count: int | None) -> list[Entry] | None:
+def _unpack_flat(body: bytes, count: int | None) -> list[list[Any]] | None:
     """The entries in *body* if they hold neither lists and dicts nor text beside bytes; None otherwise.
 
     :raises ValueError: *body* is no list of *count* entries, or has more than any batch.
@@ -194,7 +232,7 @@ def _unpack_flat(body: bytes, count: int | None) -> list[Entry] | None:
     return None
 
 
-def _begin_with_integers(entries: list[Entry]) -> bool:
+def _begin_with_integers(entries: list[list[Any]]) -> bool:
     try:
         kinds, types = map(type, map(kind_of, entries)), map(type, map(_type_of, entries))
         return _INTEGERS.issuperset(kinds) and _INTEGERS.issuperset(types)

@@ -54,7 +54,7 @@ def _values_of_fixed_size() -> str:
 _skip_fixed = re.compile(_values_of_fixed_size().encode()).match
 
 
-def length_of(body: bytes) -> int:
+def length_of(body: bytes | memoryview) -> int:
     """How many values there are in the packed list *body*.
 
     :raises ValueError: *body* is no list.

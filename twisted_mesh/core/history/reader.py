@@ -33,7 +33,7 @@ class Messages(msgspec.Struct, frozen=True):
     entries: Sequence[Entry]
 
 
-def entries_of(signed: SignedBatch) -> tuple[list[Entry], int]:
+def entries_of(signed: SignedBatch) -> tuple[Sequence[Entry], int]:
     """The messages in *signed*, and their bytes (``wire.bodies.unpack_weighed``).
 
     :raises PoisonedBody: the author packed them wrongly.
@@ -62,8 +62,9 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
         batch = held.batch
         first, last = max(after + 1, batch.first), min(upto, batch.last)
         after = last
+        entries: Sequence[Entry]
         try:
             entries, size = entries_of(held)
         except PoisonedBody:
-            entries, size = [], 0
+            entries, size = (), 0
         yield Messages(first, last, batch.sent, size, entries[first - batch.first : last - batch.first + 1])
