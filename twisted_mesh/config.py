@@ -262,7 +262,8 @@ class MeshConfig:
     #: A message waits until this long after the message before it, so that messages that are sent in a row
     #: share a batch; with 0 none waits (docs/protocol.rst).
     batch_delay: float = 0.002
-    #: A batch is closed at this size; a larger message is a batch of its own (docs/protocol.rst).
+    #: The message that brings a batch to this size is its last, if the frame stays within 1 MiB; a message
+    #: that is larger by itself is a batch of its own (docs/protocol.rst).
     batch_bytes: int = 256 * 1024
     #: A node that stops waits this long for a neighbour to accept its messages (guess) ...
     handover_timeout: float = 10.0

@@ -164,7 +164,7 @@ class TestRestart(HistoryCase):
         again.once("message", first)
         again.startService()
         self.network.pump()
-        self.assertEqual((in_a_turn, len(self.got(again))), ([11], 30))  # a megabyte at once
+        self.assertEqual((in_a_turn, len(self.got(again))), ([9], 30))  # three batches, of a megabyte
         self.assertEqual((len(queue), queue.untaken), (4, 30))
         self.assertEqual([message.packets[1] for message in iter(queue.take, None)], list(range(30)))
 

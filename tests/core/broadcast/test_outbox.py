@@ -11,6 +11,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
 
 ANNA = origin_of("anna")
@@ -67,11 +68,21 @@ class TestPublish(OutboxTestCase):
         self.assertEqual(self.publish(), [])
         self.assertEqual((self.outbox.head, len(self.outbox)), (0, 0))
 
-    def test_a_batch_is_closed_at_its_size(self) -> None:
+    def test_a_batch_ends_with_the_message_that_brings_it_to_its_size(self) -> None:
         size = len(entries("x" * 20)[0])
-        batches = self.publish(*["x" * 20] * 9)
-        self.assertEqual(self.spans(batches), [(1, 100 // size), (100 // size + 1, 8), (9, 9)])
+        self.assertEqual(4 * size, 96)
+        batches = self.publish(*["x" * 20] * 11)
+        self.assertEqual(self.spans(batches), [(1, 5), (6, 10), (11, 11)])
         self.assertEqual(len(self.outbox), 3)
+
+    def test_a_batch_ends_before_the_message_that_no_frame_has_room_for(self) -> None:
+        self.make(2**20)
+        batches = self.publish(*["x" * (2**19 - 8)] * 3, *["x" * 2**19] * 2)
+        self.assertEqual(self.spans(batches), [(1, 2), (3, 3), (4, 4), (5, 5)])
+        for signed in batches:
+            self.assertEqual(
+                list(FrameReader(MAX_FRAME_BYTES).feed(codec.encode(signed))), [codec.encode(signed)[4:]]
+            )
 
     def test_what_just_fits_is_in_the_batch(self) -> None:
         size = len(entries("x" * 20)[0])

@@ -9,7 +9,7 @@ to have.  Messages that are not accepted are never given up.  The caller limits 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -21,6 +21,7 @@ from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.wire.bodies import NestedEntry, containers_in, join_entries, split_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, SignedBatch
 from twisted_mesh.wire.codec import sign_batch
+from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
 
 _HASHES: Final = 4096  # own headers whose hashes are known; a neighbour is never so far behind (guess)
@@ -38,7 +39,7 @@ class Outbox:
     def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
         """
         :param network: :func:`~twisted_mesh.wire.codec.network_digest` of the network.
-        :param batch_bytes: a batch is closed at this size.
+        :param batch_bytes: the message that brings a batch to this size is its last.
         """
         self.run = (origin, epoch)
         self._network = network
@@ -108,15 +109,20 @@ class Outbox:
             self.confirmed = max(self.confirmed, min(high, self.head))
 
     def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """Cut *entries* into batches: each ends with the entry that brings it to ``batch_bytes``.
+
+        A larger entry is a batch of its own: over a slow line, small ones before it would wait for it.
+        """
         sizes = list(accumulate(map(len, entries)))  # of the entries up to and with each
-        bounds = [(sizes, self._batch_bytes)]
+        bounds = [(sizes, MAX_MESSAGE_BYTES)]
         if sizes and sizes[-1] > MAX_CONTAINERS and NestedEntry in set(map(type, entries)):
             bounds.append((list(accumulate(map(containers_in, entries))), MAX_CONTAINERS))
-        first = 0
+        first = before = 0
         while first < len(entries):
-            behind = min(
-                bisect_right(ends, most + (ends[first - 1] if first else 0), first) for ends, most in bounds
-            )
+            behind = bisect_left(sizes, before + self._batch_bytes, first, len(entries) - 1) + 1
+            behind -= len(entries[behind - 1]) > self._batch_bytes
+            for ends, most in bounds:
+                behind = min(behind, bisect_right(ends, most + (ends[first - 1] if first else 0), first))
             behind = min(max(behind, first + 1), first + MAX_BATCH_COUNT)
             yield entries[first:behind]
-            first = behind
+            first, before = behind, sizes[behind - 1]
