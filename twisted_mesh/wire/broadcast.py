@@ -171,13 +171,16 @@ def hash_of(array: bytes, body_digest: bytes) -> bytes:
 
 
 class SignedBatch(FrameBase, frozen=True, dict=True):
-    """A BATCH as it travels: its header, the header's bytes as its author signed them, and the body."""
+    """A BATCH as it travels: its header, the header's bytes as its author signed them, and the body.
+
+    A large body is a view of the frame that it came or goes in, so that it is in memory once.
+    """
 
     kind: ClassVar = Kind.BATCH
     batch: Batch
     signature: bytes
     array: bytes
-    body: bytes
+    body: bytes | memoryview
     hops: int = 0
 
     @cached_property

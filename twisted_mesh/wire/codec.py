@@ -36,6 +36,9 @@ MAX_LATER: Final = 256  # bytes of unknown fields in a signed record's array
 _HEADER: Final = 2  # bytes: kind and hops
 _SIGNATURE: Final = 64  # bytes
 _BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
+#: From this size on a batch keeps its frame, and its body is a view of that, which takes 200 bytes (guess).
+_VIEWED: Final = 16 * 1024
+_WHOLE: Final = "whole"  # the name in the ``vars()`` of a batch of its frame, if it is kept
 _BATCH_DOMAIN: Final = DOMAIN + bytes((Kind.BATCH,))
 
 Plain = LinkFrame | BroadcastFrame | MembershipFrame | ReplyFrame | Grant | Policy
@@ -78,7 +81,8 @@ def _signed_batch(payload: bytes) -> SignedBatch:
     behind = _BATCH_ARRAY + payload[_BATCH_ARRAY - 1]
     array = payload[_BATCH_ARRAY:behind]
     signature = payload[_HEADER : _BATCH_ARRAY - 1]
-    return SignedBatch(_decode_batch(array), signature, array, payload[behind:], payload[1])
+    body = payload[behind:] if len(payload) < _VIEWED else memoryview(payload)[behind:]
+    return SignedBatch(_decode_batch(array), signature, array, body, payload[1])
 
 
 def _signed_record(payload: bytes) -> SignedRecord:
@@ -106,8 +110,8 @@ def receipt(array: bytes) -> Receipt:
 def encode(frame: Signed | Whisper | Plain) -> bytes:
     """The bytes of *frame*, with the length in front."""
     if isinstance(frame, SignedBatch):
-        header, length = bytes((frame.kind, frame.hops)), bytes((len(frame.array),))
-        return _join(header, frame.signature, length, frame.array, frame.body)
+        whole: bytes | None = vars(frame).get(_WHOLE)
+        return _encode_batch(frame) if whole is None else whole
     if isinstance(frame, SignedRecord):
         header = bytes((frame.record.kind, frame.hops))
         return _join(header, frame.signature, frame.array)
@@ -116,12 +120,17 @@ def encode(frame: Signed | Whisper | Plain) -> bytes:
     return _join(bytes((frame.kind, 0)), b"", _encode(frame))
 
 
+def _encode_batch(frame: SignedBatch) -> bytes:
+    header, length = bytes((frame.kind, frame.hops)), bytes((len(frame.array),))
+    return _join(header, frame.signature, length, frame.array, frame.body)
+
+
 def payload(record: SignedRecord) -> bytes:
     """The bytes of *record* without the length in front, as a ROSTER holds them."""
     return encode(record)[LENGTH_BYTES:]
 
 
-def _join(*parts: bytes) -> bytes:
+def _join(*parts: bytes | memoryview) -> bytes:
     return b"".join((sum(map(len, parts)).to_bytes(LENGTH_BYTES, "big"), *parts))
 
 
@@ -181,6 +190,10 @@ def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes]
     hash = hash_of(array, digest)
     signature = sign(batch_text(network, hash))
     signed = SignedBatch(batch, signature, array, body)
+    if len(body) >= _VIEWED:
+        whole = _encode_batch(signed)
+        signed = SignedBatch(batch, signature, array, memoryview(whole)[-len(body) :])
+        vars(signed)[_WHOLE] = whole  # so that it is not made again
     # The cached property, so that the body is not hashed again.
     vars(signed)["header"] = SignedHeader(batch, signature, array, digest, hash)
     return signed
