@@ -182,8 +182,9 @@ class Thief(Overstater):
         super().handle(event)
         if isinstance(event, events.Received) and self.core is not None:
             for frame in event.frames:
-                if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct):
-                    self._steal(frame.record)
+                stolen = frame.record if isinstance(frame, SignedRecord) else None
+                if isinstance(stolen, Direct) and stolen.origin != self.origin:
+                    self._steal(stolen)
 
     def _steal(self, direct: Direct) -> None:
         mine = replace(direct, origin=self.origin, epoch=self.epoch)

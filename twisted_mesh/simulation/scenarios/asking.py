@@ -21,6 +21,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.replies.questions import Question, Questions
 from twisted_mesh.core.replies.routes import MOST_HOPS
+from twisted_mesh.simulation.adversaries.identities import Adversary
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule
@@ -42,6 +43,9 @@ _FULL_FOR: Final = (0.1, 5.0)  # seconds
 _QUERIES: Final = 0.1  # of the messages to all ask for answers
 _THINKS: Final = 5.0  # seconds that a member takes at most to answer a request
 _PART: Final = 1e-9  # seconds by which sums of floats may be wrong
+#: Seconds from one act of an adversary to the next once all messages are sent: if it went on as before, a
+#: run would take minutes.
+_PACE: Final = 1.0
 
 
 class Letter:
@@ -272,6 +276,17 @@ class Asking(Play):
             for number in range(dishonest)
         ]
         return [*adversaries, *[Asker] * (count - dishonest)]
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._calm(self.world.now)
+
+    def _calm(self, start: float) -> None:
+        """Let adversaries do less, from twice the time of the messages on, which begins at *start*."""
+        for member in self.world.members:
+            if isinstance(member, Adversary):
+                slower = partial(setattr, member, "pace", max(member.pace, _PACE))
+                self.world.at(start + 2 * self.schedule.seconds, slower)
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
         """Play to the end, and on until all receipts have come, or are overdue."""

@@ -33,7 +33,7 @@ from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.scenarios.stage import FORMED, later
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
-from twisted_mesh.trust.content import ContentPolicy
+from twisted_mesh.trust.policy import ContentPolicy
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 
@@ -75,10 +75,7 @@ ENDLESS: Final = (
     identities.Forgetter,
     askers.Asker,
 )
-#: Authors that an adversary makes up at most, and the seconds from one of its acts to the next once all
-#: messages are sent: if it went on as before, a run would take minutes.
-_MINTED: Final = 500
-_PACE: Final = 1.0
+_MINTED: Final = 500  # authors that an adversary makes up at most: more would let a run take minutes
 #: Nodes without the secret, if the mesh has one.
 OUTSIDE: Final = (Outsider, WithoutSecret, Repeater)
 #: Nodes without a good grant, if the mesh has an authority as well; all but the first know the secret.
@@ -213,17 +210,13 @@ class Joint(Asking):
         for member in adversaries:
             if isinstance(member, identities.Adversary):
                 member.begins = min(member.begins, FORMED)
-                later(self.world, FORMED + 2 * self.schedule.seconds, self._do_less, member)
             if isinstance(member, identities.Minter):
                 member.most = min(member.most, _MINTED)
             if isinstance(member, identities.Encircler):
                 member.band = [one for one in adversaries if isinstance(one, identities.Encircler)]
             if isinstance(member, identities.Besieger):
                 member.target = random.choice(others)
-
-    @staticmethod
-    def _do_less(adversary: identities.Adversary) -> None:
-        adversary.pace = max(adversary.pace, _PACE)
+        self._calm(FORMED)
 
     def _record(self) -> None:
         """Let those that repeat a handshake have one."""
