@@ -454,7 +454,7 @@ class Node:
         """Take in that all of the peer's roster has come: an exchange may become a link of neighbours."""
         if self._broadcast.joining.settled_by == link.number:
             self._start(now)
-        kept = self.neighbourhood.roster_received(link, vote)
+        kept = self.neighbourhood.roster_received(link, vote, now)
         if (kept or link.up) and self.membership.now_joined():
             self.replies.joined()
         if kept and not link.closing:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from tests.core.network import closing, have, of, origin_of, presence
-from tests.core.node_case import HOST
+from itertools import pairwise
+
+from tests.core.network import closing, have, of, origin_of, presence, roster
+from tests.core.node_case import ALL, HOST
 from tests.core.overlay.test_exchange import ExchangeTestCase, dialable
 from twisted_mesh.core.events import Dial, DialFailed, Effect
-from twisted_mesh.core.overlay.helpers import RETENTION_MOST
+from twisted_mesh.core.overlay.helpers import LATELY, QUICK, RETENTION_MOST
+from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire.membership import PresenceFlags
+from twisted_mesh.wire.membership import PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
 
 MINTED = [f"minted {number}" for number in range(9)]
@@ -150,3 +153,75 @@ class TestLies(HelpersTestCase):
         self.handle(closing(2))
         self.up(3, "cleo")
         self.assertEqual(self.node.footprint()["failed_dials"], 0)
+
+
+class TestSlowLines(HelpersTestCase):
+    """Each member that is asked tells its whole roster, for which a slow line needs long."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receive(1, *(at(f"10.0.0.{n}", name) for n, name in enumerate(ANYBODY)))
+        self.receive(1, presence("anna", 1, 3, interval=3_600_000))
+
+    def asked_while(self, seconds: float, telling: float, **others: float) -> list[tuple[float, str]]:
+        """The members that are asked within *seconds*, and when.
+
+        :param telling: the seconds in which a member tells its roster; *others*: by name.
+        """
+        asked: list[tuple[float, str]] = []
+        due: list[tuple[float, int]] = []
+        effects: list[Effect] = []
+        began = self.now
+        while self.now < began + seconds:
+            for number in [number for at, number in due if at <= self.now]:
+                effects += self.receive(number, roster())
+            due = [(at, number) for at, number in due if at > self.now]
+            for name in self.names(effects):
+                number = 10 + len(asked)
+                asked.append((self.now - began, name))
+                self.open(number, name, outgoing=True, purpose=Purpose.EXCHANGE)
+                self.receive(number, ALL)
+                due.append((self.now + others.get(name, telling), number))
+            effects = self.wait(0.25)
+        return asked
+
+    def test_over_a_fast_line_one_a_second_after_the_first(self) -> None:
+        self.assertGreater(len(self.asked_while(12, QUICK / 4)), len(ANYBODY) - 2)
+
+    def test_over_a_slow_line_one_at_a_time_after_the_first(self) -> None:
+        times = [at for at, _ in self.asked_while(40, LATELY - 1)]
+        first = sum(at < times[0] + 1 for at in times)
+        self.assertEqual(first, self.config.gap_members)
+        pauses = [later - sooner for sooner, later in pairwise(times[first:])]
+        self.assertGreater(len(pauses), 2)
+        self.assertTrue(all(LATELY <= pause <= LATELY + 2 for pause in pauses), pauses)
+
+    def test_some_that_take_long_to_tell_it_keep_nobody_from_being_asked(self) -> None:
+        liars = dict.fromkeys(MINTED[::3], 100.0)
+        self.assertGreater(len(self.asked_while(12, QUICK / 4, **liars)), len(ANYBODY) - 2)
+
+    def test_nor_do_all_but_one(self) -> None:
+        asked = self.asked_while(self.config.gap_patience, 100, bert=QUICK / 4)
+        self.assertIn("bert", [name for _, name in asked])
+
+    def test_nor_do_those_that_refuse(self) -> None:
+        names: list[str] = []
+        effects: list[Effect] = []
+        for _ in range(48):
+            for name in self.names(effects):
+                names.append(name)
+                self.open(10 + len(names), name, outgoing=True, purpose=Purpose.EXCHANGE)
+                self.handle(closing(10 + len(names), Reason.ROOM))
+            effects = self.wait(0.25)
+        self.assertGreater(len(names), len(ANYBODY) - 2)
+
+    def test_nor_do_exchanges_that_others_dial(self) -> None:
+        self.asked_while(1, QUICK / 4)
+        for number, name in enumerate(MINTED[:5], 50):
+            self.open(number, name, purpose=Purpose.EXCHANGE)
+            self.receive(number, ALL, roster())
+        self.assertGreater(len(self.asked_while(11, QUICK / 4)), 2)
+
+    def test_a_bounded_number_of_exchanges_is_remembered(self) -> None:
+        self.asked_while(40, LATELY - 1)
+        self.assertLessEqual(self.node.footprint()["dialled_exchanges"], self.config.gap_members)

@@ -99,6 +99,8 @@ class Exchange:
         if not link.outgoing and not self._has_room(link, now):
             return False
         self._open[link] = OpenExchange(link, vote, now)
+        if link.outgoing:
+            self._helpers.opened(link, now)
         return True
 
     def _has_room(self, link: Link, now: float) -> bool:
@@ -123,10 +125,11 @@ class Exchange:
         self._end(ends, "others wait for its place")
         return True
 
-    def roster_received(self, link: Link, vote: int) -> bool:
+    def roster_received(self, link: Link, vote: int, now: float) -> bool:
         """Take in the *vote* that ends the peer's roster; return whether both ends keep the link."""
         if (exchange := self._open.get(link)) is None:
             return False
+        self._helpers.roster_received(link, now)
         exchange.peer_vote = KeepVote(vote)
         both = (exchange.own_vote, exchange.peer_vote)
         if KeepVote.NEVER in both or KeepVote.WANTED not in both:
@@ -137,6 +140,7 @@ class Exchange:
     def closed(self, link: Link) -> None:
         """Take in that a link is gone."""
         self._open.pop(link, None)
+        self._helpers.closed(link)
 
     def help(self, runs: Sequence[StreamId], now: float) -> list[StreamId]:
         """Look beyond the neighbours for messages of *runs*, for which no neighbour is being asked.
@@ -179,7 +183,7 @@ class Exchange:
             "remembered_contacts": len(self._remembered),
             "helped_runs": len(self._helped),
             "sought_authors": len(self._sought),
-            "asked_members": len(self._helpers),
+            **self._helpers.footprint(),
         }
 
     def _wait(self) -> float:

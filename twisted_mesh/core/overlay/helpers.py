@@ -11,7 +11,10 @@ long, and a member drawn at random.  The rules, each with its reason:
 * the sites (hosts, or networks of IPv6 hosts) are asked in turn: many ids at one site cost nothing;
 * a member is not asked twice within half of ``gap_patience``, nor if it was not found lately;
 * members are asked until the messages have come or are given up, one a second: the first ones may
-  all be made up.
+  all be made up;
+* each tells its whole roster, and over a slow line of this node that leaves no time for the messages.  So
+  nobody else is asked while most of the members asked lately need long to tell it: if the line is not this
+  node's, the others are quick.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.overlay.dial_limit import DialLimit
@@ -33,6 +38,8 @@ from twisted_mesh.wire.membership import Purpose
 RETENTION_MOST: Final = 604_800  # seconds: the longest claim that counts, the default of ``store_seconds``
 RATE: Final = 1.0  # members asked in a second: all nodes that miss the messages ask together (guess)
 ROUNDS: Final = 2  # how often a member is asked in gap_patience: it may get the messages meanwhile (guess)
+LATELY: Final = 6.0  # seconds for which an exchange shows how slow the line is (guess)
+QUICK: Final = 2.0  # seconds in which a peer tells its roster over a line that is not slow (guess)
 
 
 @dataclass(eq=False)
@@ -47,17 +54,44 @@ class Helpers:
     _dial: Dial
     # By origin: when and at which site a member was asked.  The rate bounds how many there are.
     _asked: dict[bytes, tuple[float, str | None]] = field(default_factory=dict)
+    # By exchange that this node dialled lately: when it began, and when the peer had told its roster.
+    _lately: dict[Link, tuple[float, float]] = field(default_factory=dict)
     _turn: int = 0
 
     def __post_init__(self) -> None:
         self._rate = RateLimit(self._config.gap_members, RATE)
 
-    def __len__(self) -> int:
-        return len(self._asked)
+    def footprint(self) -> dict[str, int]:
+        """The number of entries in every table."""
+        return {"asked_members": len(self._asked), "dialled_exchanges": len(self._lately)}
+
+    def opened(self, link: Link, now: float) -> None:
+        """Take in that an exchange begins, which this node has dialled."""
+        self._lately = {one: times for one, times in self._lately.items() if times[0] + LATELY > now}
+        self._lately[link] = now, inf
+
+    def roster_received(self, link: Link, now: float) -> None:
+        """Take in that the peer of an exchange has told its roster."""
+        if link in self._lately:
+            self._lately[link] = self._lately[link][0], now
+
+    def closed(self, link: Link) -> None:
+        """Take in that a link is gone: a peer that refused an exchange did not tell its roster slowly."""
+        if self._lately.get(link, (0.0, 0.0))[1] == inf:
+            del self._lately[link]
+
+    def _is_held_up(self, now: float) -> bool:
+        """Whether this node's line seems to be slow, by the exchanges that it dialled lately."""
+        lately = [times for times in self._lately.values() if times[0] + LATELY > now]
+        quick = sum(told - began <= QUICK for began, told in lately)
+        slow = sum(min(told, now) - began > QUICK for began, told in lately)
+        if slow > quick:
+            self._rate.spend(now, self._rate.left(now))  # so that not several are asked at once next
+        return len(lately) > 2 * quick
 
     def ask(self, origins: Collection[bytes], now: float) -> None:
         """Begin exchanges to find messages of *origins*, as many as may begin now."""
-        if not self._rate.has(now):
+        if not self._rate.has(now) or self._is_held_up(now):
             return
         patience = self._config.gap_patience
         self._asked = {origin: asked for origin, asked in self._asked.items() if asked[0] + patience > now}

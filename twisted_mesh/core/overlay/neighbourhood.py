@@ -116,9 +116,9 @@ class Neighbourhood:
         if self.overlay is not None and not link.is_exchange:
             self.overlay.closed(link, reason, now)
 
-    def roster_received(self, link: Link, vote: int) -> bool:
+    def roster_received(self, link: Link, vote: int, now: float) -> bool:
         """Take in the *vote* that ends the peer's roster; return whether an exchange makes neighbours."""
-        return link.is_exchange and self.exchange.roster_received(link, vote)
+        return link.is_exchange and self.exchange.roster_received(link, vote, now)
 
     def kept(self, link: Link, now: float) -> bool:
         """Take in that an exchange has become a link between neighbours; whether there is room for it."""
