@@ -185,7 +185,7 @@ class Policy:
         return False
 
     def vouches(self, origin: bytes) -> bool:
-        """Whether this node's user has named *origin*, so that it is no made-up author."""
+        """Whether a list, an authority or a CA names *origin*, so that it is no made-up author."""
         return False
 
     def fit(self, id: bytes, is_guest: bool, beside: Path | None = None) -> None:

@@ -244,6 +244,12 @@ class TestGrants(AuthorityCase):
         self.assertIn("shows no grant", self.why(b""))
         self.assertIn("is no grant", self.why(bytes(100)))
 
+    def test_nobody_can_make_up_a_node_with_a_grant(self) -> None:
+        self.assertFalse(self.mine.vouches(self.other.origin))
+        self.why(self.packed(self.other))
+        self.assertTrue(self.mine.vouches(self.other.origin))
+        self.assertFalse(self.mine.vouches(self.me.origin))
+
     def test_another_authority_or_another_network_makes_no_good_grant(self) -> None:
         for files in (self.elsewhere(), self.new_authority(), self.new_authority("another")):
             self.assertIn("another mesh", self.why(self.packed(self.other, files=files)))

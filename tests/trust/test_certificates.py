@@ -287,6 +287,15 @@ class TestCertificates(CertificateCase):
         self.assertIn(f"{id_of(ANNA).decode()} shows is of the key of {self.other.id.decode()}", str(said))
         self.assertFalse(mine.may_speak(ANNA, shown))
 
+    def test_nobody_can_make_up_a_node_with_one(self) -> None:
+        policy = self.policy()
+        self.assertFalse(policy.vouches(self.other.origin))
+        self.assertIsNone(
+            policy.why_not_certified(self.other.origin, der(self.ca.certify(self.other.origin)))
+        )
+        self.assertTrue(policy.vouches(self.other.origin))
+        self.assertFalse(policy.vouches(self.me.origin))
+
     def test_what_is_no_certificate(self) -> None:
         mine, good = self.mine(), der(self.ca.certify(self.other.origin))
         self.assertIn("shows no certificate of the mesh's CA", str(mine.why_not(self.other.origin, b"")))

@@ -1,7 +1,8 @@
 """The authors that this node has met: since when, and through which site.
 
-Contract: an author is *known* ``known_after`` seconds after its first verified record or batch came; until
-then it is *new*.  An attacker can make up new authors at once, and known ones only in that time.  A new
+Contract: an author is *known* ``known_after`` seconds after its first verified record or batch came, or at
+once if the policy vouches for it; until then it is *new*.  If nobody vouches for authors, an attacker can
+make up new ones at once, and known ones only in that time.  A new
 author is counted at its *introducer*: the site (host, or network of IPv6 hosts) at the far end of the link
 that first brought a record or a batch of it.  There are at most ``authors_limit`` authors.  If there are
 more, a new one is forgotten, the latest of the site that introduced most; if none is new, the author whose
@@ -48,7 +49,7 @@ class Authors:
         return self.introducer(origin, now)
 
     def vouched(self, origin: bytes) -> None:
-        """Note that this node's user has named *origin*: it is known from now on."""
+        """Note that the node's policy names *origin*, which nobody has made up: it is known from now on."""
         if origin not in self._known:
             self._become_known(origin)
 

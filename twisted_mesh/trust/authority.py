@@ -91,6 +91,9 @@ class Grants:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._known
+
     def roles(self, origin: bytes) -> Roles | None:
         """What the node with the key *origin* may do; None if no grant of it is known."""
         known = self._known.get(origin)

@@ -105,6 +105,9 @@ class Certificates:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._known
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificates) and (self._cas, self.own) == (other._cas, other.own)
 

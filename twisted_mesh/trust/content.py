@@ -183,7 +183,12 @@ class ContentPolicy(Policy):
         return "the grant of this node lets it listen only: have one made with the role author to send"
 
     def vouches(self, origin: bytes) -> bool:
-        return self.content.only is not None and not self.bars(origin)
+        content = self.content
+        return (
+            (content.only is not None and not self.bars(origin))
+            or origin in self._grants
+            or (content.certificates is not None and origin in content.certificates)
+        )
 
     def credential(self, origin: bytes) -> bytes:
         secret, mac = b"", b""
