@@ -366,6 +366,8 @@ QUESTIONS = {
         "origin_of",
         "ends",
         "room",
+        "held",
+        "held_runs",
         "room_for",
         "head",
         "way",

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from math import inf
 from secrets import randbelow
 from types import MappingProxyType
 from typing import Any, Literal, overload
@@ -67,7 +68,7 @@ from twisted_mesh.runtime.profile import checked_debug_level, checked_profile
 from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
-from twisted_mesh.status import Status
+from twisted_mesh.status import HeldStatus, Status
 from twisted_mesh.trace import Neighbours, Trace
 from twisted_mesh.trust.policy import Trust
 
@@ -680,6 +681,26 @@ class MeshService(Service, Listeners):
         self._running()
         named = self._delivery.named
         return named.open(name, start, lambda queue: InFlight(queue, named.close, ready))
+
+    def held(self) -> list[HeldStatus]:
+        """The messages that this node holds, by runs of their authors, of which it is one.
+
+        :raises NotRunning: the service does not run.
+        """
+        return self._running(stopping=True).reporting.held()
+
+    def past(
+        self, seconds: float = inf, author: bytes | None = None, count: int | None = None
+    ) -> Iterator[Message]:
+        """Messages that this node holds, each run in order; they are read while they are asked for.
+
+        :param seconds: only those that came in so many last seconds.
+        :param author: only those of the author with this id; None for those of all other nodes.
+        :param count: only the newest so many.
+        :raises NotRunning: the service does not run; while it iterates, StoreError: the history file cannot
+            be read now.
+        """
+        return self._running().past(seconds, author, count)
 
     @property
     def consumers(self) -> dict[str, Consumer]:

@@ -96,6 +96,24 @@ class AuthorStatus(msgspec.Struct, frozen=True):
     taken: int
 
 
+class HeldStatus(msgspec.Struct, frozen=True):
+    """Messages of one run of an author that this node holds: all from *first* to *last*.
+
+    :ivar bytes: in the history file; without one, in memory.
+    :ivar oldest_seconds: how long ago the oldest of them came; None if that cannot be read now.
+    :ivar newest_seconds: the same of the newest.
+    """
+
+    id: str
+    label: str | None
+    epoch: int
+    first: int
+    last: int
+    bytes: int
+    oldest_seconds: float | None
+    newest_seconds: float | None
+
+
 class ReceiptStatus(msgspec.Struct, frozen=True):
     """A message of this node whose receipt is not complete.
 

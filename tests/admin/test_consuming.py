@@ -190,7 +190,7 @@ class TestFlow(ConsumingCase):
 class TestErrors(ConsumingCase):
     def test_a_request_that_is_wrong_opens_nothing_and_says_why(self) -> None:
         for arguments, part in (
-            ("start=all", "without consumer=NAME there is nothing to choose"),
+            ("start=all", "'start' is none of since, author, count"),
             ("consumer=", "1 to 64 printable characters"),
             ("consumer=%FF", "consumer is no text in UTF-8"),
             ("consumer=a&consumer=b", "consumer is given 2 times"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import StringTransport, StringTransportWithDisconnection
 
 from tests.admin.http_case import Client, HttpCase
 from twisted_mesh.admin.asking import GRAPH_SECONDS, GRAPH_TIMEOUT
@@ -20,6 +21,7 @@ from twisted_mesh.admin.site import IDLE_SECONDS, REQUEST_SECONDS
 from twisted_mesh.admin.streams import BEAT, PATIENCE
 from twisted_mesh.cli.json_values import MAX_VALUES
 from twisted_mesh.delivery.traces import MOST_OPEN
+from twisted_mesh.errors import StoreError
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.unpack_guard import MAX_NUMBER_KEYS
 
@@ -427,6 +429,18 @@ class TestBounds(HttpCase):
         self.assertEqual(self.ask("GET", "/healthz")[0], 200)
 
 
+class Narrow(StringTransportWithDisconnection):
+    """A transport that has enough after each write."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+
 class TestStreams(HttpCase):
     def setUp(self) -> None:
         super().setUp()
@@ -518,6 +532,87 @@ class TestStreams(HttpCase):
         slow.transport.producer.resumeProducing()
         self.assertEqual(slow.events()[0][1:], ("missed", {"events": 6}))
         self.assertEqual(self.heard(slow), [6, 7, 8, 9])
+
+    def test_messages_of_the_past_come_before_those_from_now_on(self) -> None:
+        self.send(self.a, "own")
+        self.send(self.b, "old", after=10)
+        self.send(self.b, 1, 2, after=1)
+        reader, everything = self.reader("/messages?since=5"), self.reader("/messages?since=all")
+        self.assertEqual(self.heard(everything), ["old", 1, 2])
+        self.send(self.b, 3)
+        self.assertEqual(self.heard(reader), [1, 2, 3])
+        ids = [(id, name) for id, name, _ in reader.events()]
+        self.assertEqual(ids, [("", "message"), ("", "message"), ("", "now"), ("run.1", "message")])
+
+    def test_the_newest_messages_of_one_author(self) -> None:
+        self.send(self.a, "own")
+        self.send(self.b, *range(5))
+        for author, count, expected in (("db", 2, [3, 4]), (self.a.id.decode(), 9, ["own"])):
+            reader = self.reader(f"/messages?author={author}&count={count}")
+            self.assertEqual((self.heard(reader), reader.transport.connected), (expected, False))
+            self.assertEqual(reader.events()[-1][1:], ("now", {}))
+
+    def test_an_author_that_has_left_is_meant_too_and_one_that_is_forgotten_by_its_id(self) -> None:
+        self.send(self.b, 1)
+        self.stop(self.b, after=1)
+        id = self.b.id.decode()[:9]
+        for name in ("db", id):
+            self.assertEqual(self.heard(self.reader(f"/messages?author={name}")), [1])
+        self.a.forget(self.b.id)
+        self.assertEqual(self.heard(self.reader(f"/messages?author={id}")), [1])
+        self.assertEqual(self.ask("GET", "/messages?author=db")[0], 404)
+
+    def test_a_reader_of_the_past_that_takes_nothing_reads_nothing_and_is_cut(self) -> None:
+        self.send(self.b, *range(3))
+        reader = Client(self.factory.buildProtocol(None), Narrow())
+        self.addCleanup(reader.lose)
+        reader.ask("GET", "/messages?since=all")
+        self.assertEqual(self.heard(reader), [])
+        for number in range(3):
+            reader.transport.producer.resumeProducing()
+            self.assertEqual(self.heard(reader), [*range(number + 1)])
+        self.network.advance(PATIENCE + BEAT)
+        self.assertFalse(reader.transport.connected)
+
+    def test_a_history_that_cannot_be_read_is_told(self) -> None:
+        def fails(*_: object) -> None:
+            raise StoreError("the disk is gone")
+
+        self.patch(self.parts_of(self.a).driver.node, "read", fails)
+        self.send(self.b, 1)
+        reader = self.reader("/messages?since=all")
+        told = [event[1:] for event in reader.events()]
+        self.assertEqual(told, [("failure", {"error": "the disk is gone"}), ("now", {})])
+        self.send(self.b, 2)
+        self.assertEqual(self.heard(reader), [2])
+
+    def test_arguments_that_are_wrong(self) -> None:
+        for arguments, status in (
+            ("since=-1", 400),
+            ("since=nan", 400),
+            ("since=1e999", 400),
+            ("since=soon", 400),
+            ("count=0", 400),
+            ("count=1000001", 400),
+            ("author=nobody", 404),
+            ("start=all", 400),
+        ):
+            self.assertEqual(self.ask("GET", f"/messages?{arguments}")[0], status, arguments)
+
+    def test_what_is_held_is_told_by_runs(self) -> None:
+        self.send(self.b, 1, after=5)
+        self.send(self.b, 2, after=2)
+        status, runs = self.ask("GET", "/history")
+        run = {
+            "id": self.b.id.decode(),
+            "label": "db",
+            "epoch": self.b.status().node.epoch,
+            "first": 1,
+            "last": 2,
+        }
+        self.assertEqual((status, runs[0] | run), (200, runs[0]))
+        self.assertEqual((runs[0]["oldest_seconds"], runs[0]["newest_seconds"]), (7.0, 2.0))
+        self.assertGreater(runs[0]["bytes"], 0)
 
     def test_few_bytes_are_kept(self) -> None:
         self.reader()

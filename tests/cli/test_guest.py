@@ -95,6 +95,16 @@ class GuestTests(TestCase):
         self.assertTrue(kept)
         self.assertNotIn(b"fire", b"".join(kept))
 
+    async def test_it_listens_to_the_past_that_its_neighbour_has(self) -> None:
+        only_at_length()
+        node = MeshService(reactor, listen=("tcp:0:interface=127.0.0.1",))
+        node.startService()
+        self.addCleanup(node.stopService)
+        node.send("fire")
+        peer = f"--peer=127.0.0.1:{node.addresses[0][1]}"
+        status, said = await self.run_it("listen", "--count=1", "--since=5m", peer)
+        self.assertEqual((status, said[-7:]), (0, ": fire\n"))
+
     def test_the_reason_of_its_end_is_the_line_for_people(self) -> None:
         log = Path(self.mktemp())
         for lines, told in (

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.cli import places
 from twisted_mesh.cli.main import main, parser
-from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags
+from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags, when
 from twisted_mesh.grammar import counted
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,12 +70,33 @@ class OptionsTests(SynchronousTestCase):
             ("listen", "--count", "0"),
             *(("trace", message) for message in ("", "/1", "web1/x", "web1/0", "a/b/1")),
             ("listen", "--for", "4000"),
+            ("listen", "--since", "soon"),
+            ("listen", "--since", "5m", "--consumer", "ops"),
+            ("listen", "--consumer", "ops", "--start", "old"),
+            ("listen", "--consumer", "ops", "--peer", "127.0.0.1:9"),
+            ("history", "--since", "1y"),
+            ("forget",),
+            ("forget", "db", "--consumer", "ops"),
             ("--node", "x", "demo"),
             ("--node", "x", "run"),
         ):
             status, _, error = self.run_it(*arguments)
             self.assertEqual(status, 2, arguments)
             self.assertIn("usage: mesh", error)
+
+    def test_times_are_given_to_the_node_in_seconds(self) -> None:
+        for text, seconds in (
+            ("90", "90"),
+            ("1.5s", "1.5"),
+            ("5m", "300"),
+            ("2h", "7200"),
+            ("7d", "604800"),
+        ):
+            self.assertEqual(parser().parse_args(["listen", "--since", text]).since, seconds)
+        self.assertEqual(parser().parse_args(["listen", "--since", "all"]).since, "all")
+
+    def test_a_time_that_is_none_is_shown_as_such(self) -> None:
+        self.assertEqual([when(seconds) for seconds in (1e300, float("nan"))], ["-", "-"])
 
     def test_wrong_options_of_run_are_told_in_one_line(self) -> None:
         told = "mesh: --port is a number from 0 to 65535, not '99999'\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -116,6 +117,71 @@ class AskingVerbsTests(TestCase):
         await self.b.stopService()
         self.assertEqual(await self.run_it("ping"), (0, "no other member\n"))
         self.assertEqual(await self.run_it("query", "?"), (0, "no other member is up\n"))
+
+    async def send(self, author: MeshService, text: str) -> None:
+        """Let *author* send a message to the node here, and wait until it has come."""
+        author.send(text)
+        await eventually(lambda: text in [message.packets[1] for message in self.a.past()])
+
+    async def test_listen_begins_in_the_past_and_in_the_order_of_time(self) -> None:
+        c = MeshService(reactor, listen=(), label="web")
+        c.startService()
+        self.addCleanup(c.stopService)
+        await c.connect(*self.a.addresses[0])
+        self.a.send("own")
+        for author, text in ((self.b, "first"), (c, "second"), (self.b, "third")):
+            await self.send(author, text)
+        status, told = await self.run_it("listen", "--since=5m", "--count=3")
+        self.assertEqual(status, 0)
+        lines = [re.sub(r"^[-\d]{10} [:\d]{8} (\w+) \(\w{8}\)", r"\1", line) for line in told.splitlines()]
+        self.assertEqual(lines, ["db: first", "web: second", "db: third"])
+        status, told = await self.run_it("listen", "--since=all", "--for=0.1", "--json")
+        self.assertEqual(
+            (status, [json.loads(line)["packets"] for line in told.splitlines()][2:]), (0, [["third"]])
+        )
+
+    async def test_listen_as_a_consumer_acknowledges_what_it_printed(self) -> None:
+        for text in ("first", "second", "third"):
+            await self.send(self.b, text)
+        arguments = ("listen", "--consumer=ops", "--start=all", "--count=2")
+        status, told = await self.run_it(*arguments)
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^db \(\w{8}\): first\ndb \(\w{8}\): second\n$")
+        await eventually(lambda: not self.a.consumers["ops"].open)
+        self.assertEqual(self.a.consumers["ops"].lag, 1)
+        status, told = await self.run_it("listen", "--consumer=ops", "--count=1", "--json")
+        self.assertEqual(json.loads(told)["packets"], ["third"])
+        await eventually(lambda: not self.a.consumers["ops"].open)
+        self.assertEqual(self.a.consumers["ops"].lag, 0)
+        messages = self.a.messages(name="ops")
+        status, told = await self.run_it("listen", "--consumer=ops", "--for=9")
+        messages.close()
+        self.assertEqual(status, 1)
+        self.assertIn("the consumer 'ops' is open already", told)
+
+    async def test_history_shows_what_is_held_and_the_messages_of_an_author(self) -> None:
+        self.assertEqual(await self.run_it("history"), (0, "no messages are held\n"))
+        for text in ("first", "second", "third"):
+            await self.send(self.b, text)
+        status, told = await self.run_it("history")
+        self.assertEqual(status, 0)
+        self.assertRegex(
+            told,
+            r"^AUTHOR +FIRST +LAST +SIZE +OLDEST +NEWEST *\ndb \(\w{8}\) +1 +3 +[.\d]+ k?B +\d s +\d s\n$",
+        )
+        status, told = await self.run_it("history", "db", "--count=2")
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^ +2  [-\d]{10} [:\d]{8}  second\n +3  [-\d]{10} [:\d]{8}  third\n$")
+        await self.b.stopService()
+        status, told = await self.run_it("history", self.b.id.decode()[:8], "--count=1", "--json")
+        self.assertEqual((status, json.loads(told)["sequence"]), (0, 3))
+        status, told = await self.run_it("history", "nobody")
+        self.assertEqual(status, 1)
+        self.assertIn("no member is named 'nobody'", told)
+        name = self.a.id.decode()
+        self.assertEqual((await self.run_it("history", name))[0], 1)
+        self.a.send("own")
+        self.assertIn("own", (await self.run_it("history", name, "--since=1h"))[1])
 
     async def test_forget(self) -> None:
         status, told = await self.run_it("forget", "db")

@@ -198,6 +198,7 @@ class TestFlushing(StoreCase):
             for read in (begun, store.read(ANNA, 1, 2, 2**40)):  # empty would mean: nothing is stored
                 self.assertIn("is closed", str(self.assertRaises(StoreError, next, read)))
             self.assertIsNone(store.first_since(ANNA, 9))
+            self.assertEqual(store.runs(), {})
         self.assertEqual(texts, [])
 
 
@@ -438,6 +439,21 @@ class TestReading(StoreCase):
         self.assertIsNone(store.first_since(ANNA, 0))
         store.flush(flush_of(marks=[marks_of(BERT, 8, low=9)]))
         self.assertIsNone(store.first_since(BERT, 10**9))
+
+    def test_which_runs_are_stored_and_since_when(self) -> None:
+        store = self.open()
+        self.assertEqual(store.runs(), {})
+        for first in (1, 2):
+            store.flush(flush_of(batch_of(ANNA, first), at=self.now))
+            self.now += 1000
+        store.flush(flush_of(marks=[marks_of(BERT, 8, low=9)]))
+        runs = store.runs()
+        self.assertEqual(runs, {ANNA: (store.footprint()["stored_bytes"], 2.0, 1.0)})
+        store._reader.execute("PRAGMA query_only = 0")
+        store._reader.execute("ALTER TABLE stream RENAME TO other")
+        with logged() as texts:
+            self.assertEqual(store.runs(), {})
+        self.assertEqual(len(texts), 1)
 
     def test_what_waited_behind_a_hole_came_when_that_was_filled(self) -> None:
         store = self.open()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Store, StoreSize
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Store, StoredRun, StoreSize
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.runtime.reporting import CANNOT_STORE
@@ -40,6 +40,9 @@ class AnyStore:
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
         return self._kept.first_since(run, seconds)
+
+    def runs(self) -> dict[StreamId, StoredRun]:
+        return self._kept.runs()
 
     def is_overdue(self) -> bool:
         return False

@@ -119,6 +119,20 @@ class Asking:
             raise Refused(http.NOT_FOUND, f"no message of {trace.author!r} is known here")
         return self._node.trace((author.encode(), epoch, sequence), trace.wait_seconds)
 
+    def author_named(self, name: str) -> bytes:
+        """The id of an author whose messages are held: of a member, of this node, or of one that is gone.
+
+        :raises UnknownName: there is none, or more than one.
+        """
+        known = dict(self._node.members)
+        for run in self._node.status().authors:
+            gone = Member(run.id.encode(), run.label, {}, None, "guest", "gone", 0.0, run.epoch)
+            known.setdefault(gone.id, gone)
+        try:
+            return member_named(name, known.values()).id
+        except UnknownName:
+            return member_named(name, known.values(), left=True).id
+
     def forget(self, body: bytes) -> Any:
         """Have all nodes forget a member that is down or has left; or let this node forget a consumer."""
         forget: Forget = _FORGET.read(body)

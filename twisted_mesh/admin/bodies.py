@@ -1,4 +1,4 @@
-"""The bodies of requests, and how a request is refused.
+"""The bodies and arguments of requests, and how a request is refused.
 
 Contract: a body that is no JSON object with the right fields and values is a :class:`Refused`, with a
 sentence that says so.
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from twisted.web import http
+from twisted.web.server import Request as WebRequest
 
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import from_json
@@ -146,3 +147,46 @@ class Reader:
         if isinstance(told, Body) and not 0 <= told.wait_seconds <= _LONGEST:
             raise Refused(http.BAD_REQUEST, f"wait_seconds is 0 to {_LONGEST:g}")
         return told
+
+
+def arguments_of(request: WebRequest, known: tuple[str, ...]) -> dict[str, str]:
+    """What the query string of *request* says.
+
+    :raises Refused: it says other things than those that are *known*, or one of them twice.
+    """
+    told: dict[str, str] = {}
+    for key, values in (request.args or {}).items():
+        name = key.decode("utf-8", "replace")
+        if name not in known:
+            raise Refused(http.BAD_REQUEST, f"{name!r} is none of {', '.join(known)}")
+        if len(values) > 1:
+            raise Refused(http.BAD_REQUEST, f"{name} is given {len(values)} times")
+        try:
+            told[name] = values[0].decode()
+        except UnicodeDecodeError:
+            raise Refused(http.BAD_REQUEST, f"{name} is no text in UTF-8") from None
+    return told
+
+
+def count_of(text: str, most: int) -> int:
+    """The number of messages in an argument.
+
+    :raises Refused: it is none, or is above *most*.
+    """
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 0 < int(text) <= most:
+        return int(text)
+    raise Refused(http.BAD_REQUEST, f"count is 1 to {most}, not {text!r}")
+
+
+def seconds_of(text: str) -> float:
+    """The seconds in an argument; ``all`` is without end.
+
+    :raises Refused: it is neither.
+    """
+    try:
+        seconds = math.inf if text == "all" else _number(text)
+    except ValueError:
+        seconds = math.nan
+    if seconds >= 0:
+        return seconds
+    raise Refused(http.BAD_REQUEST, f'since is "all" or a number of seconds, not {text!r}')

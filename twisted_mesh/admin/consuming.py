@@ -15,11 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web import http
 from twisted.web.server import Request
 
-from twisted_mesh.admin.bodies import Ack, Reader
+from twisted_mesh.admin.bodies import Ack, Reader, arguments_of, count_of
 from twisted_mesh.admin.site import Refused
-from twisted_mesh.admin.streams import SentEvents
-from twisted_mesh.cli.escaping import for_json
-from twisted_mesh.cli.json_values import fields_of
+from twisted_mesh.admin.streams import SentEvents, message_data
 from twisted_mesh.delivery.in_flight import MOST, InFlight
 from twisted_mesh.delivery.named import Key, key_of
 from twisted_mesh.errors import Unreachable
@@ -56,20 +54,15 @@ class ConsumerStream(SentEvents):
             return
         self._writing = True
         while not self._paused and self._count != 0 and (message := consumer.next()) is not None:
-            data = for_json(fields_of(message)).encode("utf-8", "replace")
-            self._event("message", data, None if (key := key_of(message)) is None else as_id(key))
+            key = key_of(message)
+            self._event("message", message_data(message), None if key is None else as_id(key))
             self._count = None if self._count is None else self._count - 1
         self._writing = False
         if self._count == 0 or consumer.has_ended:
-            self._end()
+            self.end()
         elif consumer.is_full and not self._paused and not self._is_told:
             self._request.write(b": %d messages wait to be acknowledged\n\n" % len(consumer))
         self._is_told = consumer.is_full
-
-    def _end(self) -> None:
-        if not self._request.finished:
-            self._request.unregisterProducer()
-            self._request.finish()
 
 
 class Consuming:
@@ -93,7 +86,7 @@ class Consuming:
         arguments = arguments_of(request, _ARGUMENTS)
         name, start = arguments["consumer"], _start(arguments.get("start", "new"))
         count = arguments.get("count")
-        stream = ConsumerStream(request, self._clock, None if count is None else _count(count))
+        stream = ConsumerStream(request, self._clock, None if count is None else count_of(count, MOST))
         last_id = request.getHeader("last-event-id")
         if last_id:
             self._check(name)
@@ -161,33 +154,8 @@ def as_id(key: Key) -> str:
     return f"{author.decode()}/{epoch}/{number}"
 
 
-def arguments_of(request: Request, known: tuple[str, ...]) -> dict[str, str]:
-    """What the query string of *request* says.
-
-    :raises Refused: it says other things than those that are *known*, or one of them twice.
-    """
-    told: dict[str, str] = {}
-    for key, values in (request.args or {}).items():
-        name = key.decode("utf-8", "replace")
-        if name not in known:
-            raise Refused(http.BAD_REQUEST, f"{name!r} is none of {', '.join(known)}")
-        if len(values) > 1:
-            raise Refused(http.BAD_REQUEST, f"{name} is given {len(values)} times")
-        try:
-            told[name] = values[0].decode()
-        except UnicodeDecodeError:
-            raise Refused(http.BAD_REQUEST, f"{name} is no text in UTF-8") from None
-    return told
-
-
 def _start(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
         return text
-
-
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 0 < int(text) <= MOST:
-        return int(text)
-    raise Refused(http.BAD_REQUEST, f"count is 1 to {MOST}, not {text!r}")

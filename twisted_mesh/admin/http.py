@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,13 +20,14 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_mesh.admin.asking import Asking
+from twisted_mesh.admin.bodies import arguments_of, count_of, seconds_of
 from twisted_mesh.admin.consuming import Consuming
 from twisted_mesh.admin.metrics import CONTENT_TYPE, Metrics
 from twisted_mesh.admin.page import FILES, File
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.removing import Removing
 from twisted_mesh.admin.site import JSON, Bounded, Refused, not_allowed, tell
-from twisted_mesh.admin.streams import EVENTS, EventStream
+from twisted_mesh.admin.streams import EVENTS, EventStream, PastStream
 from twisted_mesh.delivery.names import UnknownName
 from twisted_mesh.errors import (
     Congested,
@@ -41,6 +42,7 @@ from twisted_mesh.errors import (
 from twisted_mesh.service import MeshService
 from twisted_mesh.status import Status
 
+MOST_PAST: Final = 1_000_000  # messages that one client can choose to read; without a choice all (guess)
 _log = Logger()
 
 
@@ -74,6 +76,7 @@ class Paths:
             b"links": lambda _: node.status().links,
             b"members": lambda _: node.status().members,
             b"authors": lambda _: node.status().authors,
+            b"history": lambda _: node.held(),
             b"healthz": lambda _: {"status": "ok"},
             b"readyz": self._ready,
         }
@@ -132,9 +135,19 @@ class Paths:
         if b"consumer" in (request.args or {}):
             self._consuming.begin(request)
         elif request.args:
-            raise Refused(http.BAD_REQUEST, "without consumer=NAME there is nothing to choose")
+            self._past(request)
         else:
             EventStream(request, self._recent, "message").follow()
+
+    def _past(self, request: Request) -> None:
+        told = arguments_of(request, ("since", "author", "count"))
+        name, count = told.get("author"), told.get("count")
+        past = self._node.past(
+            seconds_of(told.get("since", "all")),
+            None if name is None else self._asking.author_named(name),
+            None if count is None else count_of(count, MOST_PAST),
+        )
+        PastStream(request, self._recent, past, name is None).follow()
 
     def _page(self, _: bytes) -> Any:
         """Where the page is, with the token that opens it."""

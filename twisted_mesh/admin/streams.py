@@ -12,6 +12,7 @@ for :data:`PATIENCE` seconds is cut.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,10 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_mesh.admin.recent import Recent
+from twisted_mesh.cli.escaping import for_json
+from twisted_mesh.cli.json_values import fields_of
+from twisted_mesh.errors import StoreError
+from twisted_mesh.message import Message
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 BEAT: Final = 15.0  # (guess)
@@ -62,6 +67,12 @@ class SentEvents(ABC):
         if self._beats.running:
             self._beats.stop()
 
+    def end(self) -> None:
+        """End the answer."""
+        if not self._request.finished:
+            self._request.unregisterProducer()
+            self._request.finish()
+
     @abstractmethod
     def write_on(self) -> None:
         """Write the events that are there, until the transport accepts no more."""
@@ -70,7 +81,7 @@ class SentEvents(ABC):
         if not self._paused:
             self._request.write(b":\n\n")
 
-    def _event(self, name: str, data: bytes, id: str | None) -> None:
+    def _event(self, name: str, data: bytes, id: str | None = None) -> None:
         line = "" if id is None else f"id: {id}\n"
         self._request.write(b"%sevent: %s\ndata: %s\n\n" % (line.encode(), name.encode(), data))
 
@@ -134,3 +145,35 @@ class EventStream(SentEvents):
         if run != self._recent.run or not is_number:
             return self._recent.last
         return min(int(number), self._recent.last)
+
+
+class PastStream(EventStream):
+    """One reader's stream of messages that are held, and then of those from now on."""
+
+    def __init__(self, request: Request, recent: Recent, past: Iterator[Message], follows: bool) -> None:
+        """:param follows: whether the stream goes on with new messages."""
+        super().__init__(request, recent, "message")
+        self._past: Iterator[Message] | None = past
+        self._follows = follows
+
+    def write_on(self) -> None:
+        while self._past is not None and not self._paused:
+            try:
+                message = next(self._past, None)
+            except StoreError as error:
+                self._event("failure", msgspec.json.encode({"error": str(error)}))
+                message = None
+            if message is not None:
+                self._event("message", message_data(message))
+                continue
+            self._past = None
+            self._event("now", b"{}")
+            if not self._follows:
+                self.end()
+        if self._past is None:
+            super().write_on()
+
+
+def message_data(message: Message) -> bytes:
+    """The data of the event of a message."""
+    return for_json(fields_of(message)).encode("utf-8", "replace")

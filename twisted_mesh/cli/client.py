@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted_mesh.cli import places
 
@@ -27,6 +27,14 @@ class Failed(Exception):
     def __init__(self, sentence: str, status: int | None = None) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class Event(NamedTuple):
+    """An event of a stream; its *id* may be empty."""
+
+    name: str
+    data: Any
+    id: str
 
 
 class _Connection(http.client.HTTPConnection):
@@ -54,11 +62,11 @@ class Client:
         """The answer to a POST, which comes within *timeout* seconds."""
         return self._ask("POST", path, json.dumps(body), timeout)
 
-    def events(self, path: str, timeout: float | None) -> Iterator[tuple[str, Any]]:
-        """Name and data of each event of a stream, for *timeout* seconds."""
+    def events(self, path: str, timeout: float | None) -> Iterator[Event]:
+        """Each event of a stream, for *timeout* seconds."""
         until = None if timeout is None else time.monotonic() + timeout
         connection, response = self._begin("GET", path, None, 10.0)
-        name = ""
+        name = id = ""
         try:
             if response.status >= 400:
                 raise _refused(self.path, response.status, response.read())
@@ -70,8 +78,11 @@ class Client:
                 field, _, value = line.decode().rstrip("\n").partition(": ")
                 if field == "event":
                     name = value
+                elif field == "id":
+                    id = value
                 elif field == "data":
-                    yield name, json.loads(value)
+                    yield Event(name, json.loads(value), id)
+                    id = ""
         except TimeoutError:
             return
         except (OSError, http.client.HTTPException, ValueError) as error:

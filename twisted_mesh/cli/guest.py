@@ -53,6 +53,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
     if getattr(options, "peer", None):
         if options.node is not None:
             parser.error("--peer joins as a guest, and --node names a node that runs here: choose one")
+        if getattr(options, "consumer", None) is not None:
+            parser.error("--consumer is of a node that keeps its place: a guest of --peer keeps nothing")
         return True
     if given:
         parser.error(f"--{given[0]} is of a guest: give --peer, too")
@@ -69,6 +71,8 @@ def joined(options: argparse.Namespace) -> Iterator[Client]:
         socket, log = Path(folder) / "guest.sock", Path(folder) / "log"
         words = [f"--{name}={value}" for name in _OPTIONS if (value := getattr(options, name)) is not None]
         words += [f"--peer={peer}" for peer in options.peer]
+        if (since := getattr(options, "since", None)) is not None:
+            words.append(f"--replay={since}")
         command = [sys.executable, "-m", "twisted_mesh.cli.main", "run", "--role=guest", "--stdio"]
         with log.open("wb") as errors:
             node = subprocess.Popen(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -23,6 +24,8 @@ NO_NODE: Final = 2
 INTERRUPTED: Final = 130  # as shells have it for SIGINT
 RUN: Final = "run"  # its options are those of twistd mesh
 DEMO: Final = "demo"
+_AGO: Final = re.compile(r"(?a:(\d{1,9}(?:\.\d{1,3})?)(s|m|min|h|d|))")
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,14 +75,41 @@ def parser() -> argparse.ArgumentParser:
     forgotten = forget.add_mutually_exclusive_group(required=True)
     forgotten.add_argument("member", nargs="?", metavar="MEMBER", help="the member with this label or id")
     forgotten.add_argument("--consumer", metavar="NAME", help="this node's consumer of that name")
+    _add_reading(subparsers)
+    for name in ("members", "send", "request", "query", "listen"):
+        guest.add_options(subparsers.choices[name])
+    return mesh
+
+
+def _add_reading(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verbs that print messages."""
     listen = _add(subparsers, "listen", verbs.listen)
     listen.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     listen.add_argument(
         "--for", dest="seconds", type=_some_seconds, metavar="SECONDS", help="end after that time"
     )
-    for name in ("members", "send", "request", "query", "listen"):
-        guest.add_options(subparsers.choices[name])
-    return mesh
+    listen.add_argument(
+        "--since",
+        type=_ago,
+        metavar="TIME",
+        help="begin with what came in the last 90s, 5m, 2h, 7d, or all",
+    )
+    listen.add_argument("--consumer", metavar="NAME", help="as the node's consumer that keeps its place")
+    listen.add_argument(
+        "--start",
+        type=_start,
+        default="new",
+        metavar="TIME",
+        help="where a new consumer begins: new (default), all, 5m",
+    )
+    history = _add(subparsers, "history", verbs.history)
+    history.add_argument(
+        "author", nargs="?", metavar="MEMBER", help="the messages of this one, by label or id"
+    )
+    history.add_argument("--count", type=_count, default=20, metavar="N", help="the newest N messages (20)")
+    history.add_argument(
+        "--since", type=_ago, metavar="TIME", help="only what came in the last 90s, 5m, 2h, 7d"
+    )
 
 
 def _run(options: list[str]) -> int:
@@ -140,6 +170,20 @@ def _some_seconds(text: str) -> float:
     return seconds
 
 
+def _ago(text: str) -> str:
+    """Seconds as text for the node: of ``90``, ``90s``, ``5m``, ``2h`` or ``7d``; or ``all``."""
+    if text == "all":
+        return text
+    if (found := _AGO.fullmatch(text)) is None:
+        raise argparse.ArgumentTypeError(f"a time such as 90s, 5m, 2h, 7d or all, not {text!r}")
+    number, unit = found.groups()
+    return f"{float(number) * _UNITS[unit]:g}"
+
+
+def _start(text: str) -> str:
+    return text if text == "new" else _ago(text)
+
+
 def _text(text: str) -> str:
     try:
         text.encode()
@@ -183,6 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "verb"):
         mesh.error(f"{RUN} and {DEMO} are the first word: they ask no node, and take no --node")
     verb: verbs.Verb = options.verb
+    if getattr(options, "consumer", None) is not None and getattr(options, "since", None) is not None:
+        mesh.error("--since is for messages without a consumer: --start says where a new one begins")
     is_guest = guest.check(mesh, options)
     try:
         if is_guest:

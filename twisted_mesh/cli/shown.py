@@ -5,6 +5,7 @@ Contract: text of other nodes is escaped, so that it moves no cursor and turns n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,14 @@ def duration(seconds: float) -> str:
         if seconds >= unit:
             return f"{int(seconds // unit)} {text}"
     return f"{int(max(0, seconds))} s"
+
+
+def when(unix_seconds: float) -> str:
+    """``2026-11-30 03:12:07``, in the time zone of this process; ``-`` if it is no time."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_seconds))
+    except (OverflowError, ValueError, OSError):
+        return "-"
 
 
 def round_trip(seconds: float | None) -> str:

@@ -10,12 +10,13 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 
-from twisted_mesh.cli.client import Client, Failed
+from twisted_mesh.cli.client import Client, Event, Failed
 from twisted_mesh.cli.escaping import for_terminal
-from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags
+from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags, when
 from twisted_mesh.cli.tree import has_everybody, tree
 from twisted_mesh.grammar import counted
 
@@ -167,29 +168,83 @@ def _answer(answer: Any) -> str:
 
 def listen(client: Client, options: Namespace) -> int:
     """Print messages as they come."""
+    if options.consumer is not None:
+        arguments = {"consumer": options.consumer, "start": options.start}
+    else:
+        arguments = {} if options.since is None else {"since": options.since}
     left = options.count
-    for name, data in _named_events(client, options.seconds):
-        if name == "missed":
-            print(f"mesh: {counted(data['events'], 'event')} came too fast, or too large", file=sys.stderr)
-        if name != "message":
-            continue
-        print(
-            json.dumps(data) if options.json else f"{data['from']}: {packets(data['packets'])}", flush=True
-        )
+    for event in _in_order(_named_events(client, arguments, options.seconds), options.since is not None):
+        _print_message(event.data, options)
+        if options.consumer is not None and event.id:
+            client.post("/ack", {"consumer": options.consumer, "id": event.id}, _SLACK)
         if left is not None and (left := left - 1) <= 0:
             return YES
     return YES if left is None else NO
 
 
-def _named_events(client: Client, seconds: float | None) -> Iterator[tuple[str, Any]]:
-    """Name and data of each event of the next *seconds*; a message has its author's name in ``from``."""
+def _in_order(events: Iterable[Event], has_past: bool) -> Iterator[Event]:
+    """The messages among *events*; those that came in the past by the time at which they were sent."""
+    past: list[Event] = []
+    for event in events:
+        if event.name == "now":
+            yield from sorted(past, key=_sent)
+            past, has_past = [], False
+        elif event.name == "message" and has_past:
+            past.append(event)
+        elif event.name == "message":
+            yield event
+    yield from sorted(past, key=_sent)
+
+
+def _sent(event: Event) -> float:
+    sent: float = event.data["time"]
+    return sent
+
+
+def _print_message(data: Any, options: Namespace) -> None:
+    told = f"{data['from']}: {packets(data['packets'])}"
+    if options.since is not None:
+        told = f"{when(data['time'])} {told}"
+    print(json.dumps(data) if options.json else told, flush=True)
+
+
+def _named_events(
+    client: Client, arguments: Mapping[str, object], seconds: float | None
+) -> Iterator[Event]:
+    """The messages of the next *seconds*, with the names of their authors in ``from``, and other events."""
     labels: dict[str, str | None] = {}
-    for name, data in client.events("/messages", seconds):
-        if name == "message":
-            if data["sender"] not in labels:
+    query = f"?{urlencode(arguments)}" if arguments else ""
+    for event in client.events(f"/messages{query}", seconds):
+        if event.name == "message":
+            sender = event.data["sender"]
+            if sender not in labels:
                 labels.update({member["id"]: member["label"] for member in client.get("/members")})
-            data["from"] = name_of(data["sender"], labels.setdefault(data["sender"], None))
-        yield name, data
+            event.data["from"] = name_of(sender, labels.setdefault(sender, None))
+        elif event.name == "missed":
+            lost = counted(event.data["events"], "event")
+            print(f"mesh: {lost} came too fast, or too large", file=sys.stderr)
+        elif event.name == "failure":
+            raise Failed(event.data["error"])
+        yield event
+
+
+def history(client: Client, options: Namespace) -> int:
+    """Show the messages that the node holds: how many of each author, or those of one."""
+    if options.author is None:
+        return _show(options, lambda: client.get("/history"), _history)
+    arguments = {"author": options.author, "count": options.count, "since": options.since or "all"}
+    is_there = False
+    for event in client.events(f"/messages?{urlencode(arguments)}", None):
+        if event.name == "failure":
+            raise Failed(event.data["error"])
+        if event.name == "now":
+            break
+        is_there, data = True, event.data
+        told = f"{data['sequence']:>7,}  {when(data['time'])}  {packets(data['packets'])}"
+        print(json.dumps(data) if options.json else told, flush=True)
+    if not is_there:
+        print("mesh: no message of that author is held", file=sys.stderr)
+    return YES if is_there else NO
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────
@@ -309,6 +364,22 @@ def _links(links: Any) -> Iterator[Any]:
             duration(link["up_seconds"]),
         )
     yield table if links else "no link"
+
+
+def _history(runs: Any) -> Iterator[Any]:
+    table = _table("AUTHOR", ">FIRST", ">LAST", ">SIZE", ">OLDEST", ">NEWEST")
+    for run in sorted(runs, key=lambda run: run["newest_seconds"] or 0.0):
+        table.add_row(
+            name_of(run["id"], run["label"]),
+            f"{run['first']:,}",
+            f"{run['last']:,}",
+            size(run["bytes"]),
+            *(
+                "-" if age is None else duration(age)
+                for age in (run["oldest_seconds"], run["newest_seconds"])
+            ),
+        )
+    yield table if runs else "no messages are held"
 
 
 def _authors(authors: Any) -> Iterator[Any]:

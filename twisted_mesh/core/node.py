@@ -19,7 +19,7 @@ from twisted_mesh.core.admission import Admission, may_come_early
 from twisted_mesh.core.broadcast.broadcast import Broadcast
 from twisted_mesh.core.broadcast.inbound import Outcome
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Effect, Event, Holders, StreamId, Timer
+from twisted_mesh.core.events import Behind, Effect, Event, Holders, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
@@ -38,7 +38,7 @@ from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.core.shares import Kind, Shares
-from twisted_mesh.core.status import Report, Status
+from twisted_mesh.core.status import HeldRun, Report, Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import Cuts
 from twisted_mesh.wire import codec
@@ -70,9 +70,9 @@ class Node:
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
     also ask :meth:`report`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :attr:`room`, :meth:`head`,
-    :meth:`way`, :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
-    :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and :meth:`footprint`.  Only the simulator and
-    tests look at its parts.
+    :meth:`way`, :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`held`, :meth:`held_runs`,
+    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and
+    :meth:`footprint`.  Only the simulator and tests look at its parts.
     """
 
     def __init__(
@@ -237,6 +237,14 @@ class Node:
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
         """The held messages of *run* behind *after* (``history.reader``); StoreError if the store fails."""
         return reader.read(self.history, run, after, upto, most)
+
+    def held(self, seconds: float, now: float) -> list[Behind]:
+        """The runs of which messages are held that came in the last *seconds*: those behind ``taken``."""
+        return list(reader.held(self.history, seconds, now))
+
+    def held_runs(self, now: float) -> list[HeldRun]:
+        """The runs of which messages are held."""
+        return list(reader.held_runs(self.history, now))
 
     def next_run(self, local_node: LocalNode, randomness: Randomness) -> tuple[Node, list[bytes]]:
         """The core of a new run, and the messages to publish in it again.

@@ -61,6 +61,22 @@ class StreamReport(msgspec.Struct, frozen=True):
     fetched: int
 
 
+class HeldRun(msgspec.Struct, frozen=True):
+    """Messages *first* to *last* of a run, all of which this node holds.
+
+    :ivar bytes: in the store; if there is none, in memory.
+    :ivar oldest: how many seconds ago the oldest of them came; None if that cannot be read now.
+    :ivar newest: the same of the newest.
+    """
+
+    run: StreamId
+    first: int
+    last: int
+    bytes: int
+    oldest: float | None
+    newest: float | None
+
+
 class Report(msgspec.Struct, frozen=True):
     """A node's links and streams at one time.
 

@@ -7,18 +7,22 @@ is read again, for all consumers that wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.delivery.delivery import Delivery, messages_of, share_of
 from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import Held
 from twisted_mesh.errors import StoreError
+from twisted_mesh.message import Message
 
+#: Bytes of one piece of messages that somebody looks at, who may be slow (guess).
+PAST_BYTES: Final = 65_536
 #: Reads a run of the history: :func:`twisted_mesh.core.history.reader.read`.
 Read = Callable[[StreamId, int, int, int], Iterator[Messages | Missing]]
 
@@ -60,6 +64,17 @@ class Backlog:
         messages = [(message, size) for message in messages_of(piece.entries, piece.first, source)]
         return Held(piece.first, piece.last, messages)
 
+    def past(self, ranges: Iterable[Behind]) -> Iterator[Message]:
+        """The messages in *ranges* that the history holds, read while they are asked for.
+
+        :raises StoreError: the history cannot be read now.
+        """
+        for run, after, head in ranges:
+            while after < head and (pieces := list(self.read(run, after, head, PAST_BYTES))):
+                for piece in pieces:
+                    yield from (message for message, _ in piece.messages)
+                    after = piece.last
+
     def stop(self) -> None:
         """Hand on no more messages: the next process hands on the rest."""
         self._stopped = True
@@ -78,3 +93,14 @@ class Backlog:
         self._delivery.read_again()
         if self._turn is None and not self._stopped:
             self._hand_on()
+
+
+def newest(ranges: Iterable[Behind], count: int) -> list[Behind]:
+    """The last *count* messages of *ranges*."""
+    kept: list[Behind] = []
+    for run, taken, head in reversed([*ranges]):
+        if count <= 0:
+            break
+        kept.append(Behind(run, max(taken, head - count), head))
+        count -= head - taken
+    return kept[::-1]

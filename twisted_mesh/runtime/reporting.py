@@ -24,6 +24,7 @@ from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.status import (
     AuthorStatus,
     ConsumerStatus,
+    HeldStatus,
     HistoryStatus,
     LinkStatus,
     MemberStatus,
@@ -116,6 +117,18 @@ class Reporting:
             footprint,
             list(self._warnings(where, authors, now)),
         )
+
+    def held(self) -> list[HeldStatus]:
+        """The messages that this node holds, by runs."""
+        runs = self._driver.node.held_runs(self._clock.seconds())
+        names = [id_of(held.run[0]) for held in runs]
+        return [
+            HeldStatus(
+                node_id.decode(), self._label(node_id), held.run[1],
+                held.first, held.last, held.bytes, held.oldest, held.newest,
+            )
+            for held, node_id in zip(runs, names, strict=True)
+        ]  # fmt: skip
 
     def answer(self, question: Asked) -> Told:
         """This node's answer to a *question* of another node."""

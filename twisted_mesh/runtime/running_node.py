@@ -31,7 +31,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing, Restored
 from twisted_mesh.core.node import Node
-from twisted_mesh.delivery.backlog import Backlog
+from twisted_mesh.delivery.backlog import Backlog, newest
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
@@ -444,6 +444,13 @@ class RunningNode:
     def graph(self, seconds: float) -> Deferred[list[Neighbours]]:
         self._check_granted()
         return Deferred.fromCoroutine(self.tracing.graph(seconds))
+
+    def past(self, seconds: float, author: bytes | None, count: int | None) -> Iterator[Message]:
+        me = self.driver.id
+        ids = ((id_of(held.run[0]), held) for held in self.driver.node.held(seconds, self._clock.seconds()))
+        ranges = [held for id, held in ids if (id != me if author is None else id == author)]
+        ranges.sort(key=lambda held: held.run[1])
+        return self._backlog.past(ranges if count is None else newest(ranges, count))
 
     def query(self, type: int, packets: tuple[object, ...], seconds: float) -> Query:
         entry = pack_entry(type, packets)

@@ -16,7 +16,15 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.storage import AuthorMarks, BatchOrMissing, Flush, Flushed, Marks, Restored
+from twisted_mesh.core.history.storage import (
+    AuthorMarks,
+    BatchOrMissing,
+    Flush,
+    Flushed,
+    Marks,
+    Restored,
+    StoredRun,
+)
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -100,6 +108,15 @@ class SimStore:
         since = (self._now - seconds) * 1000
         stored = self._batches.get(run, {})
         return min((start for start, (came, _) in stored.items() if came >= since), default=None)
+
+    def runs(self) -> dict[StreamId, StoredRun]:
+        """Each stream of which batches are stored."""
+        found = {}
+        for run, stored in self._batches.items():
+            if came := [self._now - at / 1000 for at, _ in stored.values()]:
+                size = sum(signed.size for _, signed in stored.values())
+                found[run] = StoredRun(size, max(came), min(came))
+        return found
 
     def _age(self, flush: Flush) -> Iterator[tuple[StreamId, int]]:
         before = (self._now - self.seconds) * 1000

@@ -16,7 +16,14 @@ from typing import Final
 from twisted.logger import Logger
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, StoreLimits, StoreOwner
+from twisted_mesh.core.history.storage import (
+    BatchOrMissing,
+    Flush,
+    Flushed,
+    StoredRun,
+    StoreLimits,
+    StoreOwner,
+)
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
@@ -40,6 +47,8 @@ SELECT (SELECT min(first) FROM batch WHERE stream = :id), (SELECT max(first) FRO
 _AT_OR_BELOW: Final = """
 SELECT first, arrived FROM batch WHERE stream = ? AND first <= ? ORDER BY first DESC LIMIT 1
 """
+
+_RUNS: Final = "SELECT origin, epoch, bytes, oldest, newest FROM stream WHERE batches > 0"
 
 
 class SqliteStore:
@@ -110,6 +119,20 @@ class SqliteStore:
         except FILE_ERRORS as error:
             self._log_once(error)
             return None
+
+    def runs(self) -> dict[StreamId, StoredRun]:
+        """As :meth:`Store.runs`."""
+        if self._closed:
+            return {}
+        now = self._wall_ms()
+        try:
+            return {
+                (origin, epoch): StoredRun(bytes, (now - oldest) / 1000, (now - newest) / 1000)
+                for origin, epoch, bytes, oldest, newest in self._reader.execute(_RUNS).fetchall()
+            }
+        except FILE_ERRORS as error:
+            self._log_once(error)
+            return {}
 
     def is_overdue(self) -> bool:
         catalogue = self._catalogue

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import batch, origin_of, raw_batch
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import Behind, StreamId
+from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.reader import Messages, read
+from twisted_mesh.core.history.reader import Messages, held, held_runs, read
+from twisted_mesh.core.history.storage import Flush, Marks, StoredRun
+from twisted_mesh.core.status import HeldRun
+from twisted_mesh.simulation.storage import SimStore
 
 RUN = (origin_of("anna"), 1)
 
@@ -43,3 +50,59 @@ class TestReading(SynchronousTestCase):
         self.history.add(batch("anna", 5, 4), 0.0)
         spans = self.spans(0, 8)
         self.assertEqual([n for first, last, _ in spans for n in range(first, last + 1)], list(range(1, 9)))
+
+
+class TestHeld(SynchronousTestCase):
+    """Which messages are held, and since when."""
+
+    def setUp(self) -> None:
+        self.history = History(MeshConfig())
+        for number, now in enumerate((0.0, 5.0, 10.0), 1):
+            self.history.add(batch("anna", number), now)
+
+    def test_those_that_came_lately(self) -> None:
+        for seconds, taken in ((inf, 0), (8.0, 1), (2.0, 2)):
+            self.assertEqual(list(held(self.history, seconds, 12.0)), [Behind(RUN, taken, 3)])
+        self.assertEqual(list(held(self.history, 1.0, 12.0)), [])
+
+    def test_how_many_of_each_run(self) -> None:
+        (run,) = held_runs(self.history, 12.0)
+        self.assertEqual(run, HeldRun(RUN, 1, 3, self.history.held_bytes, 12.0, 2.0))
+
+    def test_a_run_of_which_none_is_held_is_left_out(self) -> None:
+        self.history.start_at((origin_of("bert"), 1), 7, 7, 12.0)
+        self.assertEqual([run.run for run in held_runs(self.history, 12.0)], [RUN])
+
+
+class TestStored(SynchronousTestCase):
+    """The same of messages of which some are in a store alone."""
+
+    def setUp(self) -> None:
+        self.store = SimStore()
+        self.history = History(MeshConfig(), Changes(self.store))
+        self.history.add(batch("anna", 1), 0.0)
+
+    def held(self, stored: dict[StreamId, StoredRun]) -> HeldRun:
+        self.store.runs = lambda: stored  # type: ignore[method-assign]
+        (run,) = held_runs(self.history, 10.0)
+        return run
+
+    def test_the_store_says_how_many_bytes_and_since_when(self) -> None:
+        self.assertEqual(self.held({RUN: StoredRun(70, 99.0, 12.0)}), HeldRun(RUN, 1, 1, 70, 99.0, 10.0))
+
+    def test_a_store_of_the_simulator_says_so_too(self) -> None:
+        signed, marks = batch("anna", 1), Marks(RUN, 1, 1, 0, 0, False)
+        self.assertEqual(self.store.runs(), {})
+        self.store.flush(Flush([(4000, signed)], [marks], [], ((b"me", 1), 0), True), 10.0)
+        (run,) = held_runs(self.history, 10.0)
+        self.assertEqual((run.bytes, run.oldest, run.newest), (signed.size, 10.0, 6.0))
+
+    def test_what_is_not_stored_yet_is_in_memory(self) -> None:
+        self.assertEqual(self.held({}), HeldRun(RUN, 1, 1, self.history.held_bytes, 10.0, 10.0))
+
+    def test_if_the_store_cannot_be_read_the_times_are_not_known(self) -> None:
+        stream = self.history.get(RUN)
+        assert stream is not None
+        stream.stored = stream.storing = 1
+        stream.drop_oldest()
+        self.assertEqual(self.held({}), HeldRun(RUN, 1, 1, 0, None, None))

@@ -20,6 +20,7 @@ from twisted_mesh.core.history.storage import (
     Flushed,
     Missing,
     StoredBatches,
+    StoredRun,
 )
 from twisted_mesh.core.history.stream import Stream
 
@@ -52,6 +53,10 @@ class Reading:
     def first_since(self, run: StreamId, seconds: float) -> int | None:
         """As :meth:`StoredBatches.first_since`."""
         return self._storage.first_since(run, seconds)
+
+    def runs(self) -> Mapping[StreamId, StoredRun]:
+        """As :meth:`StoredBatches.runs`."""
+        return self._storage.runs()
 
     def _miss(self, run: StreamId, last: int) -> None:
         self.missed[run] = max(last, self.missed.get(run, 0))

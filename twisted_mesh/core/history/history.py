@@ -21,7 +21,7 @@ from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.past_runs import PastRuns
-from twisted_mesh.core.history.storage import Restored
+from twisted_mesh.core.history.storage import Restored, StoredRun
 from twisted_mesh.core.history.stream import BEYOND_ALL, Ready, Skip, Stream
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.identity import id_of
@@ -194,6 +194,10 @@ class History:
         if stream is not None and stream.base < min(sequence, stream.head):
             stream.base = min(sequence, stream.head)
             self.changed(run)
+
+    def stored_runs(self) -> Mapping[StreamId, StoredRun]:
+        """The streams of which a store has batches."""
+        return {} if self._storage is None else self._storage.runs()
 
     @property
     def is_stored(self) -> bool:

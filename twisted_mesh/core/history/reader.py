@@ -1,4 +1,4 @@
-"""Reads messages from the history, for consumers that were too slow to take them when they came.
+"""Reads messages from the history: for consumers that were too slow, and for people who look at it.
 
 Contract: reading changes nothing.  If an author packed a batch wrongly, that is reported once, when the
 batch comes.  Here such a batch has no entries.
@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.core.status import HeldRun
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_weighed
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -68,3 +69,28 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
         except PoisonedBody:
             entries, size = (), 0
         yield Messages(first, last, batch.sent, size, entries[first - batch.first : last - batch.first + 1])
+
+
+def held(history: History, seconds: float, now: float) -> Iterator[Behind]:
+    """The runs of which messages are held that came in the last *seconds*: those behind ``taken``."""
+    for stream in history:
+        first = stream.first_since(seconds, now)
+        if first <= stream.head:
+            yield Behind(stream.run, first - 1, stream.head)
+
+
+def held_runs(history: History, now: float) -> Iterator[HeldRun]:
+    """The runs of which messages are held."""
+    stored = history.stored_runs()
+    for stream in history:
+        if stream.low > stream.head:
+            continue
+        batches, ages = stream.batches, list[float]()
+        if (oldest := batches.oldest()) is not None:
+            ages += now - oldest[0], now - next(batches.newest_first())[0]
+        size = batches.held_bytes
+        if (kept := stored.get(stream.run)) is not None:
+            size = kept.bytes
+            ages += kept.oldest, kept.newest
+        span = max(ages, default=None), min(ages, default=None)
+        yield HeldRun(stream.run, stream.low, stream.head, size, *span)

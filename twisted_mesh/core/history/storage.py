@@ -188,6 +188,14 @@ class Missing(NamedTuple):
 BatchOrMissing = SignedBatch | Missing
 
 
+class StoredRun(NamedTuple):
+    """The stored batches of one stream: their bytes, and how many seconds ago the first and last came."""
+
+    bytes: int
+    oldest: float
+    newest: float
+
+
 class StoredBatches(Protocol):
     """The part of a store that the core reads from, in the reactor's thread, at any time."""
 
@@ -205,6 +213,9 @@ class StoredBatches(Protocol):
 
         A batch that waited behind a hole counts as having come when the hole was filled.
         """
+
+    def runs(self) -> Mapping[StreamId, StoredRun]:
+        """Each stream of which batches are stored; empty if that cannot be read now."""
 
 
 class Store(StoredBatches, Protocol):
