@@ -1,19 +1,24 @@
 """``python -m twisted_mesh.simulation``: plays schedules, and checks the promises of the nodes.
 
 Contract: the exit status is 0 if no promise was broken in any run.  Otherwise it is 1, and the first broken
-promise of each run is printed, with the command that plays the run again and shows each frame.
+promise of each run is printed, with the command that plays the run again and shows each frame.  Ctrl-C ends
+it with the results of the runs that are over, and with status 130 if no promise was broken in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 
+from twisted_mesh.grammar import counted
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
+from twisted_mesh.simulation.scenarios.certified import CERTIFIED
 from twisted_mesh.simulation.scenarios.consuming import CONSUMING, Consuming
 from twisted_mesh.simulation.scenarios.granted import GRANTED
 from twisted_mesh.simulation.scenarios.joint import Joint
@@ -26,9 +31,10 @@ from twisted_mesh.simulation.scenarios.stage import Scene
 from twisted_mesh.simulation.trace import TraceDigest
 from twisted_mesh.simulation.world import World
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, as of a shell
 _BAR = 30
 JOINT = "joint"  # the name of the schedule in which everything happens at once
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **LARGE}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **CERTIFIED, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -125,17 +131,19 @@ def main(arguments: Sequence[str]) -> int:
     staged = [name for name in STAGED if not STAGED[name].is_large]
     everything = [*SCHEDULES, *ASKING, *CONSUMING, JOINT, *staged]
     names = everything if options.schedule == "all" else [options.schedule]
-    deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
+    deadline = time.monotonic() + 60 * options.minutes if options.minutes else inf
     results: list[Result] = []
-    for seed in range(options.seed, options.seed + options.runs):
-        results.extend(
-            result_of(name, seed, options)
-            for name in names
-            if deadline is None or time.monotonic() < deadline
-        )
+    interrupted = False
+    try:
+        for seed in range(options.seed, options.seed + options.runs):
+            results.extend(result_of(name, seed, options) for name in names if time.monotonic() < deadline)
+    except KeyboardInterrupt:
+        interrupted = True
     if sys.stderr.isatty():
         print("\r" + " " * (_BAR + 24) + "\r", end="", file=sys.stderr)
-    print(table([result.row() for result in results]) if len(results) <= 40 else summary(results))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    rows = [result.row() for result in results]
+    print(table(rows, width) if len(results) <= 40 else summary(results, width))
     for result in results if len(results) <= 40 or len(names) == 1 else ():
         for note in result.notes:
             print(f"{result.schedule} {result.seed}: {note}")
@@ -149,8 +157,9 @@ def main(arguments: Sequence[str]) -> int:
             f"  python -m twisted_mesh.simulation --schedule {result.schedule} --seed {result.seed} "
             f"--nodes {result.nodes} --trace"
         )
-    print(f"\n{len(results)} runs, {len(broken)} with a broken promise")
-    return 1 if broken else 0
+    stopped = "; interrupted" if interrupted else ""
+    print(f"\n{counted(len(results), 'run')}, {len(broken)} with a broken promise{stopped}")
+    return 1 if broken else INTERRUPTED if interrupted else 0
 
 
 if __name__ == "__main__":

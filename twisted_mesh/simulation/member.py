@@ -32,7 +32,7 @@ from twisted_mesh.simulation.keys import Keys, StandInKeys
 from twisted_mesh.simulation.network import Line, Wire
 from twisted_mesh.simulation.storage import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
-from twisted_mesh.trust.policy import Content, ContentPolicy
+from twisted_mesh.trust.content import Content, ContentPolicy
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role
@@ -264,7 +264,8 @@ class Member:
     def as_peer(self, purpose: Purpose, secret: bytes) -> Peer:
         """This member as the far end of a link sees it."""
         ends = self.id, self.origin, self.epoch, self.address, self.node.settled
-        return Peer(*ends, self.replay, self.role, purpose, secret, self.policy.grant)
+        shown = self.policy.grant, self.policy.certificate
+        return Peer(*ends, self.replay, self.role, purpose, secret, *shown)
 
     def say(self, data: bytes) -> bytes:
         """The bytes that it sends as the dialler of a handshake, in place of *data*."""
@@ -404,7 +405,7 @@ class Member:
     def _take(self, deliver: events.Deliver) -> None:
         run = (deliver.origin, deliver.epoch)
         if not deliver.first:
-            self.directs.append((deliver.origin, deliver.entries[0][2:]))
+            self.directs.append((deliver.origin, [*deliver.entries[0][2:]]))
             return
         self._told(run, deliver.first, deliver.first + len(deliver.entries) - 1)
         self.world.count_delivery(run, deliver.first, len(deliver.entries))

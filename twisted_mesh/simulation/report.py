@@ -13,6 +13,7 @@ COLUMNS = (
     "p50 s", "p99 s", "max s", "hops", "gaps", "false", "twice", "order", "missed", "stalls",
     "islands", "rosters", "downs", "limits", "receipts", "directs", "outsiders", "frames/s",
 )  # fmt: skip
+_GAP = "  "  # between two columns
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,29 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """*rows* below the heads of the columns, aligned."""
-    lines = [COLUMNS, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+def table(rows: Sequence[Sequence[str]], width: int | None = None, heads: Sequence[str] = COLUMNS) -> str:
+    """*rows* below *heads*, aligned.
+
+    :param width: characters of a line; a wider table goes on below, with its first two columns again.
+    """
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    parts: list[list[int]] = []
+    room = 0
+    for column in range(2, len(heads)):
+        room -= len(_GAP) + widths[column]
+        if not parts or (room < 0 and width is not None):
+            parts.append([0, 1])
+            room = (width or 0) - sum(len(_GAP) + widths[each] for each in (0, 1, column)) + len(_GAP)
+        parts[-1].append(column)
+    return "\n\n".join(
+        "\n".join(_GAP.join(line[column].rjust(widths[column]) for column in part) for line in lines)
+        for part in parts
     )
 
 
-def summary(results: Sequence[Result]) -> str:
-    """A table with one row for each schedule, over all its runs."""
+def summary(results: Sequence[Result], width: int | None = None) -> str:
+    """A table with one row for each schedule, over all its runs; *width* as for :func:`table`."""
     rows = []
     for name in dict.fromkeys(result.schedule for result in results):
         runs = [result for result in results if result.schedule == name]
@@ -122,4 +135,4 @@ def summary(results: Sequence[Result]) -> str:
             sum(run.frames_a_second for run in runs) / len(runs),
         )
         rows.append(together.row())
-    return table(rows).replace("seed ", "runs ", 1)
+    return table(rows, width, ("schedule", "runs", *COLUMNS[2:]))

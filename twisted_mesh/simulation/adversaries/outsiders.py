@@ -1,4 +1,4 @@
-"""Nodes that do not belong to a mesh with a secret or an authority, and dial its members all the time.
+"""Nodes that do not belong to a mesh that not everybody may join, and dial its members all the time.
 
 Contract: no member may link with one, or have it on its roster.  If there is a secret, an outsider must get
 no byte of a member.
@@ -54,7 +54,7 @@ class WithoutGrant(Outsider):
 
 
 class Thief(Outsider):
-    """Shows the grant of a member."""
+    """Shows the grant or the certificate of a member."""
 
 
 class Accomplice(Member):
@@ -77,6 +77,20 @@ class RollingBack(Member):
         if isinstance(frame, Policy):
             frame = self.first = self.first or frame
         super().transmit(number, frame, size)
+
+
+class Uncertified(Outsider):
+    """Is of a mesh with a certificate authority (CA), and shows no certificate."""
+
+
+class OfAnotherCa(Outsider):
+    """Shows a certificate of another CA."""
+
+
+class Sponsor(Member):
+    """Links with everybody, and passes on all that it gets."""
+
+    lies = True
 
 
 class Elsewhere(Outsider):

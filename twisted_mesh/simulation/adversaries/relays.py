@@ -108,7 +108,7 @@ class Equivocator(Member):
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send the other message over every second link."""
         if isinstance(frame, SignedBatch) and frame.batch.origin == self.origin and number % 2:
-            frame = self.forge(replace(frame.batch, sent=frame.batch.sent + 1), frame.body)
+            frame = self.forge(replace(frame.batch, sent=frame.batch.sent + 1), bytes(frame.body))
         super().transmit(number, frame, size)
 
     def forge(self, batch: Batch, body: bytes) -> SignedBatch:

@@ -31,7 +31,7 @@ from twisted_mesh.simulation.scenarios.outsiders import OLD, content
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.trust.authority import Authority
-from twisted_mesh.trust.policy import Content, ContentPolicy
+from twisted_mesh.trust.content import Content, ContentPolicy
 from twisted_mesh.trust.shared_secret import Secrets
 from twisted_mesh.wire.authority import Cut, Grant, GrantContent, PolicyContent, Removed, Roles
 from twisted_mesh.wire.authority import Policy as SignedPolicy

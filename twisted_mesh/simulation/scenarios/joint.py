@@ -33,7 +33,7 @@ from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.scenarios.stage import FORMED, later
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
-from twisted_mesh.trust.policy import ContentPolicy
+from twisted_mesh.trust.content import ContentPolicy
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 

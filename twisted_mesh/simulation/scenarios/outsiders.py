@@ -15,7 +15,7 @@ from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater, Wi
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
-from twisted_mesh.trust.policy import Content, ContentPolicy
+from twisted_mesh.trust.content import Content, ContentPolicy
 from twisted_mesh.trust.shared_secret import Secret, Secrets
 
 _STEP: Final = 15.0  # seconds from one step of the replacement to the next
