@@ -36,6 +36,13 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(message, Message | None)  # None when the socket is closed meanwhile
     assert message is not None
     assert_type(sock.send_to(message.sender, "x"), Deferred[None] | None)
+    assert_type(sock.request(message.sender, "x"), Message | Deferred[Message])
+    assert_type(sock.ping(message.sender), float | Deferred[float])
+    assert_type(service.request(message.sender, "x"), Deferred[Message])
+    assert_type(service.ping(message.sender), Deferred[float])
+    assert_type(message.reply("x"), Deferred[None])
+    for answer in sock.query("x"):
+        assert_type(answer, Message)
     lost(Gap(message.sender, 1, 1, 1, "an example"))
     lost_here(Gap(message.sender, 1, 1, 1, "an example"))
     assert_type(first(service.members[message.sender]), bool)
@@ -46,6 +53,9 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     service.send_many({1, 2} for _ in range(2))  # type: ignore[misc]
     service.send(object())  # type: ignore[call-overload]  # what cannot be sent
     sock.send(["x", {1, 2}])  # type: ignore[list-item]
+    message.reply(object())  # type: ignore[arg-type]
+    sock.request(message.sender, {"x": object()})  # type: ignore[dict-item]
+    service.send_to(message.sender, [object()])  # type: ignore[list-item]
     service.on("mesage", heard)  # type: ignore[call-overload]  # an event that there is not
 
 

@@ -312,7 +312,7 @@ class MeshSocket(Listeners):
 
     def request(
         self, member: bytes, *packets: Packet, timeout: float | None = 10.0, type: int = flags.whisper
-    ) -> Any:
+    ) -> Message | Deferred[Message]:
         """Send a message to one member alone, and wait for its answer.
 
         :param member: and *packets* and *type*: as for :meth:`send_to`.
@@ -330,9 +330,10 @@ class MeshSocket(Listeners):
             asked = self._node.request(member, *packets, timeout=timeout, type=type)
             return asked.addCallback(partial(with_replies, self._thread))
 
-        return self._thread.call(self._node.if_open, ask)
+        answer: Message | Deferred[Message] = self._thread.call(self._node.if_open, ask)
+        return answer
 
-    def ping(self, member: bytes, timeout: float | None = 5.0) -> Any:
+    def ping(self, member: bytes, timeout: float | None = 5.0) -> float | Deferred[float]:
         """Find out whether a member answers: its node, which tells its application nothing of it.
 
         :param member: the member's id; *timeout*: seconds; None for ``direct_timeout``.
@@ -341,7 +342,10 @@ class MeshSocket(Listeners):
         :raises TypeError: and ValueError: *member* is no id of another node.
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the socket is closed.
         """
-        return self._thread.call(self._node.if_open, self._node.ping, member, timeout)
+        seconds: float | Deferred[float] = self._thread.call(
+            self._node.if_open, self._node.ping, member, timeout
+        )
+        return seconds
 
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.
