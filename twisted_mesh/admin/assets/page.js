@@ -2,7 +2,8 @@
 // Whatever a node says is put into the page as text: textContent and attributes, never markup; said() escapes it.
 "use strict";
 
-const STATUS_MS = 1000, GRAPH_MS = 2500, RETRY_MS = 2000, KEPT = 200, REFRESH_MS = 150, MOVED = 300;
+const STATUS_MS = 1000, GRAPH_MS = 2500, RETRY_MS = 2000, KEPT = 200, REFRESH_MS = 150;
+const DRAWN = 300; // nodes of the graph, and rows of a table: each step of the graph costs the square of them, 1 ms (measured)
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -149,6 +150,14 @@ function rows(id, values) {
   }));
 }
 
+// All of *values*, or DRAWN of them: first those of which *isWell* is false.
+function most(values, isWell) {
+  return values.length <= DRAWN ? [...values] : [...values].sort((one, other) => isWell(one) - isWell(other)).slice(0, DRAWN);
+}
+
+// ``1 node is``, ``2 nodes are``
+const are = (count, noun) => `${count} ${noun}${count === 1 ? " is" : "s are"}`;
+
 function show() {
   const { node, members, authors, links, warnings } = status;
   const now = clock || Date.now() / 1000;
@@ -159,11 +168,12 @@ function show() {
   $("about").textContent = `${node.subnet}, up for ${duration(node.uptime_seconds)}, ${up + 1} of ${members.length + 1} nodes up`;
   $("warnings").hidden = !warnings.length;
   $("warnings").replaceChildren(...warnings.map((warning) => element("li", warning)));
-  const byName = (one, other) => (one.label || one.id).localeCompare(other.label || other.id);
-  rows("members", [...members].sort(byName).map((member) => [
+  const called = (each) => each.label || each.id || each.peer;
+  const byName = (one, other) => called(one).localeCompare(called(other));
+  rows("members", most(members, (member) => member.state === "up").sort(byName).map((member) => [
     [name(member.id, member.label)], [member.state, member.state], [duration(now - member.since_unix_seconds), "number"],
   ]));
-  rows("authors", [...authors].sort(byName).map((author) => [
+  rows("authors", most(authors, (author) => !author.missing && author.head === author.taken).sort(byName).map((author) => [
     [name(author.id, author.label)], [author.head, "number"], [author.missing, "number"], [author.head - author.taken, "number"],
   ]));
   rows("links", [...links].sort(byName).map((link) => [
@@ -371,12 +381,15 @@ function showDemo({ nodes, cut }) {
 // ---- the graph: nodes push each other away, links pull, and all is pulled to the middle ----
 
 const places = new Map(); // id -> {x, y, vx, vy}
-let edges = [], heat = 0, ticking = false, isArranged = false;
+let edges = [], heat = 0, ticking = false, isArranged = false, painted = "";
 
 function redraw() {
   if (!status) return;
-  const states = new Map(status.members.map((member) => [member.id, member.state]));
-  states.set(status.node.id, "up");
+  const all = new Map(status.members.map((member) => [member.id, member.state]));
+  all.set(status.node.id, "up");
+  const states = chosen(all);
+  const left = states.size < all.size ? `${are(all.size - states.size, "node")} not drawn` : "";
+  $("undrawn").textContent = left;
   for (const id of [...places.keys()]) if (!states.has(id)) places.delete(id);
   let angle = places.size * 2.4, isNew = false;
   for (const id of states.keys()) {
@@ -397,9 +410,21 @@ function redraw() {
   if (isNew || JSON.stringify(now) !== JSON.stringify(edges)) heat = 1;
   if (map.length && !isArranged) { isArranged = true; arrange(now); heat = 1; }
   edges = now;
-  paint(states);
-  if (calm.matches) { for (let step = 0; heat > 0.01 && step < 400; step++) move(); paint(states); heat = 0; }
+  const up = [...all.values()].filter((state) => state === "up").length;
+  $("graph").setAttribute("aria-label", `${all.size} nodes, ${up} of them up, ${edges.length} links${left && `; ${left}`}`);
+  const picture = JSON.stringify([[...states].map((each) => [...each, labels.get(each[0])]), now, shown]);
+  if (picture !== painted) { painted = picture; paint(states); }
+  if (calm.matches) { for (let step = 0; heat > 0.01 && step < 400; step++) move(); place(); heat = 0; }
   else if (heat > 0.01 && !ticking) { ticking = true; requestAnimationFrame(tick); }
+}
+
+// The nodes that are drawn, with their states: all; of more than DRAWN this node, the author of the way that is shown,
+// neighbours, and then others, those that are up before those that are gone; nodes that are drawn already before new ones.
+function chosen(all) {
+  if (all.size <= DRAWN) return all;
+  const near = new Set([...status.links.map((link) => link.peer), shown?.author, status.node.id]);
+  const rank = ([id, state]) => (near.has(id) ? 0 : 1 + ["suspect", "up", "down"].indexOf(state) || 4) + (places.has(id) ? 0 : 0.5);
+  return new Map([...all].sort((one, other) => rank(one) - rank(other)).slice(0, DRAWN));
 }
 
 // Put the nodes on a circle, neighbours beside each other where that goes: a ring is then drawn as one.
@@ -429,7 +454,6 @@ function tick() {
 
 function move() {
   const all = [...places.values()];
-  if (all.length > MOVED) { heat = 0; return; } // they stay on their circle: each step costs the square of them
   for (const one of all) {
     one.vx -= one.x * 0.012;
     one.vy -= one.y * 0.018;
@@ -474,8 +498,6 @@ function paint(states) {
     return group;
   });
   $("graph").replaceChildren(...lines, ...ways, ...nodes);
-  const up = [...states.values()].filter((state) => state === "up").length;
-  $("graph").setAttribute("aria-label", `${states.size} nodes, ${up} of them up, ${edges.length} links`);
   place();
 }
 
