@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh import Gap, Member, MeshService, MeshSocket, Message
 from twisted_mesh.aio import Link, Mesh, Receipt
+from twisted_mesh.trace import Neighbours, Trace
 
 
 def listen(service: MeshService, sock: MeshSocket) -> None:
@@ -43,6 +44,7 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     assert_type(message.reply("x"), Deferred[None])
     for answer in sock.query("x"):
         assert_type(answer, Message)
+    assert_type(sock.graph(), list[Neighbours])
     lost(Gap(message.sender, 1, 1, 1, "an example"))
     lost_here(Gap(message.sender, 1, 1, 1, "an example"))
     assert_type(first(service.members[message.sender]), bool)
@@ -73,6 +75,8 @@ async def talk(mesh: Mesh) -> None:
             assert_type(await message.reply("x"), None)
             assert_type(await mesh.send_to(message.sender, "x"), None)
             assert_type(await mesh.request(message.sender, "x", timeout=5), Message)
+            assert message.id is not None
+            assert_type(await mesh.trace(message.id), Trace)
         async for answer in mesh.query("x"):
             assert_type(answer, Message)
         assert_type(mesh.members, dict[bytes, Member])

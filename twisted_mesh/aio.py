@@ -31,13 +31,14 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Consumer, Member, Message, Packet, each_of
+from twisted_mesh.message import Consumer, Member, Message, MessageId, Packet, each_of
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.options import names_options
 from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
+from twisted_mesh.trace import Neighbours, Trace
 from twisted_mesh.trust.policy import Trust
 
 __all__ = ["Link", "Mesh", "Messages", "NamedMessages", "Query", "Receipt"]
@@ -371,6 +372,29 @@ class Mesh(LoopListeners):
         """
         seconds: float = await self._call(self._opened().ping, member, timeout)
         return seconds
+
+    async def trace(self, message_id: MessageId, timeout: float = 5.0) -> Trace:
+        """Ask all members by which way a message came to them.
+
+        :param message_id: the ``id`` of a message to everybody, or of a receipt.
+        :param timeout: seconds until the answers must have come.
+        :return: what each node says, this one first.
+        :raises Unreachable: its author is not known here; Congested: too many traces wait for answers.
+        :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.
+        :raises LocalError: *timeout* is no number, or below 0; or this node may only listen; NotRunning:
+            the mesh is not open.
+        """
+        trace: Trace = await self._call(self._opened().trace, message_id, timeout)
+        return trace
+
+    async def graph(self, timeout: float = 5.0) -> list[Neighbours]:
+        """Ask all members with which nodes they are linked.
+
+        :param timeout: and the errors are as for :meth:`trace`.
+        :return: what each node says, this one first.
+        """
+        graph: list[Neighbours] = await self._call(self._opened().graph, timeout)
+        return graph
 
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``async for answer in mesh.query("?")``.

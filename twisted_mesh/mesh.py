@@ -32,13 +32,14 @@ from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_at_most
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.message import Consumer, Member, Message, Packet, each_of
+from twisted_mesh.message import Consumer, Member, Message, MessageId, Packet, each_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.runtime.options import check_options
 from twisted_mesh.runtime.profile import checked_debug_level
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
+from twisted_mesh.trace import Neighbours, Trace
 
 __all__ = ["Link", "MeshSocket", "MessageQueue", "NamedMessages", "Query", "Receipt", "default_protocol"]
 
@@ -346,6 +347,29 @@ class MeshSocket(Listeners):
             self._node.if_open, self._node.ping, member, timeout
         )
         return seconds
+
+    def trace(self, message_id: MessageId, timeout: float = 5.0) -> Trace:
+        """Ask all members by which way a message came to them, and wait for their answers.
+
+        :param message_id: the ``id`` of a message to everybody, or of a receipt.
+        :param timeout: seconds until the answers must have come.
+        :return: what each node says, this one first.
+        :raises Unreachable: its author is not known here; Congested: too many traces wait for answers.
+        :raises TypeError: and ValueError: *message_id* is no id of a message to everybody.
+        :raises LocalError: *timeout* is no number, or below 0; or this node may only listen; NotRunning:
+            the socket is closed.  RuntimeError: the caller is in the reactor's thread.
+        """
+        trace: Trace = self._thread.wait(self._node.if_open, self._node.trace, message_id, timeout)
+        return trace
+
+    def graph(self, timeout: float = 5.0) -> list[Neighbours]:
+        """Ask all members with which nodes they are linked, and wait for their answers.
+
+        :param timeout: and the errors are as for :meth:`trace`.
+        :return: what each node says, this one first.
+        """
+        graph: list[Neighbours] = self._thread.wait(self._node.if_open, self._node.graph, timeout)
+        return graph
 
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.

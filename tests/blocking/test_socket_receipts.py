@@ -6,7 +6,15 @@ from typing import Any
 
 from tests.blocking.test_mesh import SocketCase
 from twisted_mesh import MeshConfig, base
-from twisted_mesh.errors import LocalError, NoMembers, NoReply, NotRunning, ReceiptTimeout, Unreachable
+from twisted_mesh.errors import (
+    LocalError,
+    NoMembers,
+    NoReply,
+    NotRunning,
+    ReceiptTimeout,
+    Unreachable,
+    WrongValue,
+)
 from twisted_mesh.message import Message
 
 
@@ -120,6 +128,19 @@ class TestRequest(SocketCase):
         self.assertIsNone(a.recv())
         self.assertIsNone(answer.reply("thanks"))
 
+    def test_the_way_of_a_message_and_who_is_linked_with_whom(self) -> None:
+        a, b = self.pair()
+        self.soon(lambda: b.id in a.members)
+        a.send("fire")
+        message = b.recv(timeout=30)
+        trace = b.trace(message.id, timeout=30)
+        ids = [b.id.decode(), a.id.decode()]
+        self.assertEqual((trace.author, [step.id for step in trace.steps]), (ids[1], ids))
+        self.assertEqual((trace.steps[0].state, trace.steps[0].source), ("came", ids[1]))
+        graph = {one.id: one.neighbours for one in a.graph(30)}
+        self.assertEqual(graph, {ids[1]: ids[:1], ids[0]: ids[1:]})
+        self.assertRaises(WrongValue, a.trace, (b"", 1, 1))
+
     def test_without_an_answer_it_raises(self) -> None:
         a, b = self.pair()
         self.soon(lambda: b.id in a.members)
@@ -129,6 +150,7 @@ class TestRequest(SocketCase):
         self.assertTrue(0 < a.ping(b.id, timeout=30) < 30)
         self.assertRaises(Unreachable, a.ping, b"nobody")
         a.close()
+        self.assertRaises(NotRunning, a.graph)
         self.assertRaises(NotRunning, a.request, b.id, "?")
 
     def test_in_the_reactors_thread_it_gives_a_deferred(self) -> None:
