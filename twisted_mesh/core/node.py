@@ -587,7 +587,7 @@ class Node:
                 self._delivered(self._broadcast.evict(now), now)
                 self._broadcast.watch_holes()
             case Timer.ANNOUNCE:
-                self._broadcast.push.announce_owed()
+                self._broadcast.push.announce_owed(now)
             case Timer.ANSWER:
                 for link in (*self._links.fed, *self._links.exchanges):
                     self._answer(link, now)

@@ -477,6 +477,18 @@ class TestReading(SlowLinesTestCase):
         self.assertNotIn(ping, self.all_frames(self.receive(1, self.body(2)), 2))
         self.assertIn(ping, self.all_frames(self.pong(1), 2))  # for what went out since
 
+    def test_announcements_are_gathered_until_it_has_read_what_it_was_sent(self) -> None:
+        # Otherwise they alone can be more than a slow line carries.
+        self.push(1, size=200_000)
+        effects = []
+        for first in range(2, 6):
+            self.push(first)
+            effects += self.wait(1)
+        self.assertEqual(self.haves(effects, 2), [])
+        self.accept(2)
+        self.pong(20)
+        self.assertEqual(self.haves(self.wait(0.1), 2), [("emil", 1, 5)])
+
     def ask(self, first: int) -> list[int]:
         """The messages that Bert gets if he wants *first* to 8."""
         return [one for one, _ in self.sent(self.receive(2, want("emil", first, 8)), 2)]

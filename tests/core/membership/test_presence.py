@@ -311,6 +311,15 @@ class TestOthers(MembershipTestCase):
         self.receive(1, presence("emil", 1))  # what came first is forgotten when something comes
         self.assertEqual(self.prunes(self.receive(2, presence("dora", 1)), 2), [])
 
+    def test_where_an_exchange_brought_it_first_all_links_but_the_next_are_pruned(self) -> None:
+        # Otherwise a node that asks for messages in exchanges gets each record over every link.
+        self.open(9, "emil", purpose=Purpose.EXCHANGE)
+        self.receive(9, ALL, roster(presence("dora", 2)))
+        pruned = [self.prunes(self.receive(number, presence("dora", 2)), number) for number in (1, 2, 3)]
+        self.assertEqual(pruned, [[], ["dora"], ["dora"]])
+        self.receive(9, presence("dora", 2))
+        self.assertEqual(self.prunes(self.receive(1, presence("dora", 2)), 1), [])
+
     def test_what_is_not_news_is_not_verified(self) -> None:
         self.receive(1, presence("dora", 2))
         verified = self.verified

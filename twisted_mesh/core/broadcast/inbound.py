@@ -73,7 +73,7 @@ class Inbound:
                 self._forks.verify(signed.header)
                 self._history.pushed(run, batch.first)
             if not asked:
-                self._push.duplicate(link, run, batch.first, run == self._run)
+                self._push.duplicate(link, run, batch.first, run == self._run, now)
             return None
         if self._forks.is_forked(run):
             self.counts["forked"] += 1

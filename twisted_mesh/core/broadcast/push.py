@@ -81,8 +81,10 @@ class Push:
             self._first_arrivals.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)
 
-    def duplicate(self, link: Link, run: StreamId, first: int, own: bool) -> None:
+    def duplicate(self, link: Link, run: StreamId, first: int, own: bool, now: float) -> None:
         """Prune *link*, which brought a frame again without being asked, if another link brought it first.
+
+        Exchanges do not count: of a frame that came over one first, the next link is the first.
 
         :param first: the first message of a batch, or minus the counter of a record.
         :param own: whether the origin is this node.
@@ -91,6 +93,8 @@ class Push:
             return
         if not own:
             number = self._first_arrivals.of((run, first))
+            if number is None and not link.is_exchange:  # it came long ago, or first over an exchange
+                self._first_arrivals.note((run, first), link.number, now)
             earlier = None if number is None else self._links.get(number)
             if earlier is None or earlier is link or earlier.closing or run[0] in earlier.push.lazy_by_us:
                 return
@@ -125,7 +129,7 @@ class Push:
 
     def next_wanted(self, link: Link, now: float) -> Want | None:
         """The next WANT of the peer to answer; None if there is none, or if it must wait."""
-        if link.push.owed and not self._is_queue_full(link):
+        if link.push.owed and self._may_announce(link, now):
             self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
         if not link.push.wants or link.closing or link.flow.queued >= self._config.answer_bytes:
             return None
@@ -189,10 +193,10 @@ class Push:
         for at in range(0, len(entries), _HAVE_STREAMS):
             self._effects.send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
-    def announce_owed(self) -> None:
+    def announce_owed(self, now: float) -> None:
         """Announce to every peer the runs that are owed to it, unless it has announced as much itself."""
         for link in self._links.fed:
-            if link.push.owed and not self._is_queue_full(link):
+            if link.push.owed and self._may_announce(link, now):
                 owed, link.push.owed = link.push.owed, OrderedDict()
                 lacking = (run for run in owed if link.frontier.holds(run) < self._history.head(run))
                 self.announce(link, sorted(lacking))
@@ -262,8 +266,11 @@ class Push:
         link.push.owe(run)
         self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 
-    def _is_queue_full(self, link: Link) -> bool:
-        return link.flow.queued > self._config.link_queue_bytes
+    def _may_announce(self, link: Link, now: float) -> bool:
+        """Whether the peer will read an announcement soon; until then more of them are gathered."""
+        if link.flow.queued > self._config.link_queue_bytes:
+            return False
+        return self._is_read(link, link.flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST), now)
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
         """Whether the peer would take too long to read *size* bytes more."""

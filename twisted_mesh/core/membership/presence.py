@@ -68,7 +68,7 @@ class Presences:
             link.presence.note_from_peer(origin, rank)
             self.old += rank < known
             if presence.epoch == known[0]:  # if the record is older, the link is a slow one
-                self._push.duplicate(link, run, -known[1], False)
+                self._push.duplicate(link, run, -known[1], False, now)
             parent = self._served_by(link, origin, now)
             if (news := self._told_younger(presence, now, now)) is not None:
                 self._pass_on(link, news, parent, now)
@@ -169,7 +169,7 @@ class Presences:
             self._on_other(link, signed, presence, now, now)
         elif presence.epoch == self._local_node.epoch:
             run = (presence.origin, presence.epoch)
-            self._push.duplicate(link, run, -presence.counter, True)
+            self._push.duplicate(link, run, -presence.counter, True, now)
 
     def _on_other(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
