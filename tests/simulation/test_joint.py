@@ -11,7 +11,15 @@ from twisted_mesh.simulation.adversaries import askers, identities, receipts, re
 from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
 from twisted_mesh.simulation.adversaries.outsiders import Outsider
 from twisted_mesh.simulation.member import Member
-from twisted_mesh.simulation.scenarios.joint import ENDLESS, KINDS, OUTSIDE, UNGRANTED, Joint, draw
+from twisted_mesh.simulation.scenarios.joint import (
+    ENDLESS,
+    KINDS,
+    OUTSIDE,
+    UNCERTIFIED,
+    UNGRANTED,
+    Joint,
+    draw,
+)
 
 
 class TestJoint(SynchronousTestCase):
@@ -35,7 +43,7 @@ class TestJoint(SynchronousTestCase):
         drawn = [draw(seed) for seed in range(200)]
         for name in ("cuts", "crashes", "partition", "slow", "vanish", "late", "stored"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
-        for name in ("leaves", "stalls", "guests", "hidden", "secret", "authority"):
+        for name in ("leaves", "stalls", "guests", "hidden", "secret", "authority", "certified"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
 
     def test_an_adversary_of_any_kind_may_be_drawn(self) -> None:
@@ -66,6 +74,21 @@ class TestJoint(SynchronousTestCase):
         honest = next(member for member in joint.world.members if not member.lies)
         for member in joint.world.members:
             why = honest.policy.why_not_granted(member.origin, member.policy.grant, False)
+            self.assertEqual(why is None, member not in outside)
+
+    def test_a_mesh_with_a_secret_may_have_a_ca_too(self) -> None:
+        seed = next(
+            seed
+            for seed in range(100)
+            if (drawn := draw(seed)).secret and drawn.certified and not drawn.authority
+        )
+        joint = Joint(seed, 30)
+        joint._begin()
+        outside = [member for member in joint.world.members if isinstance(member, Outsider)]
+        self.assertEqual({type(member) for member in outside}, set(UNCERTIFIED))
+        honest = next(member for member in joint.world.members if not member.lies)
+        for member in joint.world.members:
+            why = honest.policy.why_not_certified(member.origin, member.policy.certificate)
             self.assertEqual(why is None, member not in outside)
 
     def test_they_begin_when_the_mesh_has_formed_and_do_less_when_all_is_said(self) -> None:

@@ -28,6 +28,8 @@ from twisted_mesh.simulation.adversaries.outsiders import (
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios.outsiders import OLD
+from twisted_mesh.simulation.scenarios.outsiders import content as secret
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
 from twisted_mesh.trust.certificates import Certificates
 from twisted_mesh.trust.content import Content, ContentPolicy
@@ -105,6 +107,14 @@ def policy_of(member: Member, victim: Member) -> Policy:
             return Gullible(content(HERE.certify(member)), MODE)
         case _:
             return ContentPolicy(content(HERE.certify(member)), MODE)
+
+
+def with_certificate(member: Member, victim: Member) -> Policy:
+    """As :func:`policy_of`, in a mesh with a secret, too."""
+    certified = policy_of(member, victim)
+    assert isinstance(certified, ContentPolicy)
+    certified.content = certified.content._replace(secrets=secret([OLD]).secrets)
+    return certified
 
 
 def _certified(stage: Stage) -> None:

@@ -17,6 +17,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
 from twisted_mesh.simulation.adversaries.outsiders import (
     Elsewhere,
+    OfAnotherCa,
     Outsider,
     Repeater,
     Thief,
@@ -27,6 +28,7 @@ from twisted_mesh.simulation.invariants.membership import MembershipChecks, chec
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
+from twisted_mesh.simulation.scenarios.certified import with_certificate
 from twisted_mesh.simulation.scenarios.granted import with_grant
 from twisted_mesh.simulation.scenarios.outsiders import policy_of
 from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
@@ -80,6 +82,8 @@ _MINTED: Final = 500  # authors that an adversary makes up at most: more would l
 OUTSIDE: Final = (Outsider, WithoutSecret, Repeater)
 #: Nodes without a good grant, if the mesh has an authority as well; all but the first know the secret.
 UNGRANTED: Final = (WithoutSecret, Thief, Elsewhere)
+#: The same, if the mesh has a CA.
+UNCERTIFIED: Final = (WithoutSecret, Thief, OfAnotherCa)
 #: The intervals are a third to a quarter of the defaults.  ``direct_timeout`` is longer than the default,
 #: since a direct message can wait that long on a slow line.
 CONFIG: Final = MeshConfig(
@@ -107,6 +111,7 @@ class Drawn(Schedule):
     :ivar guests: the share of members that are guests; :ivar hidden: that cannot be dialled.
     :ivar secret: whether the mesh has a secret; then there are outsiders, too.
     :ivar authority: whether a mesh with a secret has an authority, too.
+    :ivar certified: whether it has a CA, if it has no authority.
     """
 
     leaves: float = 0.0
@@ -115,6 +120,7 @@ class Drawn(Schedule):
     hidden: float = 0.0
     secret: bool = False
     authority: bool = False
+    certified: bool = False
 
 
 def draw(seed: int) -> Drawn:
@@ -138,6 +144,7 @@ def draw(seed: int) -> Drawn:
         hidden=random.choice((0.0, 0.2)),
         secret=random.random() < 0.5,
         authority=random.random() < 0.3,
+        certified=random.random() < 0.3,
     )
 
 
@@ -159,7 +166,8 @@ class Joint(Asking):
         kinds = [kind for kind in KINDS if kind not in ENDLESS] if self.schedule.slow else KINDS
         chosen = [random.choice(kinds) for _ in range(dishonest)]
         if self.schedule.secret:
-            chosen += random.sample(UNGRANTED if self.schedule.authority else OUTSIDE, dishonest)
+            uncertified = UNCERTIFIED if self.schedule.certified else OUTSIDE
+            chosen += random.sample(UNGRANTED if self.schedule.authority else uncertified, dishonest)
         return [*chosen, *[Asker] * (count - len(chosen))]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
@@ -175,6 +183,8 @@ class Joint(Asking):
                 member.policy = policy_of(member)
                 if schedule.authority and isinstance(member.policy, ContentPolicy):
                     member.policy = with_grant(member, first)
+                elif schedule.certified and isinstance(member.policy, ContentPolicy):
+                    member.policy = with_certificate(member, first)
             later(world, FORMED, self._record)
         self._prepare([member for member in world.members if member.lies], others)
 
