@@ -319,6 +319,16 @@ class TestTime(CertificateCase):
         self.link((late, newcomer), after=2)
         self.assertNotIn("before", self.got(late))
 
+    def test_whoever_renews_too_late_is_back(self) -> None:
+        one, late = self.linked(self.certified(), self.certified(until=self.now + 10))
+        self.network.advance(20)
+        self.assertEqual(dict(one.routing_table), {})
+        self.send(late, "said meanwhile")
+        self.renew(late, self.now + 500)
+        self.network.advance(60)
+        self.assertIn(late.id, one.routing_table)
+        self.assertEqual(self.got(one), ["said meanwhile"])
+
     def test_whoever_renews_in_time_loses_neither_links_nor_messages(self) -> None:
         one, other = self.linked(self.certified(), self.certified(until=self.now + 100), after=6)
         (link,) = one.routing_table.values()
