@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from twisted_mesh.cli.completion import SCRIPTS, complete
 from twisted_mesh.cli.main import parser
 
 ROOT = Path(__file__).parent.parent.parent
+PATH = os.environ["PATH"]
+#: Defines the command for shells that have POSIX's grammar.
+POSIX = 'mesh() { "%s" -m twisted_mesh.cli.main "$@"; }'
 
 
 class CompletionTests(SynchronousTestCase):
@@ -46,12 +50,35 @@ class CompletionTests(SynchronousTestCase):
         for words in (("members", "--node", ""), ("request", ""), ("send", "--to", "")):
             self.assertEqual(self.found(*words), [], "no node runs here")
 
-    def test_the_script_for_bash_works(self) -> None:
-        if (bash := shutil.which("bash")) is None:
-            self.skipTest("no bash here")
-        script = (
-            f'mesh() {{ "{sys.executable}" -m twisted_mesh.cli.main "$@"; }}\n{SCRIPTS["bash"]}'
-            'COMP_WORDS=(mesh members --w); COMP_CWORD=2; _mesh; echo "${COMPREPLY[@]}"'
+    def completed(self, shell: str, define: str, ask: str) -> list[str]:
+        """What a shell prints that has the command ``mesh`` and its script, and then runs *ask*.
+
+        :param define: defines the command, with the path of Python in place of %s.
+        """
+        if (path := shutil.which(shell, path=PATH)) is None:
+            self.skipTest(f"no {shell} here")
+        script = "\n".join((define % sys.executable, SCRIPTS[shell], ask))
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "a file").touch()
+        environment = {"PATH": PATH, "HOME": str(folder.absolute()), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [path, "-c", script], capture_output=True, text=True, cwd=folder, env=environment
         )
-        done = subprocess.run([bash, "-c", script], capture_output=True, text=True, cwd=ROOT)
-        self.assertEqual((done.stdout, done.stderr), ("--watch\n", ""))
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split("\n")[:-1]
+
+    def test_the_script_for_bash_works(self) -> None:
+        ask = 'COMP_WORDS=(mesh members --w); COMP_CWORD=2; _mesh; echo "${COMPREPLY[@]}"'
+        self.assertEqual(self.completed("bash", POSIX, ask), ["--watch"])
+
+    def test_the_script_for_zsh_works_and_offers_files_where_nothing_is_known(self) -> None:
+        # What zsh has where the cursor stands; the rest is only there in an interactive one.
+        define = POSIX + '; compdef() { }; compadd() { print -l -- "${@[2,-1]}" }; _files() { print *(N) }'
+        ask = "words=(mesh completion ''); CURRENT=3; _mesh; words=(mesh send ''); CURRENT=3; _mesh"
+        self.assertEqual(self.completed("zsh", define, ask), ["bash", "fish", "zsh", "a file"])
+
+    def test_the_script_for_fish_works_and_offers_files_where_nothing_is_known(self) -> None:
+        define = 'function mesh; "%s" -m twisted_mesh.cli.main $argv; end'
+        ask = 'complete -C "mesh completion "; complete -C "mesh send "'
+        self.assertEqual(self.completed("fish", define, ask), ["bash", "fish", "zsh", "a file"])

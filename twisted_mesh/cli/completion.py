@@ -1,9 +1,9 @@
 """Completion of ``mesh`` in shells: verbs, options, and members by their names.
 
-Contract: the scripts ask ``mesh complete WORD…`` for what may stand in place of the last word.  Members are
-asked of the node.  A label is text of its member, which the shell would take for a command or a pattern:
-one with any other character than letters, digits, ``_``, ``.`` and ``-`` is not offered, but the beginning
-of the member's id.  If no node answers, no member is offered.
+Contract: the scripts ask ``mesh complete WORD…`` for what may stand in place of the last word.  If nothing
+is known, the shell offers files.  Members are asked of the node; if no node answers, no member is offered.
+A label is text of its member, which the shell would take for a command or a pattern: one with any other
+character than letters, digits, ``_``, ``.`` and ``-`` is not offered, but the beginning of the member's id.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ _mesh() {
 compdef _mesh mesh
 """,
     "fish": """\
-complete -c mesh -a '(mesh complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+function __mesh_finds
+    set -g __mesh_found (mesh complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+    test (count $__mesh_found) -gt 0
+end
+complete -c mesh -n __mesh_finds -f -a '$__mesh_found'
 """,
 }
 

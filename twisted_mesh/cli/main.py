@@ -215,7 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == [DEMO]:
         os.execv(sys.executable, [sys.executable, "-m", "twisted_mesh.demo", *words[1:]])
     if words[:1] == [completion.COMPLETE]:
-        print(*completion.complete(parser(), words[1:]), sep="\n")
+        for word in completion.complete(parser(), words[1:]):
+            print(word)
         return verbs.YES
     mesh = parser()
     options = mesh.parse_args(words)
