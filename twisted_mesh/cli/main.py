@@ -121,8 +121,11 @@ def _run(options: list[str]) -> int:
     config = ServerOptions()
     try:
         config.parseOptions()
-    except UsageError as error:  # twistd's run() would print it on standard output, below all options
-        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
+    except (UsageError, SystemExit) as error:  # an option of twistd, or of twistd mesh
+        wrong = error if isinstance(error, UsageError) else error.__cause__
+        if not isinstance(wrong, UsageError):
+            raise  # --help
+        print(f"mesh: {for_terminal(str(wrong))}", file=sys.stderr)
         return verbs.NO
     runApp(config)
     return verbs.YES
