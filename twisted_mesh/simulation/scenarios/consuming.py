@@ -1,11 +1,12 @@
 """A schedule whose members have consumers with names, and crash between a message and its commit.
 
 Contract: a :class:`Consuming` is a ``Play`` in which each member has a store and the consumers
-:data:`NAMES`.  Each of them takes message by message.  Some loop bodies raise an exception; some consumers
-are closed for a while; members crash.  At every moment these are violations: a message that a consumer gets
-twice, or out of its order.  It may get the message again whose body failed, or did not end; and after a
-crash those that it had taken in the last :data:`WINDOW`.  At the end, it is a violation if a consumer lacks
-a message that its member has.
+:data:`NAMES`.  The first takes message by message; the second has several out at a time, and acknowledges
+some of them at once.  Some loop bodies raise an exception, and some clients die; some consumers are closed
+for a while; members crash.  At every moment these are violations: a message that a consumer gets twice, or
+out of its order.  It may get messages again that were out and not acknowledged; and after a crash those
+that it had taken in the last :data:`WINDOW`.  At the end, it is a violation if a consumer lacks a message
+that its member has.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import World
 
 NAMES: Final = ("audit", "billing")
+OUT: Final = {"audit": 1, "billing": 8}  # messages that are out at a time, at most
 _REST: Final = 60.0  # seconds in which consumers that crashed late get the rest
 _PAUSE: Final = 0.1  # seconds until a consumer looks again for a message, if there is none
 #: Seconds within which all that was taken is stored: a change can wait for the flush before it.
 WINDOW: Final = 2 * (FLUSH_SECONDS + WRITE_SECONDS) + _PAUSE
+_GOES_ON: Final = 0.6  # of the times when messages are out, and more can be
 _FAILS: Final = 0.1  # of the bodies raise an exception
 _CLOSES: Final = 0.03  # of the bodies are followed by a time in which nobody has the consumer open
 
@@ -51,7 +54,7 @@ class Consumer(Member):
     """A member whose application has consumers with names.
 
     :ivar notes: of each consumer, by name; :ivar places: the last message of each run that it took.
-    :ivar out: the message that each consumer has got and not taken.
+    :ivar out: the messages that each consumer has got and not taken, in order.
     """
 
     def __init__(self, world: Surroundings, number: int) -> None:
@@ -61,7 +64,7 @@ class Consumer(Member):
 
     def _begin_places(self) -> None:
         self.places: dict[str, dict[StreamId, int]] = {name: {} for name in NAMES}
-        self.out: dict[str, tuple[StreamId, int] | None] = dict.fromkeys(NAMES)
+        self.out: dict[str, list[tuple[StreamId, int]]] = {name: [] for name in NAMES}
 
     def start(self) -> None:
         """Begin a run, in which each consumer goes on where it was."""
@@ -101,31 +104,43 @@ class Consumer(Member):
         self.handle(events.Taken(run, self.delivered[run], places))
 
     def _step(self, name: str, core: Node | None) -> None:
-        """A body has ended: its message is taken, unless it failed; the next one begins."""
+        """Get another message; or take some that are out, unless a body failed: then they come again."""
         if core is None or self.core is not core:
             return
         world, random = self.world, self.world.random
         pause = random.random() * _PAUSE
-        if (out := self.out[name]) is not None:
-            self.out[name] = None
-            if random.random() >= _FAILS:
-                run, number = out
-                self.places[name][run] = number
-                self.notes[name].taken[out] = world.now
-                self._tell(run)
+        out = self.out[name]
+        goes_on = len(out) < OUT[name] and (not out or random.random() < _GOES_ON)
+        if goes_on and (message := self.next_for(name)) is not None:
+            out.append(message)
+            self._check(name, *message)
+        elif out:
+            self._acknowledge(name, out)
             if random.random() < _CLOSES:
                 pause += 3 * random.random()
-        elif (message := self.next_for(name)) is not None:
-            self.out[name] = message
-            self._check(name, *message)
         if self._scribe is not None:
             self._scribe.look(self.delivered)
         world.at(world.now + pause, partial(self._step, name, core))
 
+    def _acknowledge(self, name: str, out: list[tuple[StreamId, int]]) -> None:
+        """Take the first of the messages that are *out*, or all; or none, and all come again."""
+        random = self.world.random
+        if random.random() < _FAILS:
+            out.clear()
+            return
+        taken = out[: random.randint(1, len(out))]
+        del out[: len(taken)]
+        for run, number in taken:
+            self.places[name][run] = number
+            self.notes[name].taken[run, number] = self.world.now
+        for run in dict.fromkeys(run for run, _ in taken):
+            self._tell(run)
+
     def next_for(self, name: str) -> tuple[StreamId, int] | None:
         """The next message for a consumer, as the history has it."""
+        out = dict(self.out[name])  # the last message of each run
         for run, head in self.delivered.items():
-            place = self.place(name, run)
+            place = out.get(run, self.place(name, run))
             if run[0] != self.origin and place < head:
                 for piece in read(self.node.history, run, place, head, 1):
                     if isinstance(piece, Messages):
