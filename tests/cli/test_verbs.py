@@ -19,6 +19,7 @@ from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.cli.main import main
+from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
@@ -182,6 +183,15 @@ class AskingVerbsTests(TestCase):
         self.assertEqual((await self.run_it("history", name))[0], 1)
         self.a.send("own")
         self.assertIn("own", (await self.run_it("history", name, "--since=1h"))[1])
+
+    async def test_a_history_that_cannot_be_read_is_told(self) -> None:
+        def fails(*_: object) -> None:
+            raise StoreError("the disk is gone")
+
+        await self.send(self.b, "first")
+        self.patch(self.a._running().driver.node, "read", fails)
+        for words in (("listen", "--since=all", "--for=9"), ("history", "db")):
+            self.assertEqual(await self.run_it(*words), (2, "mesh: the disk is gone\n"))
 
     async def test_forget(self) -> None:
         status, told = await self.run_it("forget", "db")

@@ -111,7 +111,7 @@ class TestWarnings(MeshCase):
         self.assertEqual(
             warning,
             "nobody has the consumer 'billing' open: 2 messages were not taken, and receipts wait for it; "
-            "open it, or forget_consumer()",
+            "open it, or let it go (mesh forget --consumer)",
         )
         b.forget_consumer("billing")
         self.assertEqual((b.status().consumers, b.status().warnings), ([], []))

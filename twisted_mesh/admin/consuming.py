@@ -9,6 +9,7 @@ little, no more is written until it goes on; nothing is dropped meanwhile.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,7 +21,7 @@ from twisted_mesh.admin.site import Refused
 from twisted_mesh.admin.streams import SentEvents, message_data
 from twisted_mesh.delivery.in_flight import MOST, InFlight
 from twisted_mesh.delivery.named import Key, key_of
-from twisted_mesh.errors import Unreachable
+from twisted_mesh.errors import ConsumerInUse, Unreachable
 from twisted_mesh.service import MeshService
 
 _ACK: Final = Reader(Ack, '{"consumer": "name", "id": "of the last message that is done"}')
@@ -80,8 +81,8 @@ class Consuming:
     def begin(self, request: Request) -> None:
         """Begin a stream of the consumer that *request* names.
 
-        :raises Refused: the request is wrong; ConsumerInUse: the consumer is open.  Other errors are those
-            of ``MeshService.messages()``.
+        :raises Refused: the request is wrong, or the consumer is open.  Other errors are those of
+            ``MeshService.messages()``.
         """
         arguments = arguments_of(request, _ARGUMENTS)
         name, start = arguments["consumer"], _start(arguments.get("start", "new"))
@@ -90,7 +91,7 @@ class Consuming:
         last_id = request.getHeader("last-event-id")
         if last_id:
             self._check(name)
-        consumer = self._node.hand_out(name, stream.write_on, start)
+        consumer = self._opened(name, stream.write_on, start)
         try:
             if last_id:
                 self._take(consumer, last_id)
@@ -110,7 +111,7 @@ class Consuming:
             stream.write_on()
         else:
             self._check(name)
-            consumer = self._node.hand_out(name, lambda: None)
+            consumer = self._opened(name, lambda: None)
             try:
                 self._take(consumer, ack.id)
             finally:
@@ -121,10 +122,18 @@ class Consuming:
         """How many readers there are."""
         return {"control_consumers": len(self._streams)}
 
+    def _opened(self, name: str, ready: Callable[[], None], start: str | float = "new") -> InFlight:
+        try:
+            return self._node.hand_out(name, ready, start)
+        except ConsumerInUse:
+            told = f"the consumer {name!r} is open already: its reader has to end first"
+            raise Refused(http.CONFLICT, told) from None
+
     def _check(self, name: str) -> None:
         """:raises Refused: there is no such consumer."""
         if name not in self._node.consumers:
-            raise Refused(http.NOT_FOUND, f"there is no consumer {name!r}: it begins without an id")
+            told = f"there is no consumer {name!r}; GET /messages without Last-Event-ID begins it"
+            raise Refused(http.NOT_FOUND, told)
 
     def _take(self, consumer: InFlight, id: str) -> None:
         """Count the message with that *id* as taken, and those before it.

@@ -279,7 +279,7 @@ class Reporting:
             if not consumer.open:
                 yield (
                     f"nobody has the consumer {consumer.name!r} open: {were(consumer.lag, 'message')} not "
-                    "taken, and receipts wait for it; open it, or forget_consumer()"
+                    "taken, and receipts wait for it; open it, or let it go (mesh forget --consumer)"
                 )
 
     def _unreachable(self, now: float) -> Iterator[str]:
