@@ -385,6 +385,18 @@ class TestChanges(PolicyCase):
         self.assertIsNone(self.node.roster.suspected_until)
 
 
+class TestOwnCredential(PolicyCase):
+    def test_a_record_is_sent_at_once_if_it_has_a_new_credential_and_not_if_others_have_changed(
+        self,
+    ) -> None:
+        self.wait(6)
+        self.policy.barred = {origin_of("bert")}
+        self.assertEqual(self.presences(self.handle(PolicyChanged()), 1), [])
+        self.policy.word = b"another"
+        for shown in ([("me", 3, 0)], []):
+            self.assertEqual(self.presences(self.handle(PolicyChanged()), 1), shown)
+
+
 class TestGranted(PolicyCase):
     """Authors that may do some things and not others."""
 

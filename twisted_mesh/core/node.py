@@ -549,9 +549,9 @@ class Node:
         return {origin: ends for origin, ends in self._policy.removed.items() if origin != own}
 
     def _on_policy_changed(self, now: float) -> None:
-        """Go by the policy from now on, and show the new credential."""
+        """Go by the policy from now on, and show the own credential if it is a new one."""
         self._apply_policy(now)
-        self.membership.announcing.renew(now)
+        self.membership.announcing.show_credential(now)
 
     def _apply_policy(self, now: float) -> None:
         """End links and forget authors that the policy does not admit any more."""

@@ -1,1 +1,1 @@
-"""Who belongs to the mesh: the nodes with its secret, those on a list, or all but those on a list."""
+"""Who belongs to the mesh: by a secret, an authority, certificates of a CA, or a list."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Final
 
+from msgspec.structs import replace
+
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
@@ -133,6 +135,14 @@ class Announcing:
         if self.is_announced:
             self.announce(now)
             self.look_again()
+
+    def show_credential(self, now: float) -> None:
+        """Send the next record now, if the newest one has not the credential that the policy gives."""
+        me, own = self._local_node, self._records.own
+        if own is not None and own.record != replace(
+            own.record, credential=me.policy.credential(me.origin)
+        ):
+            self.renew(now)
 
     def is_accused(self, rank: Rank) -> bool:
         """Whether to refute a suspicion of this node that names its record with *rank*."""
