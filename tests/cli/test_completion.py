@@ -39,7 +39,9 @@ class CompletionTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         self.assertEqual(self.found("members", "--w"), ["--watch"])
-        self.assertEqual(self.found("send", "--wait", "1", "x", "--t"), ["--to", "--trace", "--type"])
+        self.assertEqual(
+            self.found("send", "--wait", "1", "x", "--t"), ["--to", "--token", "--trace", "--type"]
+        )
         self.assertIn("--node", self.found("--n"))
         self.assertEqual(self.found("run", "--pe"), [])  # its options are those of twistd mesh
 

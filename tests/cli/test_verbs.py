@@ -16,8 +16,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.support.processes import eventually
+from twisted_mesh.admin import guard
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
+from twisted_mesh.admin.web import Web
 from twisted_mesh.cli.main import main
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
@@ -46,11 +48,11 @@ class AskingVerbsTests(TestCase):
         if message.packets[1] != "silence":
             message.reply(*message.packets[1:], b"\x00")
 
-    async def run_it(self, *arguments: str) -> tuple[int, str]:
+    async def run_it(self, *arguments: str, node: str | None = None) -> tuple[int, str]:
         """Exit status and output of ``mesh`` with *arguments*."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            status = await deferToThread(main, [*arguments, f"--node={self.path}"])
+            status = await deferToThread(main, [*arguments, f"--node={node or self.path}"])
         return status, out.getvalue()
 
     async def test_request(self) -> None:
@@ -183,6 +185,40 @@ class AskingVerbsTests(TestCase):
         self.assertEqual((await self.run_it("history", name))[0], 1)
         self.a.send("own")
         self.assertIn("own", (await self.run_it("history", name, "--since=1h"))[1])
+
+    async def test_a_node_elsewhere_is_named_by_its_url_and_shown_its_token(self) -> None:
+        token = self.path.with_name("token")
+        web = Web(reactor, self.paths, "tcp:0:interface=127.0.0.1", guard.load_or_create(token))
+        web.startService()
+        self.addCleanup(web.stopService)
+        url = f"http://127.0.0.1:{web.addresses[0][1]}"
+        status, told = await self.run_it("members", f"--token={token}", node=url)
+        self.assertEqual(status, 0)
+        self.assertRegex(told, r"^MEMBER .*\ndb \(\w{8}\) +up ")
+        await self.send(self.b, "fire")
+        status, told = await self.run_it("listen", "--since=1h", "--count=1", f"--token={token}", node=url)
+        self.assertRegex(told, r" db \(\w{8}\): fire\n$")
+        status, told = await self.run_it("members", node=url)
+        self.assertEqual(status, 1)
+        self.assertIn("this port answers with its token alone", told)
+        two = token.with_name("two")
+        two.write_text("token a\ntoken b\n")
+        for words, node, error in (
+            ([f"--token={token}x"], url, f"the token {token}x: No such file or directory"),
+            ([f"--token={two}"], url, f"the token {two} is not one line"),
+            ([], "http://", "the URL of a node is http://ADDRESS:PORT, not http://"),
+            (
+                [],
+                "https://127.0.0.1:1",
+                "the URL of a node is http://ADDRESS:PORT, not https://127.0.0.1:1",
+            ),
+            ([], "http://127.0.0.1:x", "http://127.0.0.1:x is no URL: "),
+            ([], "http://127.0.0.1:1", "no node answers at http://127.0.0.1:1: Connection refused"),
+            ([f"--token={token}"], str(self.path), "--token is for a node that --node names by its URL"),
+        ):
+            status, told = await self.run_it("members", *words, node=node)
+            self.assertEqual(status, 2)
+            self.assertIn(error, told)
 
     async def test_a_history_that_cannot_be_read_is_told(self) -> None:
         def fails(*_: object) -> None:

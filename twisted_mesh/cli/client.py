@@ -1,4 +1,4 @@
-"""Asks a node by its control socket (``docs/http.rst``); nothing here imports Twisted.
+"""Asks a node by its control socket, or by its HTTP port (``docs/http.rst``); nothing here imports Twisted.
 
 Contract: each method asks once.  If the node cannot be reached, or answers with an error, that is a
 :class:`Failed` with a sentence for people.
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from twisted_mesh.cli import places
 
@@ -38,12 +39,27 @@ class Event(NamedTuple):
 
 
 class _Connection(http.client.HTTPConnection):
+    """A connection over TCP.
+
+    :ivar stream: the connected socket, also when http.client has given up its own, with the head.
+    """
+
+    stream: socket.socket
+
+    def connect(self) -> None:
+        super().connect()
+        self.stream = self.sock
+
+
+class _ToSocket(_Connection):
+    """A connection to a control socket."""
+
     def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("node", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        self.stream = self.sock = socket.socket(socket.AF_UNIX)  # http.client gives up sock with the head
+        self.stream = self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))
 
@@ -51,8 +67,10 @@ class _Connection(http.client.HTTPConnection):
 class Client:
     """Asks the node whose control socket is at *path*."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
+        """:param path: as texts for people name it."""
         self.path = path
+        self._headers: dict[str, str] = {}
 
     def get(self, path: str) -> Any:
         """The answer to a GET."""
@@ -106,9 +124,9 @@ class Client:
     def _begin(
         self, method: str, path: str, body: str | None, timeout: float | None
     ) -> tuple[_Connection, http.client.HTTPResponse]:
-        connection = _Connection(self.path, timeout)
+        connection = self._connection(timeout)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, self._headers)
             return connection, connection.getresponse()
         except TimeoutError:
             connection.close()
@@ -118,8 +136,44 @@ class Client:
             why = getattr(error, "strerror", None) or error
             raise Failed(f"no node answers at {self.path}: {why}") from None
 
+    def _connection(self, timeout: float | None) -> _Connection:
+        return _ToSocket(Path(self.path), timeout)
 
-def _refused(path: Path, status: int, body: bytes) -> Failed:
+
+class WebClient(Client):
+    """Asks the node whose HTTP port is at a URL."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        """:param token: the file with the node's token; None for none.
+
+        :raises Failed: the URL or the file cannot be used.
+        """
+        super().__init__(url)
+        try:
+            parts = urlsplit(url)
+            self._address = parts.hostname or "", parts.port or 80
+        except ValueError as error:
+            raise Failed(f"{url} is no URL: {error}") from None
+        if parts.scheme != "http" or not parts.hostname:
+            raise Failed(f"the URL of a node is http://ADDRESS:PORT, not {url}")
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {_line_in(Path(token))}"
+
+    def _connection(self, timeout: float | None) -> _Connection:
+        return _Connection(*self._address, timeout=timeout)
+
+
+def _line_in(token: Path) -> str:
+    try:
+        line = token.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Failed(f"the token {token}: {getattr(error, 'strerror', None) or error}") from None
+    if not line.isprintable():
+        raise Failed(f"the token {token} is not one line")
+    return line
+
+
+def _refused(path: Path | str, status: int, body: bytes) -> Failed:
     """The error in an answer of the node at *path*."""
     try:
         return Failed(str(json.loads(body)["error"]), status)
@@ -127,11 +181,16 @@ def _refused(path: Path, status: int, body: bytes) -> Failed:
         return Failed(f"another program than a node answers at {path}")
 
 
-def the_node(named: str | None, environ: Mapping[str, str]) -> Client:
-    """The node whose socket is *named*, or else the one node of this machine.
+def the_node(named: str | None, environ: Mapping[str, str], token: str | None = None) -> Client:
+    """The node whose socket or URL is *named*, or else the one node of this machine.
 
+    :param token: the file with the token for a URL.
     :raises Failed: there is none, or more than one.
     """
+    if named is not None and "://" in named:
+        return WebClient(named, token)
+    if token is not None:
+        raise Failed("--token is for a node that --node names by its URL, http://ADDRESS:PORT")
     if named is not None:
         return Client(Path(named))
     sockets = places.found(environ)

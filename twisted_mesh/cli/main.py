@@ -143,8 +143,10 @@ def _add(
 
 
 def _add_node(parser: argparse.ArgumentParser, default: str | None) -> None:
-    told = "the node's control socket, if more than one runs here"
+    told = "the node's control socket, if more than one runs here; or http://ADDRESS:PORT"
     parser.add_argument("--node", metavar="PATH", default=default, help=told)
+    told = "file with the token of the node at that URL"
+    parser.add_argument("--token", metavar="FILE", default=default, help=told)
 
 
 def _add_message(parser: argparse.ArgumentParser) -> None:
@@ -238,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_guest:
             with guest.joined(options) as client:
                 return verb(client, options)
-        return verb(the_node(options.node, os.environ), options)
+        return verb(the_node(options.node, os.environ, options.token), options)
     except Failed as error:
         print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
         return NO_NODE if error.status is None else verbs.NO

@@ -128,7 +128,7 @@ def _remove(options: argparse.Namespace) -> None:
     from twisted_mesh.trust.grants import AuthorityFiles
     from twisted_mesh.wire.authority import Cut
 
-    files, node = AuthorityFiles.load(options.path), the_node(options.node, os.environ)
+    files, node = AuthorityFiles.load(options.path), the_node(options.node, os.environ, options.token)
     if options.member is None:
         files.know(bytes.fromhex(node.post("/policy", {"policy": ""}, _SECONDS)["policy"]))
         packed = files.end_below(options.below)
