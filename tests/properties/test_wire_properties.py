@@ -396,7 +396,7 @@ class TestPackets(SynchronousTestCase):
         (got,) = unpack_entries(join_entries([pack_entry(0x30, sent)]), 1)
         assert same(got, [0, 0x30, *sent])
 
-    @wire
+    @settings(wire, max_examples=at_length(300, 30))  # of packets there are more examples above
     @given(st.lists(messages, min_size=1, max_size=8))
     def test_messages_come_out_in_order(self, sent: list[list[object]]) -> None:
         body = join_entries([pack_entry(2, message) for message in sent])

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation.shortened import shortened
 from twisted_mesh.simulation import __main__ as simulation
-from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
+from twisted_mesh.simulation.__main__ import main, nodes_for, parse
 from twisted_mesh.simulation.report import COLUMNS, Result, quantile, table
 from twisted_mesh.simulation.scenarios.asking import ASKING
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Schedule
@@ -99,9 +99,16 @@ class TestCommand(SynchronousTestCase):
             self.assertRaises(SystemExit, self.run_with, "--nodes", wrong)
 
     def test_all_schedules_unless_one_is_named(self) -> None:
-        self.patch(simulation, "STAGED", {"door": STAGED["door"], "crowd": STAGED["crowd"]})
+        for kind, names in (
+            ("SCHEDULES", ("calm", "slow")),
+            ("ASKING", ("asking-calm",)),
+            ("CONSUMING", ("consuming",)),
+            ("STAGED", ("door", "crowd")),
+        ):
+            schedules = getattr(simulation, kind)
+            self.patch(simulation, kind, {name: schedules[name] for name in names})
         _, out, _ = self.run_with("--nodes", "3")
-        for name in (*SCHEDULES, "door"):
+        for name in ("calm", "slow", "asking-calm", "consuming", "joint", "door"):
             self.assertIn(f"{name} ", out)
         self.assertNotIn("crowd", out)  # it takes minutes
 

