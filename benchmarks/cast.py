@@ -14,11 +14,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from benchmarks.catalogue import System, Wiring
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from benchmarks.catalogue import Cover, System, Wiring
 
 ROOT: Final = Path(__file__).parent.parent
 _ANSWER_SECONDS: Final = 30.0  # a node that is busy sending answers late
@@ -165,6 +172,8 @@ class Cast:
     def _start(self, folder: Path) -> None:
         if self._server_path is not None:
             command = [self._server_path, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
+            if self.system.cover is Cover.ENCRYPTED:
+                command += ["--tls", *certificate_options(folder)]
             self.server = Process("nats-server", command, folder / "server.log")
             self._server_port = told_port(folder)
         module = f"benchmarks.systems.{self.system.program}"
@@ -183,6 +192,11 @@ class Cast:
         for process in processes:
             process.gone()
         self._folder.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port of the first node."""
+        return self._ports[0]
 
     def link(self, one: int, other: int) -> None:
         """Link two nodes, as the system does; or *one* with the server."""
@@ -228,6 +242,23 @@ class Cast:
             if time.monotonic() > until:
                 raise Failed(f"{self.system.name}: no {what} within {seconds:.0f} s")
             time.sleep(POLL)
+
+
+def certificate_options(folder: Path) -> list[str]:
+    """The options that give nats-server a certificate of its own, for a key as the mesh's links have."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "server.crt", folder / "server.key"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return ["--tlscert", str(paths[0]), "--tlskey", str(paths[1])]
 
 
 def told_port(folder: Path) -> int:

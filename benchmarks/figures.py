@@ -115,6 +115,16 @@ def rate_between(marks: Marks, wanted: int) -> Figures:
     return figures
 
 
+def request_figures(count: int, marks: Marks, began: int, cpu: float) -> Figures:
+    """Of requests of which several were under way at a time; *cpu*: seconds, all processes."""
+    figures: Figures = {"wanted": count, "delivered": marks[-1][0] if marks else 0}
+    figures["lost"] = (count - figures["delivered"]) / count
+    if marks:
+        at, when, _ = marks[-1]
+        figures |= {"rate": at / (when - began) * 1e9, "cost": cpu / at * 1e6}
+    return figures
+
+
 def delay_figures(wanted: int, delays: Sequence[int]) -> Figures:
     """Of messages that were sent one at a time.
 

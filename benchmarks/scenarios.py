@@ -16,7 +16,14 @@ from typing import Final
 
 from benchmarks.cast import POLL, Cast, Failed
 from benchmarks.catalogue import System, Wiring
-from benchmarks.figures import Figures, delay_figures, rate_between, transfer_figures
+from benchmarks.figures import (
+    Figures,
+    Marks,
+    delay_figures,
+    rate_between,
+    request_figures,
+    transfer_figures,
+)
 
 PATIENCE: Final = 2.0
 _FIRST: Final = 10.0  # seconds until the first comes
@@ -41,7 +48,7 @@ class Scenario(ABC):
 
     def suits(self, system: System) -> bool:
         """Whether *system* is to play it, and can."""
-        return system.only == ""
+        return not system.only or self.name in system.only
 
     @abstractmethod
     def play(self, system: System, cast: Casting, part: float) -> Figures:
@@ -127,7 +134,47 @@ class Consumers(Transfer):
 
     def suits(self, system: System) -> bool:
         """Only what was made for it."""
-        return system.only == self.name
+        return self.name in system.only
+
+
+@dataclass(frozen=True)
+class Requests(Scenario):
+    """Requests with answers between two nodes: many under way at a time, then one after the other.
+
+    :ivar count: of the requests, ten times as many as are made one after the other.
+    """
+
+    count: int
+    together: int
+    size: int = 64
+    seconds: float = 60.0
+
+    def suits(self, system: System) -> bool:
+        """Only who can ask."""
+        return super().suits(system) and system.asks
+
+    def play(self, system: System, cast: Casting, part: float) -> Figures:
+        """Ask."""
+        count = max(20, round(self.count * part))
+        with cast(2, False) as nodes:
+            nodes.link_all()
+            time.sleep(_SETTLE)
+            before = cpu_seconds(nodes)
+            marks, began = self._ask(nodes, count, self.together)
+            figures = request_figures(count, marks, began, cpu_seconds(nodes) - before)
+            self._ask(nodes, count // 10, 1)
+            alone = delay_figures(count // 10, nodes.players[1].ask("delays"))
+            return figures | {name: alone[name] for name in ("p50", "p99", "max") if name in alone}
+
+    def _ask(self, nodes: Cast, count: int, together: int) -> tuple[Marks, int]:
+        """Have the second node ask the first, and wait for the answers."""
+        asker = nodes.players[1]
+        asker.ask("inquire", count, self.size, together)
+        until = time.monotonic() + self.seconds
+        while asker.ask("heard")[0] < count and time.monotonic() < until:
+            time.sleep(POLL)
+        whole(nodes)
+        return asker.ask("marks"), asker.ask("heard")[1]
 
 
 @dataclass(frozen=True)
@@ -220,6 +267,7 @@ SCENARIOS: Final = {
         Transfer("eight-all", "Eight nodes, all send, 64 B", nodes=8, senders=8, size=64, count=100_000),
         Latency("latency", "Latency, one hop", hops=1, count=1_000, rate=200),
         Latency("latency-3", "Latency, three hops", hops=3, count=1_000, rate=200),
+        Requests("requests", "Requests with answers, 64 B", count=10_000, together=32),
         Transfer("sustained", "Sustained, 64 B", nodes=2, senders=1, size=64, count=1_000_000, long=True),
         Memory("memory", "Memory"),
         Consumers("consumers", "One hop, 64 B, by iterators", nodes=2, senders=1, size=64, count=400_000),

@@ -13,7 +13,7 @@ from textwrap import fill
 
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.figures import Results, Spread
-from benchmarks.scenarios import SCENARIOS, Consumers, Latency, Memory, Scenario, Transfer
+from benchmarks.scenarios import SCENARIOS, Consumers, Latency, Memory, Requests, Scenario, Transfer
 
 MIB = 2**20
 _NONE = "-"
@@ -105,7 +105,17 @@ COLUMNS: dict[str, list[Column]] = {
         ("of nats", beside("nats", "rate")),
         ("Lost", lost),
         ("us CPU", figure("cost")),
+        ("CPU of nats-tls", beside("nats-tls", "cost")),
         ("MiB", peak),
+    ],
+    "requests": [
+        ("Requests a second", figure("rate", show=noisy)),
+        ("of nats", beside("nats", "rate")),
+        ("Lost", lost),
+        ("us CPU", figure("cost")),
+        ("p50, us", figure("p50", 1e-6, noisy)),
+        ("p99, us", figure("p99", 1e-6, noisy)),
+        ("Longest, us", figure("max", 1e-6, noisy)),
     ],
     "long": [
         ("First tenth, a second", figure("early_rate", show=noisy)),
@@ -125,7 +135,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("p50, us", figure("p50", 1e-6, noisy)),
         ("p99, us", figure("p99", 1e-6, noisy)),
         ("Longest, us", figure("max", 1e-6, noisy)),
-        ("p50 of nats", beside("nats", "p50")),
+        ("p50 of nats-tls", beside("nats-tls", "p50")),
         ("Lost", lost),
     ],
     "memory": [
@@ -145,6 +155,8 @@ def columns_of(scenario: Scenario) -> list[Column]:
             return COLUMNS["long"]
         case Transfer():
             return COLUMNS["transfer"]
+        case Requests():
+            return COLUMNS["requests"]
         case Latency():
             return COLUMNS["latency"]
         case Memory():
@@ -188,8 +200,11 @@ def section(results: Results, scenario: Scenario) -> str:
     if not any(results.of(scenario.name, name) for name in names):
         return ""
     columns = columns_of(scenario)
-    rows = [["System", *(heading for heading, _ in columns)]]
-    rows += [[name, *(cell(results, scenario.name, name) for _, cell in columns)] for name in names]
+    rows = [["System", "Covered by", *(heading for heading, _ in columns)]]
+    rows += [
+        [name, SYSTEMS[name].cover.value, *(cell(results, scenario.name, name) for _, cell in columns)]
+        for name in names
+    ]
     notes = [line for name in names for line in troubles(results, scenario.name, name)]
     return "\n\n".join(part for part in (f"**{scenario.title}**", grid(rows), "\n".join(notes)) if part)
 

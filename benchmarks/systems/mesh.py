@@ -1,8 +1,9 @@
 """The mesh as it is by default: TLS, signatures, history in memory, a listener called with each message.
 
-Contract: a MeshService with no option but where it listens, and whether it looks for neighbours by itself;
-no receipt is asked for.  With an argument, the messages are taken by an iterator: of the consumer that the
-argument names, or without a name if it is empty.
+Contract: a MeshService with no option but where it listens, and whether it looks for neighbours by
+itself; no receipt is asked for.  With the argument ``many``, the messages of a turn are sent at one
+call.  With ``take`` and a name, an iterator takes the messages: of the consumer of that name, or
+without a name if it is empty.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ class MeshNode(Node):
         """Listen."""
         self._alone = alone
         self._service = MeshService(reactor, listen=(f"tcp:0:interface={HOST}",), overlay=not alone)
-        if (name := next(iter(sys.argv[1:]), None)) is None:
-            self._service.on("message", self._heard)
-        else:
-            self._loop.spawn(self._take(self._service.messages(name=name or None)))
+        match sys.argv[1:]:
+            case ["take", name]:
+                self._loop.spawn(self._take(self._service.messages(name=name or None)))
+            case _:
+                self._service.on("message", self._heard)
         self._service.startService()
         await self._service.ready()
         return self._service.addresses[0][1]
@@ -43,6 +45,9 @@ class MeshNode(Node):
         """Until the service has enough, and on when that is drained."""
         body = bytes(size)
         a_turn = max(1, TURN_BYTES // size)
+        if sys.argv[1:] == ["many"]:
+            await self._send_many(body, count, a_turn)
+            return
         for number in range(1, count + 1):
             try:
                 self._service.send(body)
@@ -52,16 +57,32 @@ class MeshNode(Node):
             if number % a_turn == 0:
                 await self._loop.rest(0)
 
+    async def _send_many(self, body: bytes, count: int, a_turn: int) -> None:
+        for sent in range(0, count, a_turn):
+            bodies = [body] * min(a_turn, count - sent)
+            try:
+                self._service.send_many(bodies)
+            except Congested:
+                await self._service.drained()
+                self._service.send_many(bodies)
+            await self._loop.rest(0)
+
     async def say(self, body: bytes) -> None:
         """Send."""
         self._service.send(body)
+
+    async def ask(self, body: bytes) -> None:
+        """Of the first member, for its answer."""
+        await self._service.request(next(iter(self._service.members)), body, timeout=30)
 
     async def _take(self, messages: MessageQueue | NamedMessages) -> None:
         async for message in messages:
             self._heard(message)
 
     def _heard(self, message: Message) -> None:
-        if self.tally.timing:
+        if message.number:
+            message.reply(message.packets[1])
+        elif self.tally.timing:
             self.tally.late(message.packets[1])
         else:
             self.tally.more()

@@ -1,11 +1,16 @@
 """nats-py, asyncio client of the NATS project: every node publishes to one subject and subscribes to it.
 
-Contract: core publish and subscribe, without JetStream and TLS; one server for all, ``no_echo`` so that no
-node gets its own.  What a reader has not taken when its limits are reached the client or the server drops,
+Contract: core publish and subscribe, without JetStream, with TLS if there is an argument; one
+server for all, ``no_echo`` so that no node gets its own.  Each node answers requests of others on a
+second subject.  The server's certificate is not checked: that is done once, before anything is
+measured.  What a reader has not taken when its limits are reached the client or the server drops,
 and that counts as lost.
 """
 
 from __future__ import annotations
+
+import ssl
+import sys
 
 import nats
 from nats.aio.msg import Msg
@@ -13,7 +18,15 @@ from nats.aio.msg import Msg
 from benchmarks.systems.on_asyncio import run
 from benchmarks.systems.program import HOST, Node
 
-_SUBJECT = "alerts"
+_SUBJECT, _QUESTIONS = "alerts", "questions"
+
+
+def tls() -> ssl.SSLContext:
+    """TLS 1.3, as the mesh's links have it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class NatsNode(Node):
@@ -25,8 +38,14 @@ class NatsNode(Node):
 
     async def connect(self, port: int) -> None:
         """To the server."""
-        self._client = await nats.connect(f"nats://{HOST}:{port}", no_echo=True, error_cb=self._dropped)
+        self._client = await nats.connect(
+            f"nats://{HOST}:{port}",
+            no_echo=True,
+            error_cb=self._dropped,
+            tls=tls() if sys.argv[1:] else None,
+        )
         await self._client.subscribe(_SUBJECT, cb=self._heard)
+        await self._client.subscribe(_QUESTIONS, cb=self._answer)
         await self._client.flush()
 
     def links(self) -> int:
@@ -43,6 +62,13 @@ class NatsNode(Node):
     async def say(self, body: bytes) -> None:
         """Publish."""
         await self._client.publish(_SUBJECT, body)
+
+    async def ask(self, body: bytes) -> None:
+        """Of all others: where two nodes are, that is one."""
+        await self._client.request(_QUESTIONS, body, timeout=30)
+
+    async def _answer(self, message: Msg) -> None:
+        await message.respond(message.data)
 
     async def _heard(self, message: Msg) -> None:
         if self.tally.timing:

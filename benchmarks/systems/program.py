@@ -10,6 +10,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which on Linux is one clock for all pr
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -126,9 +127,29 @@ class Node(ABC):
     async def say(self, body: bytes) -> None:
         """Send one message at once."""
 
+    async def ask(self, body: bytes) -> None:
+        """Ask another node, and wait for its answer."""
+        raise NotImplementedError
+
     def expect(self, most: int, timing: bool) -> None:
-        """So many are to come."""
+        """So many are to come; in each system alike, the garbage collector looks at nothing older."""
         self.tally.expect(most, timing)
+        gc.collect()
+        gc.freeze()
+
+    async def inquire(self, count: int, size: int, together: int) -> None:
+        """Ask *count* times, at most *together* at a time; the tally has the time of each."""
+        self.expect(count, True)
+        left = iter(range(count))
+
+        async def ask_on() -> None:
+            for _ in left:
+                body = stamped(size)
+                await self.ask(body)
+                self.tally.late(body)
+
+        for _ in range(together):
+            self._loop.spawn(self._sending(ask_on()))
 
     async def pace(self, count: int, size: int, rate: float) -> None:
         """Send one message after the other, about *rate* a second, each with its time."""
@@ -157,6 +178,8 @@ class Node(ABC):
                 return self.expect(*arguments)
             case "send":
                 return self._loop.spawn(self._sending(self.send(*arguments)))
+            case "inquire":
+                return await self.inquire(*arguments)
             case "pace":
                 return self._loop.spawn(self._sending(self.pace(*arguments)))
             case "heard":

@@ -4,11 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import environments
 from benchmarks.__main__ import parsed, prepared
+from benchmarks.cast import certificate_options
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.environments import Unavailable, python_of, server_command
 from benchmarks.systems.program import Node, Tally
@@ -56,6 +59,14 @@ class EnvironmentTests(SynchronousTestCase):
         for system in SYSTEMS.values():
             for package in system.packages:
                 self.assertRegex(package, r"^[\w-]+==[\d.]+$")
+
+    def test_a_server_with_tls_gets_a_certificate_and_its_key(self) -> None:
+        self.folder.mkdir()
+        option, certificate, key_option, key = certificate_options(self.folder)
+        self.assertEqual((option, key_option), ("--tlscert", "--tlskey"))
+        made = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+        private = load_pem_private_key(Path(key).read_bytes(), None)
+        self.assertEqual(made.public_key(), private.public_key())
 
     def test_what_cannot_be_had_is_skipped_with_a_word(self) -> None:
         self.patch(environments, "_SERVER_FOLDERS", ())

@@ -5,7 +5,15 @@ from dataclasses import asdict
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.figures import Record, Results, Spread, delay_figures, rate_between, transfer_figures
+from benchmarks.figures import (
+    Record,
+    Results,
+    Spread,
+    delay_figures,
+    rate_between,
+    request_figures,
+    transfer_figures,
+)
 
 SECOND = 10**9
 
@@ -25,6 +33,13 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(
             transfer_figures(100, 0, 0, [[]], 1.0), {"wanted": 100, "delivered": 0, "lost": 1.0}
         )
+
+    def test_requests_are_counted_as_they_are_answered(self) -> None:
+        self.assertEqual(
+            request_figures(200, [[1, 0, 0], [100, 3 * SECOND, 0]], SECOND, 0.02),
+            {"wanted": 200, "delivered": 100, "lost": 0.5, "rate": 50.0, "cost": 200.0},
+        )
+        self.assertEqual(request_figures(2, [], 0, 1.0), {"wanted": 2, "delivered": 0, "lost": 1.0})
 
     def test_the_first_tenth_is_compared_with_the_last(self) -> None:
         marks = [[1, 0, 7], [100, SECOND, 8], [900, 2 * SECOND, 9], [1000, 4 * SECOND, 10]]

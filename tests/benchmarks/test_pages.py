@@ -7,7 +7,7 @@ from docutils.nodes import table
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.cast import ROOT
-from benchmarks.catalogue import SYSTEMS
+from benchmarks.catalogue import SYSTEMS, Cover
 from benchmarks.figures import Figures, Record, Results, Spread
 from benchmarks.plot import svg
 from benchmarks.scenarios import SCENARIOS
@@ -71,8 +71,20 @@ class PageTests(SynchronousTestCase):
             Record(1, "hop-64", name, TRANSFER | {"rate": rate})
             for name, rate in {"raw": 1e6, "mesh": 5e5, "nats": 2.5e5}.items()
         ]
+        records.append(Record(1, "hop-64", "nats-tls", TRANSFER | {"rate": 2e5, "cost": 2.0}))
         (line,) = [line for line in page(results(*records)).splitlines() if line.startswith("mesh  ")]
-        self.assertEqual(line.split(), ["mesh", "500,000", "0.50", "2.00", "none", "0.50", "32.0"])
+        self.assertEqual(
+            line.split(),
+            ["mesh", "TLS,", "signed", "500,000", "0.50", "2.00", "none", "0.50", "0.25", "32.0"],
+        )
+
+    def test_the_best_covered_stand_first(self) -> None:
+        covers = [system.cover for system in SYSTEMS.values()]
+        self.assertEqual(covers, sorted(covers, key=list(Cover).index))
+        records = [Record(1, "hop-64", name, TRANSFER) for name in ("zmq", "nats-tls", "mesh", "nats")]
+        lines = page(results(*records)).splitlines()
+        rows = [line.split("  ")[0] for line in lines if " none " in line]
+        self.assertEqual(rows, ["mesh", "nats-tls", "nats", "zmq"])
 
     def test_rounds_that_failed_are_told_below_the_table(self) -> None:
         records = [Record(number, "hop-64", "py2p", {}, "no links") for number in (1, 2)]
@@ -104,7 +116,7 @@ class PlotTests(SynchronousTestCase):
             self.assertTrue(
                 0 < float(circle.attrib["cx"]) < width and 0 < float(circle.attrib["cy"]) < height
             )
-        self.assertGreater(float(circles[0].attrib["cx"]), float(circles[1].attrib["cx"]))
+        self.assertGreater(float(circles[1].attrib["cx"]), float(circles[0].attrib["cx"]))  # raw is second
         self.assertEqual(drawn, svg(results(*records)))
 
     def test_nothing_to_draw(self) -> None:

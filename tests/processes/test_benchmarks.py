@@ -14,7 +14,7 @@ from benchmarks.cast import ROOT, Cast, Failed
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.figures import Figures
 from benchmarks.lone import RECEIVER, SENDER
-from benchmarks.scenarios import Latency, Memory, Scenario, Transfer
+from benchmarks.scenarios import Latency, Memory, Requests, Scenario, Transfer
 from tests.support.length import only_at_length
 
 
@@ -67,6 +67,17 @@ class PlayTests(SynchronousTestCase):
             figures = self.play(name, Latency("", "", hops=hops, count=20, rate=200))
             self.assertEqual(figures["lost"], 0)
             self.assertTrue(0 < figures["p50"] <= figures["max"] < 10)
+
+    def test_requests_are_answered(self) -> None:
+        only_at_length()
+        figures = self.play("mesh", Requests("", "", count=50, together=5))
+        self.assertEqual((figures["delivered"], figures["lost"]), (50, 0))
+        self.assertTrue(0 < figures["p50"] <= figures["max"] < 10)
+
+    def test_idle_members_cost_something(self) -> None:
+        only_at_length()
+        told = self.run_module("benchmarks.idle", "--members", "10", "--seconds", "1")
+        self.assertRegex(told, r"^10 members, 0\.3 records a second: -?[0-9.]+ MiB, -?[0-9.]+ ms of")
 
     def test_memory(self) -> None:
         only_at_length()
