@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cryptography import x509
@@ -13,7 +14,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tests.service.test_trust import TrustCase
-from tests.support.certificates import DAY, CertificateAuthority, pem, write
+from tests.support.certificates import DAY, ODD, CertificateAuthority, der, pem, write
 from tests.support.meshcase import PORT, Puppet, Raw, batch
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import LocalError, NotAMember, TrustError
@@ -153,6 +154,17 @@ class TestCertificates(CertificateCase):
         self.assertEqual((puppet.received, puppet.lost is not None), (b"", True))
         self.assertTrue(self.log("is not of the CA of this mesh"))
 
+    def test_a_stranger_whose_certificate_cannot_be_read_is_refused_as_any_other(self) -> None:
+        inside, stranger = self.certified(), Identity.generate()
+        another, key = CertificateAuthority("another"), stranger.private_key.public_key()
+        for odd in ODD:
+            shown = another.sign(x509.Name([]), key, 0.0, 1000 * DAY, extensions=[odd])
+            self.member = _Gullible(SimpleNamespace(certificate=der(shown))), stranger
+            puppet = self.met(inside, identity=stranger, policy=self.policy(stranger, by=another))
+            self.network.advance(1)
+            self.assertEqual((puppet.received, puppet.lost is not None), (b"", True))
+        self.assertEqual(len(self.log("the peer shows a damaged certificate")), len(ODD))
+
     def test_modes_combine(self) -> None:
         secret = Trust.secret(self.secret())
         one, other = self.linked(*(self.certified(beside=secret) for _ in range(2)))
@@ -191,7 +203,7 @@ class ClientCreator:
 class _Gullible(Policy):
     """The policy of a node that shows a certificate, and takes any of a peer."""
 
-    def __init__(self, other: Policy) -> None:
+    def __init__(self, other: Any) -> None:
         self.certificate = other.certificate
 
 

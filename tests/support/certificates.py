@@ -11,10 +11,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 DAY = 86_400.0
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+#: Extensions at which a parser of certificates fails in ways of its own: TLS features (RFC 7633) that are
+#: unknown, or no numbers.
+ODD = [
+    x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.5.5.7.1.24"), features)
+    for features in (b"\x30\x03\x02\x01\x63", b"\x30\x02\x30\x00")
+]
 
 
 class CertificateAuthority:

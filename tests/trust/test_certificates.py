@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from tests.support.certificates import DAY, CertificateAuthority, der, pem, write
+from tests.support.certificates import DAY, ODD, CertificateAuthority, der, pem, write
 from tests.trust.test_shared_secret import ANNA, MESH, SecretCase
 from twisted_mesh.errors import LocalError, TrustError
 from twisted_mesh.identity import Identity, id_of
@@ -304,6 +304,19 @@ class TestCertificates(CertificateCase):
                 self.assertRegex(str(said), "damaged|not of the CA|of the key|no certificate of a node")
         self.assertEqual(len(mine), 0)
 
+    def test_whatever_the_parser_says_of_one_that_it_cannot_read(self) -> None:
+        """Anybody can make these; a parser raises KeyError for one, TypeError for the next, and so on."""
+        mine, origin = self.mine(), self.other.origin
+        key, good = self.other.private_key.public_key(), der(self.ca.certify(origin))
+        of_version_4 = good.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1)
+        for junk in (*(der(self.signed(key, one)) for one in ODD), of_version_4):
+            for name in (None, "web.example"):
+                self.assertIn("shows a damaged certificate", str(mine.why_not(origin, junk, name)))
+            self.assertEqual(mine.why_strange(junk), "the peer shows a damaged certificate")
+            self.assertFalse(mine.may_speak(origin, junk))
+        own = self.signed(self.me.private_key.public_key(), ODD[0])
+        self.refused_by(self.trust(own), "is damaged: name the right files")
+
     def test_a_session_of_a_stranger_is_refused(self) -> None:
         mine = self.mine()
         self.assertIsNone(mine.why_strange(der(self.ca.certify(self.other.origin))))
@@ -324,6 +337,22 @@ class TestCertificates(CertificateCase):
                 self.assertEqual(look.why_not(self.other.origin, shown) is None, links, day)
                 self.assertEqual(look.may_speak(self.other.origin, shown), speaks, day)
                 self.assertEqual(look.why_strange(shown) is None, links, day)
+
+    def test_a_ca_whose_newer_certificate_is_not_valid_yet(self) -> None:
+        later = CertificateAuthority("the CA", since=120 * DAY, until=900 * DAY, key=self.ca.key)
+        old = CertificateAuthority("the CA", until=130 * DAY, key=self.ca.key)
+        ended = CertificateAuthority("the CA", until=50 * DAY, key=self.ca.key)
+        mine, shown = self.mine(old, later, ended), der(self.ca.certify(self.other.origin))
+        for day, links, speaks in (
+            (100, True, True),
+            (125, True, True),
+            (500, True, True),
+            (901, False, True),
+        ):
+            self.now = day * DAY
+            self.assertEqual(mine.why_not(self.other.origin, shown) is None, links, day)
+            self.assertEqual(mine.may_speak(self.other.origin, shown), speaks, day)
+        self.assertEqual((mine.until, mine._ending), (900 * DAY, "the CA of the certificate"))
 
     def test_a_newer_one_that_was_shown_counts_for_a_link_that_stands(self) -> None:
         mine = self.mine()

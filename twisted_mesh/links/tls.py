@@ -19,10 +19,9 @@ from typing import Protocol as Interface
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -195,7 +194,8 @@ class _Certified:
         """
         if depth:
             return True
-        refusal = self._policy.why_strange(shown.to_cryptography().public_bytes(Encoding.DER))
+        # As bytes: what OpenSSL can read may be damaged for cryptography, and errors here end the session.
+        refusal = self._policy.why_strange(dump_certificate(FILETYPE_ASN1, shown))
         session.get_app_data().refusal = refusal
         return refusal is None
 

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname
 
 from twisted_mesh.errors import TrustError
@@ -48,13 +47,6 @@ _UNDERSTOOD: Final = (
     x509.KeyUsage,
     x509.ExtendedKeyUsage,
     x509.SubjectAlternativeName,
-)
-#: What cryptography raises for bytes that are no certificate, when they are read or later.
-_DAMAGED: Final = (
-    ValueError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -98,7 +90,8 @@ class Certificates:
         self._next_end = inf  # when the next of these certificates expires
         self.own = own.public_bytes(Encoding.DER)
         self.origin = origin_of(own)
-        self.until = self._check(own, wall_clock(), 0.0).until
+        self._check(own, wall_clock(), 0.0)
+        self.until = max(each.until for each in self._issued(own))
         is_by_ca = self.until < own.not_valid_after_utc.timestamp()
         self._ending = "the CA of the certificate" if is_by_ca else _OWN
 
@@ -123,7 +116,7 @@ class Certificates:
             self._check(found, self._wall_clock(), 0.0)
         except TrustError as error:
             return f"the certificate that the peer shows {error}"
-        except _DAMAGED:
+        except Exception:  # any that cryptography raises for odd bytes: it documents only some of them
             return "the peer shows a damaged certificate"
         return None
 
@@ -180,7 +173,7 @@ class Certificates:
             verified = self._check(found, now, late)
         except TrustError as error:
             return f"the certificate that {name} shows {error}"
-        except _DAMAGED:
+        except Exception:  # as in why_strange()
             return f"{name} shows a damaged certificate: have one made for its key"
         if known is None or verified.until >= known.until:
             self._keep(origin, verified, now)
@@ -208,13 +201,16 @@ class Certificates:
             raise TrustError(f"is not valid before {_day(verified.since)}: is a clock wrong?")
         if now > verified.until + late:
             raise TrustError(f"has expired on {_day(verified.until)}: have a new one made")
-        issued = [_verified(certificate, ca) for ca in self._cas if _has_signed(ca, certificate)]
-        if not issued:
+        if not (issued := self._issued(certificate)):
             raise TrustError("is not of the CA of this mesh")
-        best = max(issued, key=lambda each: each.until)
-        if not best.since <= now <= best.until + late:
+        valid = [each for each in issued if each.since <= now <= each.until + late]
+        if not valid:
             raise TrustError("is of a CA that has expired, or is not valid yet: name its new certificate")
-        return best
+        return max(valid, key=lambda each: each.until)
+
+    def _issued(self, certificate: x509.Certificate) -> list[_Verified]:
+        """*certificate* by each certificate of the CA that has signed it: an old and a new one can have."""
+        return [_verified(certificate, ca) for ca in self._cas if _has_signed(ca, certificate)]
 
 
 def _verified(certificate: x509.Certificate, ca: x509.Certificate) -> _Verified:
@@ -293,7 +289,9 @@ def read_certificates(
             return Certificates(cas, first, wall_clock, kept_for)
         except TrustError as error:
             raise TrustError(f"{_OWN} {own} {error}") from None
-    except _DAMAGED:
+    except TrustError:
+        raise
+    except Exception:  # as in Certificates.why_strange()
         raise TrustError(f"{_CA} {ca} or {_OWN} {own} is damaged: name the right files") from None
 
 
@@ -340,7 +338,7 @@ def _why_not_named(certificate: bytes, name: str, node: str) -> str | None:
     found = x509.load_der_x509_certificate(certificate)
     try:
         verify_certificate_hostname(found, name)
-    except (VerificationError, CertificateError, ValueError):
+    except Exception:  # of service_identity, or of a parser of names that somebody has made up
         why = "dial a name that it has, or the address"
         return f"the certificate that {node} shows is not for the name {name}: {why}"
     return None
