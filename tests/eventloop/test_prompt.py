@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import select
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.eventloop import prompt as module
 from twisted_mesh.eventloop.prompt import KEPT_LENGTH, KEPT_LINES, UNSHOWN, Prompt, _Entered
 
 #: Seconds until a thread that does nothing fails its test.
@@ -192,6 +194,14 @@ class PromptTests(SynchronousTestCase):
         self.prompt.write(b"for nobody\n")
         self.turns.until(lambda: "write" in self.protocol.ends)
         self.assertIsInstance(self.protocol.fault, OSError)
+
+    def test_a_fault_ends_it_and_is_logged(self) -> None:
+        self.patch(module, "PromptSession", lambda *arguments, **options: 1 / 0)
+        told = Told()
+        Prompt(self.turns, told).start()
+        self.turns.until(lambda: told.ends == ["write"])
+        self.assertEqual(str(told.fault), f"[Errno {errno.EIO}] the prompt has failed")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class EnteredTests(SynchronousTestCase):

@@ -54,11 +54,12 @@ class TestCommand(SynchronousTestCase):
         self.assertIn("41 runs, 0 with a broken promise", out)
 
     def test_on_a_terminal_the_table_is_no_wider_than_that(self) -> None:
+        played = simulation.result_of("calm", 1, parse(["--nodes", "2"]))
+        self.patch(simulation, "result_of", lambda *_: played)
         self.patch(shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
         for runs in ("2", "41"):
-            arguments = "--schedule", "calm", "--nodes", "2", "--runs", runs
-            _, wide, _ = self.run_with(*arguments)
-            _, narrow, _ = self.run_with(*arguments, screen=True)
+            _, wide, _ = self.run_with("--schedule", "calm", "--runs", runs)
+            _, narrow, _ = self.run_with("--schedule", "calm", "--runs", runs, screen=True)
             self.assertGreater(max(map(len, wide.splitlines())), 80)
             self.assertLessEqual(max(map(len, narrow.splitlines())), 80)
             heads = [line.split() for line in narrow.splitlines() if line.strip().startswith("schedule")]
