@@ -127,8 +127,11 @@ class TestWords(SynchronousTestCase):
         self.assertEqual(joined([(7, 9), (1, 2), (3, 4), (8, 8), (11, 11)]), ((1, 4), (7, 9), (11, 11)))
 
     def test_few_are_named_and_of_many_the_ends(self) -> None:
-        self.assertEqual(in_words(((1, 2), (5, 5))), "1 to 2, 5 to 5")
-        self.assertEqual(in_words(((1, 2), (5, 5)), 1), "in 2 ranges from 1 to 5")
+        self.assertEqual(in_words(((1, 2), (5, 5))), "messages 1 to 2, 5")
+        self.assertEqual(in_words(((1, 2), (5, 5)), 1), "messages in 2 ranges from 1 to 5")
+
+    def test_one_is_one(self) -> None:
+        self.assertEqual([in_words(((5, 5),)), in_words(((5, 6),))], ["message 5", "messages 5 to 6"])
 
 
 class TestEvents(MeshCase):
@@ -158,5 +161,5 @@ class TestEvents(MeshCase):
         self.stop(node)
         *_, last = self.happened(node, "failure")
         self.assertIs(last.type, PoisonedBody)
-        self.assertIn("messages 41 to 41, 43 to 43, ", last.getErrorMessage())
-        self.assertIn(", 99 to 99 of liar cannot be read: no list", last.getErrorMessage())
+        self.assertIn("messages 41, 43, ", last.getErrorMessage())
+        self.assertIn(", 99 of liar cannot be read: no list", last.getErrorMessage())

@@ -238,7 +238,7 @@ class TestTelling(BadPeer):
         runs = [structs.replace(author, epoch=epoch) for epoch in range(2, 52)]
         self.joined(self.a).send(*(batch(run, 2, "x") for run in runs))
         self.network.advance(31)
-        self.assertLessEqual(len(self.log("are lost")), 2 * 5)
+        self.assertLessEqual(len(self.log("lost: ")), 2 * 5)
         self.network.advance(150)
         for node in (self.a, self.b):
             failures = self.happened(node, "failure")

@@ -38,7 +38,7 @@ from twisted_mesh.delivery.listeners import (
     emit_to_only_one,
     explained,
 )
-from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words
+from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words, is_one
 from twisted_mesh.delivery.named import NamedConsumers, NamedQueue
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
@@ -417,15 +417,17 @@ class Delivery:
         sender, why, which = cause.sender.decode(), cause.why, in_words(ranges, _LOGGED_RANGES)
         match cause.kind:
             case "gap":
-                self._authors.line(cause.sender, f"messages {which} of {sender} are lost: {why}")
+                lost = "is lost" if is_one(ranges) else "are lost"
+                self._authors.line(cause.sender, f"{which} of {sender} {lost}: {why}")
                 first, last = ranges[0][0], ranges[-1][1]
                 self.listeners.emit("gap", Gap(cause.sender, cause.epoch, first, last, why, ranges))
             case "poisoned":
-                self._authors.line(cause.sender, f"messages {which} of {sender} cannot be read: {why}")
-                text = f"messages {in_words(ranges)} of {sender} cannot be read: {why}"
+                self._authors.line(cause.sender, f"{which} of {sender} cannot be read: {why}")
+                text = f"{in_words(ranges)} of {sender} cannot be read: {why}"
                 self.failed(PoisonedBody(text))
             case "cut":
-                text = f"messages {which} of {sender} were delivered here and are not elsewhere: {why}"
+                here = "was delivered here and is" if is_one(ranges) else "were delivered here and are"
+                text = f"{which} of {sender} {here} not elsewhere: {why}"
                 self._authors.line(cause.sender, text)
                 self.failed(RemoteError(text, Reason.TRUST))
             case _:

@@ -124,8 +124,17 @@ def joined(ranges: Sequence[tuple[int, int]]) -> Ranges:
     return tuple(rising)
 
 
+def is_one(ranges: Ranges) -> bool:
+    """Whether *ranges* hold one message alone."""
+    return len(ranges) == 1 and ranges[0][0] == ranges[0][1]
+
+
 def in_words(ranges: Ranges, most: int | None = None) -> str:
-    """*ranges* as text; of more than *most*, only their number and ends."""
+    """The messages of *ranges*, as ``message 5`` or ``messages 1 to 3, 5``.
+
+    :param most: of more ranges only their number and ends are told.
+    """
     if most is not None and len(ranges) > most:
-        return f"in {len(ranges)} ranges from {ranges[0][0]} to {ranges[-1][1]}"
-    return ", ".join(f"{first} to {last}" for first, last in ranges)
+        return f"messages in {len(ranges)} ranges from {ranges[0][0]} to {ranges[-1][1]}"
+    numbers = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
+    return f"{'message' if is_one(ranges) else 'messages'} {numbers}"

@@ -213,12 +213,12 @@ function happened(event, data) {
   }
   const told = {
     member: () => `${name(data.id, data.label)} ${{ left: "has left", gone: "is forgotten" }[data.state] || `is ${data.state}`}`,
-    gap: () => `messages ${data.first} to ${data.last} of ${label(data.sender)} will not come: ${data.reason}`,
+    gap: () => `${data.first === data.last ? `message ${data.first}` : `messages ${data.first} to ${data.last}`} of ${label(data.sender)} will not come: ${data.reason}`,
     connect: () => "this node has a neighbour again",
     disconnect: () => "this node has no neighbour any more",
     refused: () => `refused: ${data.detail || data.reason}`,
     failure: () => `failure: ${data.error}`,
-    missed: () => `${data.events} events came too fast for this page`,
+    missed: () => `${data.events} event${data.events === 1 ? "" : "s"} came too fast for this page`,
   }[event]?.() ?? event;
   const item = element("li");
   item.append(element("span", `${new Date().toLocaleTimeString()} `, "when"), element("span", told));
