@@ -680,7 +680,7 @@ class MeshService(Service, Listeners):
         """
         self._running()
         named = self._delivery.named
-        return named.open(name, start, lambda queue: InFlight(queue, named.close, ready))
+        return named.open(name, start, lambda queue: InFlight(queue, named.pause, ready))
 
     def held(self) -> list[HeldStatus]:
         """The messages that this node holds, by runs of their authors, of which it is one.

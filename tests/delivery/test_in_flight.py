@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.delivery.test_named import KEPT, NamedCase
 from tests.support.length import at_length
+from tests.support.meshcase import MIB
 from twisted_mesh.delivery.in_flight import MOST, InFlight
-from twisted_mesh.delivery.named import Key, key_of
+from twisted_mesh.delivery.named import KEPT_SECONDS, Key, key_of
 from twisted_mesh.errors import ConsumerInUse, NotRunning
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -106,6 +107,44 @@ class TestAcknowledging(InFlightCase):
             self.assertTrue(consumer.acknowledge(self.key(a, number)))
         self.assertEqual(b.footprint()["unacknowledged_messages"], 2)
         self.assertEqual(self.packets(self.out(consumer)), [3, 4])
+
+    def test_an_owner_for_each_message_does_not_read_the_history_for_each(self) -> None:
+        a, b = self.pair()
+        b.messages(name="billing").close()
+        self.send(a, *range(30))
+        reads: list[object] = []
+        node = self.parts_of(b).driver.node
+        read = node.read
+
+        def counted(*arguments: Any) -> Any:
+            reads.append(arguments)
+            return read(*arguments)
+
+        self.patch(node, "read", counted)
+        for number in range(30):
+            consumer = self.opened(b)
+            if number:
+                self.assertTrue(consumer.acknowledge(self.key(a, number)))
+            self.assertEqual(self.packets(self.out(consumer, 1)), [number])
+            consumer.close()
+        self.assertLess(len(reads), 3)
+
+    def test_what_is_kept_for_the_next_owner_is_bounded_in_time_and_bytes(self) -> None:
+        a, b = self.pair()
+        for size, seconds, kept in ((10, 0, 3), (MIB * 4 // 5, 0, 0), (10, KEPT_SECONDS + 1, 3)):
+            consumer = self.opened(b)
+            self.send(a, *(f"{number}" + "x" * size for number in range(3)), after=1)
+            self.out(consumer, 1)
+            consumer.close()
+            self.assertEqual(b.footprint()["queued_messages"], kept)
+            self.network.advance(seconds)
+            consumer = self.opened(b)
+            self.assertEqual(b.footprint()["queued_messages"], 0 if seconds else kept)
+            for number in "012":
+                (message,) = self.out(consumer, 1)
+                self.assertEqual(message.packets[1][0], number)
+                consumer.acknowledge(key_of(message))  # type: ignore[arg-type]
+            consumer.close()
 
     def test_after_a_restart_the_message_and_those_before_it_in_its_run_are_meant(self) -> None:
         a, b = self.pair(limits=KEPT)
@@ -219,7 +258,7 @@ class TestBounds(InFlightCase):
 
 class TestEverything(InFlightCase):
     def test_whatever_its_owners_do_nothing_is_missed_and_only_what_was_out_comes_twice(self) -> None:
-        for seed in range(at_length(20, 3)):
+        for seed in range(at_length(8, 2)):
             self._play(random.Random(seed))
 
     def _play(self, random: random.Random) -> None:

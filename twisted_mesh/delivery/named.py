@@ -2,8 +2,8 @@
 
 Contract: a message counts as taken when its consumer asks for the next one.  So a message whose loop body
 raises an exception is given again, to the next iterator of that name.  While nobody has a consumer open,
-its messages wait in the history alone.  Messages that leave the history meanwhile are reported as a gap
-when somebody opens the consumer.
+its messages wait in the history, but for some in memory if its owner may come back at once.  Messages that
+leave the history meanwhile are reported as a gap when somebody opens the consumer.
 
 With a history file the places outlive the process; else they are kept as long as the service is.
 """
@@ -19,7 +19,7 @@ from weakref import ref
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.storage import Restored
-from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue, Reader
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.delivery.ranges import Ranges
 from twisted_mesh.errors import ConsumerInUse, LocalError, WrongType, WrongValue
 from twisted_mesh.identity import id_of
@@ -27,6 +27,10 @@ from twisted_mesh.message import Consumer, Message
 
 #: Characters of a name (guess: as many as in a member's label).
 NAME_CHARACTERS: Final = 64
+#: What is in the queue of an owner that may come back at once is kept for so many seconds, up to so many
+#: bytes; else a client that takes one message at a time has 1 MiB read for each (guess).
+KEPT_SECONDS: Final = 10.0
+KEPT_BYTES: Final = 2 * READ_BYTES
 #: Names a message: its author's id, the epoch of the author's run, and its number; below 0 if it is direct.
 Key = tuple[bytes, int, int]
 
@@ -102,13 +106,18 @@ class NamedQueue(MessageQueue):
             self.takes = False
             freed()
 
+        if not 0 <= now - self.since <= KEPT_SECONDS:
+            self._leave_to_history()
         self._owner = ref(owner, gone)
         owner.turn = self.turn = self.turn + 1
         self.since = now
         self._look()
 
-    def leave(self, now: float) -> None:
-        """Let nobody have it open: all messages that were not taken wait for the next owner."""
+    def leave(self, now: float, keeps: bool = False) -> None:
+        """Let nobody have it open: all messages that were not taken wait for the next owner.
+
+        :param keeps: whether those in the queue may stay there, as the next owner may come at once.
+        """
         if self._owner is not None:
             self.since = now
         self._owner = None
@@ -118,7 +127,8 @@ class NamedQueue(MessageQueue):
             keys = (key_of(message) for message, _ in self._handed_out)
             self._left = [key for key in keys if key is not None]
         self._put_back_out()
-        self._leave_to_history()
+        if not keeps or self._bytes > KEPT_BYTES:
+            self._leave_to_history()
         if self._waiting is not None:
             self._end_wait()
 
@@ -220,6 +230,10 @@ class NamedQueue(MessageQueue):
             keys, self._left = self._left[:count], self._left[count:]
         else:
             keys = [key]
+        taken = self._take_first(keys)
+        if taken == len(keys):
+            return True
+        keys = keys[taken:]
         self._leave_to_history()
         ends = {one[:2]: one[2] for one in keys if one[2] > 0}
         found = self._drop_directs({one for one in keys if one[2] < 0})
@@ -233,6 +247,21 @@ class NamedQueue(MessageQueue):
                 self._tidy(run, position)
                 self._consumers.changed(run)
         return found
+
+    def _take_first(self, keys: list[Key]) -> int:
+        """Take messages with *keys* from the front of the queue, and return how many are there."""
+        for count, key in enumerate(keys):
+            while self._queue and (front := key_of(self._queue[0][0])) in (None, key):
+                self._take_front()
+                if front is not None:
+                    break
+            else:
+                return count
+        return len(keys)
+
+    def _take_front(self) -> None:
+        if (item := self.hand_out()) is not None:
+            self.took(item[0])
 
     def has_taken(self, key: Key) -> bool:
         """Whether no message waits, or is out, that has this key or comes before it in its run."""
@@ -447,6 +476,11 @@ class NamedConsumers:
     def close(self, queue: NamedQueue) -> None:
         """Let nobody have a consumer open."""
         queue.leave(self.now())
+        self._tell()
+
+    def pause(self, queue: NamedQueue) -> None:
+        """As :meth:`close`, but its next owner may come at once."""
+        queue.leave(self.now(), keeps=True)
         self._tell()
 
     def forget(self, name: str) -> list[StreamId]:
