@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tests.support.certificates import DAY, ODD, CertificateAuthority, der, pem, write
+from tests.support.length import at_length
 from tests.trust.test_shared_secret import ANNA, MESH, SecretCase
 from twisted_mesh.errors import LocalError, TrustError
 from twisted_mesh.identity import Identity, id_of
@@ -316,6 +318,20 @@ class TestCertificates(CertificateCase):
             self.assertFalse(mine.may_speak(origin, junk))
         own = self.signed(self.me.private_key.public_key(), ODD[0])
         self.refused_by(self.trust(own), "is damaged: name the right files")
+
+    def test_no_bytes_of_a_peer_raise_an_error(self) -> None:
+        mine, random = self.mine(), Random(1)
+        good = der(self.ca.certify(self.other.origin, names=["web.example"]))
+        for _ in range(at_length(20_000, 300)):
+            at = random.randrange(len(good))
+            shown = good[:at] + random.randbytes(random.choice((1, 1, 2))) + good[at + 1 :]
+            for why in (
+                mine.why_not(self.other.origin, shown),
+                mine.why_not(self.other.origin, shown, "web.example"),
+                mine.why_strange(shown),
+            ):
+                self.assertTrue(why is None or "certificate" in why)
+        self.flushWarnings()  # cryptography's, of serial numbers that are not positive
 
     def test_a_session_of_a_stranger_is_refused(self) -> None:
         mine = self.mine()
