@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -135,6 +136,17 @@ class TestFiles(CertificateCase):
                 files[at] = write(Path(self.mktemp()), content)
                 said = self.refused_by(Trust.certificates(*files), words, str(files[at]))
                 self.assertNotIn(key.decode().splitlines()[1], said)
+
+    def test_files_of_another_version(self) -> None:
+        ca, own = self.ca.certificate, self.ca.certify(self.me.origin)
+        files = self.put(ca), self.put(own)
+        for good, at in ((ca, 0), (own, 1)):
+            bad = der(good).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1)
+            body = base64.encodebytes(bad)
+            content = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+            named = list(files)
+            named[at] = write(Path(self.mktemp()), content)
+            self.refused_by(Trust.certificates(*named), f"{named[at]} holds no certificate in PEM")
 
     def test_files_that_cannot_be_read_or_that_others_can_change(self) -> None:
         good = self.put(self.ca.certificate), self.put(self.ca.certify(self.me.origin))

@@ -312,7 +312,7 @@ def _read(path: Path, kind: str) -> list[x509.Certificate]:
         )
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         why = "holds no certificate in PEM: name the right file, or convert it (openssl x509 -inform DER)"
         raise TrustError(f"{kind} {path} {why}") from None
 
