@@ -63,6 +63,25 @@ class TestForked(MeshCase):
         forks._in_child()
         self.assertEqual([each.closed for each in kept], [1, 0, 1])
 
+    def test_all_are_closed_though_objects_are_freed_meanwhile(self) -> None:
+        kept = [Opened() for _ in range(3)]
+
+        class Freeing:
+            """A reference; as it is looked at, the garbage collector frees other objects."""
+
+            def __init__(self, opened: Opened) -> None:
+                self.opened = opened
+
+            def __call__(self) -> object:
+                for other in list(forks._open):
+                    if other is not self:
+                        forks._open.discard(other)
+                return self.opened.close
+
+        self.patch(forks, "_open", set(map(Freeing, kept)))
+        self.assertRaises(ZeroDivisionError, forks._in_child)
+        self.assertEqual([each.closed for each in kept], [1, 1, 1])
+
     def test_a_service_that_has_stopped_is_not_registered(self) -> None:
         before = len(forks._open)
         service = self.node()

@@ -48,7 +48,7 @@ def never_free(thing: object) -> None:
 
 def _in_child() -> None:
     with ExitStack() as each:  # each method is called, even if another fails
-        for reference in _open:
+        for reference in _open.copy():  # freed objects go off the set while it is read
             if (close := reference()) is not None:
                 each.callback(close)
         _open.clear()
