@@ -74,7 +74,7 @@ class RefusedTests(ProcessCase):
     async def test_without_an_identity_it_is_a_wrong_option_and_nothing_is_made(self) -> None:
         node = self.mesh("--print", "--history=history")
         self.assertEqual(await self.until_ended(node), [1])
-        self.assertIn("--history is one node's: give --identity FILE, too, for its key", node.out.decode())
+        self.assertIn("--history is one node's: give --identity FILE, too, for its key", node.log)
         self.assertEqual(list(self.directory.iterdir()), [])
 
 
