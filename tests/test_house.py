@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from unittest import TestSuite
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
 from tests.rungs import RUNGS, measured
+from tests.support.order import each, mixed
 
 #: The rooms, the lowest first: a module imports from its own and from those before it. What is no folder is
 #: named one by one: the values all others speak of, the composition of the core, and the public doors.
@@ -524,6 +526,35 @@ Ran 4 tests in 9.0s
         self.assertEqual("".join(passed), lines)
         self.assertEqual(core, "rung:   5.0 of  5 s: core wire values benchmarks\n")
         self.assertEqual(simulation, "rung:  10.0 of 20 s: simulation\n")
+
+
+class TestOrder(SynchronousTestCase):
+    """Tests that wait begin between those that compute."""
+
+    class Named(SynchronousTestCase):
+        """A test with a name of its own."""
+
+        name = ""
+
+        def id(self) -> str:
+            return self.name
+
+        def runTest(self) -> None:
+            """Do nothing."""
+
+    def named(self, name: str) -> Named:
+        """A test of that name."""
+        test = self.Named()
+        test.name = name
+        return test
+
+    def test_those_of_processes_are_at_even_distances(self) -> None:
+        others = [self.named(f"tests.core.{number}") for number in range(20)]
+        waiting = [self.named(f"tests.processes.{number}") for number in range(3)]
+        suite = TestSuite([TestSuite(others), TestSuite(waiting)])
+        order = [test.id() for test in mixed(list(each(suite)))]
+        self.assertEqual([order.index(test.id()) for test in waiting], [0, 7, 14])
+        self.assertEqual([id for id in order if "core" in id], [test.id() for test in others])
 
 
 class TestChecker(SynchronousTestCase):
