@@ -238,6 +238,37 @@ class TestErrors(ConsumingCase):
         )
         self.assertEqual(self.lag, 3)
 
+    def test_one_that_no_reader_was_given_yet_is_refused_and_comes(self) -> None:
+        self.reader().lose()
+        self.send(self.a, *range(3))
+        self.assertEqual((self.ack(1)[0], self.lag), (404, 3))
+        reader = self.reader("consumer=billing&count=1")
+        self.assertEqual(self.heard(reader), [0])
+        self.assertEqual((self.ack(2)[0], self.lag), (404, 3))
+        self.assertEqual(self.reader(last_event_id=self.id_of(3)).answer()[0], 404)
+        self.assertEqual((self.ack(1)[0], self.ack(1)[0], self.lag), (200, 200, 2))
+        self.assertEqual(self.heard(self.reader()), [1, 2])
+
+    def test_nor_is_a_direct_message_taken_that_no_reader_was_given(self) -> None:
+        reader = self.reader()
+        reader.transport.producer.pauseProducing()
+        self.result_of(self.a.send_to(self.b.id, "direct"), after=1)
+        self.assertEqual(self.ack(-1)[0], 404)
+        reader.lose()
+        self.assertEqual(self.ack(-1)[0], 404)
+        self.assertEqual(self.heard(self.reader()), ["direct"])
+
+    def test_after_a_restart_one_counts_that_may_have_been_given_before_and_none_behind(self) -> None:
+        self.reader().lose()
+        self.send(self.a, *range(3))
+        self.stop(self.b, after=2)
+        self.b = self.started(limits=KEPT)
+        self.link((self.b, self.a))
+        self.serve(self.b)
+        self.send(self.a, 3)
+        self.assertEqual((self.ack(4)[0], self.lag), (404, 4))
+        self.assertEqual((self.ack(2)[0], self.lag), (200, 2))
+
     def test_a_consumer_that_is_not_there_is_not_made_by_an_id(self) -> None:
         self.send(self.a, 1)
         self.assertEqual(self.ack(1)[0], 404)

@@ -126,6 +126,10 @@ class NamedQueue(MessageQueue):
         if self._handed_out:
             keys = (key_of(message) for message, _ in self._handed_out)
             self._left = [key for key in keys if key is not None]
+            for message, _ in self._handed_out:
+                if message.sequence is not None:
+                    position = self._positions[message.source.run]
+                    position.given = max(position.given, message.sequence)
         self._put_back_out()
         if not keeps or self._bytes > KEPT_BYTES:
             self._leave_to_history()
@@ -156,13 +160,17 @@ class NamedQueue(MessageQueue):
         self._closed = self._stopping = self._unreadable = self.is_placed = False
         self._look()
 
-    def begin(self, behind: Iterable[Behind]) -> None:
-        """Begin with messages that the history holds; from now on others come by :meth:`put`."""
+    def begin(self, behind: Iterable[Behind], *, were_given: bool = False) -> None:
+        """Begin with messages that the history holds; from now on others come by :meth:`put`.
+
+        :param were_given: whether an owner of an earlier process may have been handed out all of them.
+        """
         self.is_placed = True
         self.start = 0.0
         self._look()
         for run, taken, head in behind:
             self.follow(run, id_of(run[0]), taken, head)
+            self._positions[run].given = head if were_given else taken
 
     def _look(self) -> None:
         self.takes = self.is_placed and self.is_open and not self._stopping
@@ -223,23 +231,20 @@ class NamedQueue(MessageQueue):
         Those are the messages that this owner was handed out before it.  If that is not known, they are the
         messages before it in its run.  Call this while nothing is handed out.
 
-        :return: False if no message with that key waits.
+        :return: False if no message with that key waits that an earlier owner was, or may have been, given.
         """
-        if key in self._left:
-            count = self._left.index(key) + 1
-            keys, self._left = self._left[:count], self._left[count:]
-        else:
-            keys = [key]
+        count = self._left.index(key) + 1 if key in self._left else 0
+        keys, self._left = self._left[:count], self._left[count:]
         taken = self._take_first(keys)
-        if taken == len(keys):
+        if keys and taken == len(keys):
             return True
         keys = keys[taken:]
         self._leave_to_history()
-        ends = {one[:2]: one[2] for one in keys if one[2] > 0}
+        ends = {one[:2]: one[2] for one in keys or [key] if one[2] > 0}
         found = self._drop_directs({one for one in keys if one[2] < 0})
         for run, position in list(self._positions.items()):
             end = ends.get((position.sender, run[1]), 0)
-            if position.taken < end <= position.seen:
+            if position.taken < end <= position.given:
                 found = True
                 position.taken = position.queued = end
                 if end == position.seen:
@@ -266,6 +271,8 @@ class NamedQueue(MessageQueue):
     def has_taken(self, key: Key) -> bool:
         """Whether no message waits, or is out, that has this key or comes before it in its run."""
         author, epoch, number = key
+        if number < 0:
+            return all(key_of(message) != key for message, _ in (*self._queue, *self._handed_out))
         return not any(
             position.sender == author and run[1] == epoch and position.taken < number
             for run, position in self._positions.items()
@@ -544,7 +551,7 @@ class NamedConsumers:
                 queue.lose_all()
             queue.begin_anew(reader)
             if restored is not None and queue.name in stored:
-                queue.begin(restored.untaken(origin, queue.name))
+                queue.begin(restored.untaken(origin, queue.name), were_given=True)
         self._tell()
         for queue in self.queues.values():
             if not queue.is_placed:

@@ -92,6 +92,7 @@ class _Position:
     """How far the consumer is in a run of which it has not taken all messages.
 
     :ivar taken: the last message that the consumer took.
+    :ivar given: the last message that an earlier owner of a named consumer was, or may have been, given.
     :ivar queued: the last message that came into the queue or was reported as lost; later messages are in
         the history.
     :ivar seen: the last message that came for the consumer.
@@ -100,11 +101,11 @@ class _Position:
     :ivar reported: numbers above *queued* of messages that will not come and were reported as a gap.
     """
 
-    __slots__ = ("handled", "queued", "reported", "seen", "sender", "taken", "waiting")
+    __slots__ = ("given", "handled", "queued", "reported", "seen", "sender", "taken", "waiting")
 
     def __init__(self, sender: bytes, taken: int) -> None:
         self.sender = sender
-        self.taken = self.queued = self.seen = taken
+        self.taken = self.given = self.queued = self.seen = taken
         self.waiting = 0
         self.handled = Ranges()
         self.reported = Ranges()
