@@ -273,6 +273,8 @@ class TypedTests(TerminalCase):
         self.type_in(screen, b"\n".join(wrong) + b'\n{"packets": ["right"]}\n', after=1)
         unsent = self.of_kind(screen, "unsent")
         self.assertEqual([event["line"] for event in unsent], list(range(1, len(wrong) + 1)))
+        example = 'a line is {"packets": […]}, with type and to where they are wanted: JSON is malformed: '
+        self.assertEqual(unsent[0]["error"][: len(example)], example)
         self.assertEqual(unsent[6]["error"][:28], "no member is named 'nobody':")
         self.assertEqual(unsent[-1]["error"], f"it has over {LINE_BYTES} bytes")
         self.assertEqual(self.got(other), ["right"])

@@ -44,6 +44,7 @@ class Typed(msgspec.Struct, forbid_unknown_fields=True):
     to: str | None = None
 
 
+_EXAMPLE: Final = '{"packets": […]}, with type and to where they are wanted'
 _decode: Final = msgspec.json.Decoder(Typed).decode
 
 
@@ -109,7 +110,9 @@ class JsonLines(LineInput):
             if self._receipts:
                 return self._node.send(*packets, type=type_, receipt=True)
             self._node.send(*packets, type=type_)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
+            self._unsent(number, f"a line is {_EXAMPLE}: {error}")
+        except (TypeError, ValueError) as error:
             self._unsent(number, str(error))
         return None
 
