@@ -253,6 +253,15 @@ class TestHandingOver(MeshCase):
         self.assertEqual(str(error), "1 message was taken by no neighbour")
         self.assertEqual(a.footprint()["unsent_batches"], 1)
 
+    def test_why_no_peer_was_reached_is_told_then_and_at_the_stop(self) -> None:
+        a = self.node(peers=["127.0.0.1:1"])
+        a.send("x")
+        error = self.failure_of(a.handed_over(5), NotHandedOver, after=5.1)
+        told = "1 message was taken by no neighbour: no connection to 127.0.0.1:1: Connection was refused"
+        self.assertEqual(str(error)[: len(told)], told)
+        self.stop(a)
+        self.assertEqual(len(self.log(told)), 1)
+
     def test_it_fails_at_once_where_there_is_no_time(self) -> None:
         a = self.node()
         a.send("x")

@@ -506,12 +506,16 @@ class RunningNode:
         try:
             await handed_over(self.driver, self._clock, timeout)
         except NotHandedOver as error:
-            reasons = [] if self.connections.table else [str(each) for each in self.peers.failing()]
-            if more := len(reasons[_REASONS:]):
-                reasons[_REASONS:] = [f"and {more} more"]
-            why = f": {'; '.join(reasons)}" if reasons else ""
-            kept = "" if self.writer is None else "; the history keeps each for the next start"
-            raise NotHandedOver(f"{error}{why}{kept}") from None
+            raise NotHandedOver(f"{error}{self._why_not_taken()}") from None
+
+    def _why_not_taken(self) -> str:
+        """Why no neighbour takes messages, and what becomes of them, to end a sentence with."""
+        reasons = [] if self.connections.table else [str(each) for each in self.peers.failing()]
+        if more := len(reasons[_REASONS:]):
+            reasons[_REASONS:] = [f"and {more} more"]
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        kept = "" if self.writer is None else "; the history keeps each for the next start"
+        return why + kept
 
     def caught_up(self) -> Deferred[None]:
         return self._missed.over()
@@ -526,6 +530,7 @@ class RunningNode:
 
         :param retire: whether the node leaves for good.
         """
+        why = self._why_not_taken()
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
@@ -543,7 +548,7 @@ class RunningNode:
             end.callback(self.driver.stopping)
             if self._rejoin is not None:
                 end.callback(self._rejoin.stop)
-            end.push_async_callback(self._say_goodbye, retire)
+            end.push_async_callback(self._say_goodbye, retire, why)
             never = NotRunning("the service stopped before it had joined")
             end.callback(self._joined.failed, Failure(never))
             end.callback(self._key_is_back.happened, None)
@@ -560,11 +565,13 @@ class RunningNode:
         """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
         await wait_at_most(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
 
-    async def _say_goodbye(self, retire: bool) -> None:
+    async def _say_goodbye(self, retire: bool, why: str) -> None:
+        """:param why: messages that wait have no neighbour that takes them."""
         await deferLater(self._clock, 0)  # in a later turn: during a delivery the core handles no event
         await self.give_all()
         if self.driver.unsent:
-            _log.warn("{messages} taken by no neighbour", messages=were(self.driver.unsent, "message"))
+            messages = were(self.driver.unsent, "message")
+            _log.warn("{messages} taken by no neighbour{why}", messages=messages, why=why)
         await wait_at_most(self.driver.left(retire), self._config.farewell_timeout, self._clock)
         status = self.driver.node.status()
         if status.silent and (lost := status.unread):
