@@ -397,6 +397,16 @@ class ChatTests(TerminalCase):
         names = "web1", ids[1], f"same ({ids[2]})", f"same ({ids[3]})", f"me ({ids[4]})", r"\x1b[2J"
         self.assertEqual(screen.lines, [f"{name}: two words" for name in names])
 
+    def test_a_message_that_others_do_not_see_says_so(self) -> None:
+        other = self.node(label="web1")
+        screen = self.chat(other)
+        other.routing_table[self.own_node.id].whisper("psst")
+        other.send_to(self.own_node.id, "for you")
+        self.network.advance(1)
+        self.assertEqual(
+            sorted(screen.lines), ["web1, to this node alone: for you", "web1, to this node alone: psst"]
+        )
+
     def test_a_label_that_another_takes_later_stands_with_ids_from_then_on(self) -> None:
         first = self.node(label="web1")
         screen = self.chat(first)

@@ -123,9 +123,11 @@ class Chat(Stdio):
                 super().typed(b"\n")
 
     def as_line(self, message: Message) -> str | None:
-        """``label: text``; None if a packet is no str."""
-        text = super().as_line(message)
-        return None if text is None else f"{self._author(message.sender)}: {text}"
+        """``label: text``, or ``label, to this node alone: text``; None if a packet is no str."""
+        if (text := super().as_line(message)) is None:
+            return None
+        alone = ", to this node alone" if message.sequence is None else ""
+        return f"{self._author(message.sender)}{alone}: {text}"
 
     def _member_changed(self, _: Member) -> None:
         self._labels = None
