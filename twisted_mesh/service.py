@@ -40,7 +40,7 @@ from twisted_mesh.delivery.named import NamedMessages, NamedQueue, check_consume
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
+from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError, WrongValue
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
 from twisted_mesh.eventloop.descriptors import allow_descriptors
@@ -696,10 +696,13 @@ class MeshService(Service, Listeners):
 
         :param seconds: only those that came in so many last seconds.
         :param author: only those of the author with this id; None for those of all other nodes.
-        :param count: only the newest so many.
+        :param count: only the newest so many of that author.
+        :raises WrongValue: *count* is given without *author*.
         :raises NotRunning: the service does not run; while it iterates, StoreError: the history file cannot
             be read now.
         """
+        if count is not None and author is None:
+            raise WrongValue("count is of the messages of one author: give author, too")
         return self._running().past(seconds, author, count)
 
     @property

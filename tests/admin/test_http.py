@@ -593,6 +593,7 @@ class TestStreams(HttpCase):
             ("since=1e999", 400),
             ("since=soon", 400),
             ("count=0", 400),
+            ("count=5", 400),
             ("count=1000001", 400),
             ("author=nobody", 404),
             ("start=all", 400),
