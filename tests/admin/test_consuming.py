@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.admin.http_case import Client, HttpCase
 from tests.delivery.test_named import KEPT
+from tests.support.meshcase import batch
 from tests.support.page_code import DOCS
 from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
@@ -120,6 +121,24 @@ class TestPlace(ConsumingCase):
             ("consumer=d&start=2.5", [4]),
         ):
             self.assertEqual(self.heard(self.reader(arguments)), expected, arguments)
+
+    def test_messages_that_were_given_up_are_told_in_the_stream(self) -> None:
+        self.reader().lose()
+        self.send(self.a, "lost", after=130)
+        self.send(self.a, "next")
+        (_, _, gap), message = (event for event in self.reader().events())
+        self.assertEqual((gap["sender"], gap["first"], gap["last"]), (self.a.id.decode(), 1, 1))
+        self.assertIn("the consumer 'billing' had not taken them", gap["reason"])
+        self.assertEqual((message[0], message[2]["packets"]), (self.id_of(2), ["next"]))
+
+    def test_so_are_those_that_never_came(self) -> None:
+        reader = self.reader()
+        self.unlink(self.a, self.b)
+        peer = self.joined(self.b)
+        author = self.puppet().me
+        self.send_frames(peer, batch(author, 1, 1), batch(author, 3, 3), after=200)
+        told = [(name, data.get("first"), data.get("packets")) for _, name, data in reader.events()]
+        self.assertEqual(told, [("message", None, [1]), ("gap", 2, None), ("message", None, [3])])
 
     def test_direct_messages_are_acknowledged_too_and_whispers_have_no_id(self) -> None:
         reader = self.reader()

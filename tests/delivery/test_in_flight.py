@@ -9,7 +9,7 @@ from tests.delivery.test_named import KEPT, NamedCase
 from tests.support.length import at_length
 from tests.support.meshcase import MIB
 from twisted_mesh.delivery.in_flight import MOST, InFlight
-from twisted_mesh.delivery.named import KEPT_SECONDS, Key, key_of
+from twisted_mesh.delivery.named import KEPT_GAPS, KEPT_SECONDS, Key, key_of
 from twisted_mesh.errors import ConsumerInUse, NotRunning
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -254,6 +254,17 @@ class TestBounds(InFlightCase):
         self.assertEqual([packet[0] for packet in self.packets(self.out(consumer))], ["x", "y"])
         consumer.acknowledge(self.key(a, 2))
         self.assertEqual(self.packets(self.out(consumer)), ["z"])
+
+    def test_of_many_gaps_the_newest_are_told_to_a_later_owner_each_once(self) -> None:
+        _, b = self.pair()
+        b.messages(name="billing").close()
+        (queue,) = self.parts_of(b)._delivery.named.queues.values()
+        for number in range(KEPT_GAPS + 5):
+            queue.missing((b"a" * 32, 1), number, number)
+        self.assertEqual(b.footprint()["consumer_gaps"], KEPT_GAPS)
+        consumer = self.opened(b)
+        self.assertEqual([gap.first for gap in consumer.gaps()], [*range(5, KEPT_GAPS + 5)])
+        self.assertEqual(list(consumer.gaps()), [])
 
 
 class TestEverything(InFlightCase):

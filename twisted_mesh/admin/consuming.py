@@ -18,7 +18,7 @@ from twisted.web.server import Request
 
 from twisted_mesh.admin.bodies import Ack, Reader, arguments_of, count_of
 from twisted_mesh.admin.site import Refused
-from twisted_mesh.admin.streams import SentEvents, message_data
+from twisted_mesh.admin.streams import SentEvents, data_of
 from twisted_mesh.delivery.in_flight import MOST, InFlight
 from twisted_mesh.delivery.named import Key, key_of
 from twisted_mesh.errors import ConsumerInUse, Unreachable
@@ -49,14 +49,23 @@ class ConsumerStream(SentEvents):
         self._request.notifyFinish().addBoth(lambda _: consumer.close())
         self.begin(b"messages of a consumer, until they are acknowledged")
 
+    def _beat(self) -> None:
+        super()._beat()
+        self.write_on()  # a gap may be known, and no message come
+
     def write_on(self) -> None:
         consumer = self.consumer
         if consumer is None or self._writing:  # the consumer can call this while it hands out a message
             return
         self._writing = True
-        while not self._paused and self._count != 0 and (message := consumer.next()) is not None:
+        while not self._paused and self._count != 0:
+            message = consumer.next()
+            for gap in consumer.gaps():
+                self._event("gap", data_of(gap))
+            if message is None:
+                break
             key = key_of(message)
-            self._event("message", message_data(message), None if key is None else as_id(key))
+            self._event("message", data_of(message), None if key is None else as_id(key))
             self._count = None if self._count is None else self._count - 1
         self._writing = False
         if self._count == 0 or consumer.has_ended:

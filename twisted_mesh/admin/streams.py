@@ -25,7 +25,7 @@ from twisted_mesh.admin.recent import Recent
 from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.errors import StoreError
-from twisted_mesh.message import Message
+from twisted_mesh.message import Gap, Message
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 BEAT: Final = 15.0  # (guess)
@@ -164,7 +164,7 @@ class PastStream(EventStream):
                 self._event("failure", msgspec.json.encode({"error": str(error)}))
                 message = None
             if message is not None:
-                self._event("message", message_data(message))
+                self._event("message", data_of(message))
                 continue
             self._past = None
             self._event("now", b"{}")
@@ -174,6 +174,6 @@ class PastStream(EventStream):
             super().write_on()
 
 
-def message_data(message: Message) -> bytes:
-    """The data of the event of a message."""
-    return for_json(fields_of(message)).encode("utf-8", "replace")
+def data_of(value: Message | Gap) -> bytes:
+    """The data of the event of *value*."""
+    return for_json(fields_of(value)).encode("utf-8", "replace")

@@ -40,7 +40,7 @@ from twisted_mesh.delivery.listeners import (
 )
 from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words, is_one
 from twisted_mesh.delivery.named import NamedConsumers, NamedQueue
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
+from twisted_mesh.delivery.queue import NEVER_CAME, READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
@@ -308,6 +308,7 @@ class Delivery:
             "named_consumers": len(self.named.queues),
             "queued_messages": sum(map(len, queues)),
             "untaken_messages": sum(queue.untaken for queue in queues),
+            "consumer_gaps": sum(len(queue.lost) for queue in self.named.queues.values()),
             "unacknowledged_messages": sum(queue.unacknowledged for queue in self.named.queues.values()),
             "runs_behind": sum(queue.runs_behind for queue in queues),
             "unheard_messages": self._unheard,
@@ -394,7 +395,7 @@ class Delivery:
         """Report that messages will not come, and note the gap in every queue."""
         for queue in self._consumers():
             queue.missing((gap.origin, gap.epoch), gap.first, gap.last)
-        cause = Cause(id_of(gap.origin), gap.epoch, "gap", "no neighbour sent them in time")
+        cause = Cause(id_of(gap.origin), gap.epoch, "gap", NEVER_CAME)
         self._losses.add(cause, gap.first, gap.last)
 
     def poisoned(self, poisoned: Poisoned) -> None:

@@ -9,12 +9,12 @@ then none is handed out until some are acknowledged.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from twisted_mesh.delivery.named import Key, NamedQueue, key_of
 from twisted_mesh.delivery.queue import READ_BYTES
-from twisted_mesh.message import Message
+from twisted_mesh.message import Gap, Message
 
 MOST: Final = 1000  # messages (guess: as many as cross to another thread at a time)
 
@@ -59,6 +59,14 @@ class InFlight:
         self._bytes += item[1]
         self._take_nameless()
         return item[0]
+
+    def gaps(self) -> Iterator[Gap]:
+        """Messages that will not come, told before the next message that comes; each gap once.
+
+        Of more than ``KEPT_GAPS``, those that were found last.
+        """
+        while self._queue.is_of(self) and self._queue.lost:
+            yield self._queue.lost.popleft()
 
     def acknowledge(self, key: Key) -> bool:
         """Count a message as taken, with all that were handed out before it.

@@ -19,11 +19,18 @@ from weakref import ref
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Behind, StreamId
 from twisted_mesh.core.history.storage import Restored
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, Consumers, MessageQueue, Reader
+from twisted_mesh.delivery.queue import (
+    NEVER_CAME,
+    READ_BYTES,
+    Bounds,
+    Consumers,
+    MessageQueue,
+    Reader,
+)
 from twisted_mesh.delivery.ranges import Ranges
 from twisted_mesh.errors import ConsumerInUse, LocalError, WrongType, WrongValue
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Consumer, Message
+from twisted_mesh.message import Consumer, Gap, Message
 
 #: Characters of a name (guess: as many as in a member's label).
 NAME_CHARACTERS: Final = 64
@@ -31,6 +38,7 @@ NAME_CHARACTERS: Final = 64
 #: bytes; else a client that takes one message at a time has 1 MiB read for each (guess).
 KEPT_SECONDS: Final = 10.0
 KEPT_BYTES: Final = 2 * READ_BYTES
+KEPT_GAPS: Final = 64  # the newest gaps of one consumer that its owner can ask for (guess)
 #: Names a message: its author's id, the epoch of the author's run, and its number; below 0 if it is direct.
 Key = tuple[bytes, int, int]
 
@@ -63,6 +71,7 @@ class NamedQueue(MessageQueue):
     :ivar start: of a new consumer: it begins with the messages that came in so many last seconds.
     :ivar turn: counts how often it was opened and left.
     :ivar takes: whether it gets messages now; else those with numbers wait for it in the history.
+    :ivar lost: the newest gaps in its messages, for an owner that tells them; all are told as events, too.
     :ivar is_placed: whether it has a place in each stream; until then it gets no messages.
     """
 
@@ -74,6 +83,7 @@ class NamedQueue(MessageQueue):
         self.is_placed = False
         self.why_lost = f"the consumer {name!r} had not taken them when they were given up"
         self.turn = 0
+        self.lost: deque[Gap] = deque(maxlen=KEPT_GAPS)
         self._owner: ref[Any] | None = None
         self._handed_out: deque[tuple[Message, int]] = deque()
         self._left: list[Key] = []  # in order: what an earlier owner was handed out and did not take
@@ -300,6 +310,10 @@ class NamedQueue(MessageQueue):
         if (position := self._behind.pop(run, None)) is not None:
             self._give_up(run, position)
 
+    def missing(self, run: StreamId, first: int, last: int) -> None:
+        super().missing(run, first, last)
+        self.lost.append(Gap(id_of(run[0]), run[1], first, last, NEVER_CAME))
+
     def lose_all(self) -> None:
         """Report all messages as lost that were not taken, since the history is gone."""
         self._put_back_out()
@@ -318,6 +332,10 @@ class NamedQueue(MessageQueue):
     def _read_on(self) -> None:
         if not self._stopping:
             super()._read_on()
+
+    def _tell_gaps(self) -> None:
+        self.lost.extend(gap for _, gap in self._gaps)
+        super()._tell_gaps()
 
     def _limit_ranges(self) -> None:
         """Forget which messages handlers took in the run with most ranges: it gets these, too."""

@@ -24,6 +24,7 @@ from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Gap, Message
 
 READ_BYTES: Final = 1024 * 1024  # bytes to read from the history at one time (guess)
+NEVER_CAME: Final = "no neighbour sent them in time"
 _DAMAGED: Final = "they are damaged in the history file of this node"
 
 _log = Logger()
