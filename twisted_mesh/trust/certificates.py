@@ -4,8 +4,8 @@ Contract: the certificate of a node is of its own Ed25519 key, so PROOF proves i
 has signed it itself: no other certificates are shown, so that a peer cannot name issuers.  Whether a
 certificate has expired is told by this node's own clock; nothing else here reads a clock.
 
-The verifier of ``cryptography`` takes no Ed25519 keys, since public web sites have none, and OpenSSL's
-leaves errors behind for the TLS session that comes next.  With one issuer there is little to verify.
+The verifier of ``cryptography`` takes no Ed25519 keys, since public web sites have none.  With one issuer
+there is little to verify.
 """
 
 from __future__ import annotations
