@@ -544,6 +544,19 @@ class TestStreams(HttpCase):
         ids = [(id, name) for id, name, _ in reader.events()]
         self.assertEqual(ids, [("", "message"), ("", "message"), ("", "now"), ("run.1", "message")])
 
+    def test_a_reader_that_comes_back_gets_the_past_once(self) -> None:
+        self.send(self.b, 1)
+        reader = self.reader("/messages?since=all")
+        self.send(self.b, 2, 3)
+        last = reader.events()[2][0]
+        reader.lose()
+        again = self.reader("/messages?since=all", last_event_id=last)
+        self.assertEqual(
+            [(name, data.get("packets")) for _, name, data in again.events()], [("message", [3])]
+        )
+        for other in ("other.1", "run.x"):
+            self.assertEqual(self.heard(self.reader("/messages?since=all", last_event_id=other)), [1, 2, 3])
+
     def test_the_newest_messages_of_one_author(self) -> None:
         self.send(self.a, "own")
         self.send(self.b, *range(5))

@@ -99,7 +99,8 @@ class EventStream(SentEvents):
 
     def follow(self) -> None:
         """Write every event from now on, or behind the one of ``Last-Event-ID``."""
-        self._told = self._begin_behind(self._request.getHeader(b"last-event-id"))
+        last = self._last_told()
+        self._told = self._recent.last if last is None else min(last, self._recent.last)
         self._recent.begin(self.write_on)
         self.begin(b"events of this node, from now on")
 
@@ -138,13 +139,13 @@ class EventStream(SentEvents):
             channel: Any = self._request.channel
             channel.forceAbortClient()
 
-    def _begin_behind(self, last_id: bytes | str | None) -> int:
+    def _last_told(self) -> int | None:
+        """The number of the event in ``Last-Event-ID``; None if that is none of this node's."""
+        last_id = self._request.getHeader(b"last-event-id")
         text = last_id.decode("ascii", "replace") if isinstance(last_id, bytes) else last_id or ""
         run, _, number = text.partition(_SEPARATOR)
         is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
-        if run != self._recent.run or not is_number:
-            return self._recent.last
-        return min(int(number), self._recent.last)
+        return int(number) if run == self._recent.run and is_number else None
 
 
 class PastStream(EventStream):
@@ -153,7 +154,8 @@ class PastStream(EventStream):
     def __init__(self, request: Request, recent: Recent, past: Iterator[Message], follows: bool) -> None:
         """:param follows: whether the stream goes on with new messages."""
         super().__init__(request, recent, "message")
-        self._past: Iterator[Message] | None = past
+        has_past = self._last_told() is not None  # and goes on behind it
+        self._past: Iterator[Message] | None = None if has_past else past
         self._follows = follows
 
     def write_on(self) -> None:
