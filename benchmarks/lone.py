@@ -1,9 +1,9 @@
 """Where a lone message's time goes: ``python -m benchmarks.lone [--messages N]``.
 
-Two nodes as they are by default, each a process, with one link.  One sends a message every 5 ms, and both
-read the clock, which all processes of a host share, where a step ends.  Prints the median of each step in
-microseconds.  Reading the clock costs a part of what is shown: ``python -m benchmarks --scenario latency``
-is without.
+Two nodes as they are by default, each a process, with one link.  One sends a message every 5 ms, and
+both read the clock, which all processes of a host share, where a step ends.  Prints the median of each
+step in microseconds, and of the whole also the 99th percentile and the longest.  Reading the clock
+costs a part of what is shown: ``python -m benchmarks --scenario latency`` is without.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
+from benchmarks.figures import Figures, delay_figures
 from twisted_mesh import MeshService
 from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.history.history import History
@@ -173,8 +174,8 @@ async def speak(port: int, messages: int) -> list[tuple[float, Stamps]]:
     return seen
 
 
-def steps(sent: list[tuple[float, Stamps]], heard: list[Stamps]) -> tuple[dict[str, float], float]:
-    """The median of each step in seconds, and of the whole."""
+def steps(sent: list[tuple[float, Stamps]], heard: list[Stamps]) -> tuple[dict[str, float], Figures]:
+    """The median of each step in seconds, and the figures of the whole."""
     each: dict[str, list[float]] = {step: [] for step in (*SENDER, *RECEIVER)}
     whole = []
     for (began, stamps), received in list(zip(sent, heard, strict=True))[SPARE:]:
@@ -183,7 +184,8 @@ def steps(sent: list[tuple[float, Stamps]], heard: list[Stamps]) -> tuple[dict[s
             durations.append(both[step] - before)
             before = both[step]
         whole.append(before - began)
-    return {step: median(durations) for step, durations in each.items()}, median(whole)
+    delays = [round(seconds * 1e9) for seconds in whole]
+    return {step: median(durations) for step, durations in each.items()}, delay_figures(len(delays), delays)
 
 
 async def play(messages: int) -> None:
@@ -198,7 +200,10 @@ async def play(messages: int) -> None:
     medians, whole = steps(sent, heard)
     for step, seconds in medians.items():
         print(f"{step:<30} {seconds * 1e6:6.0f}")
-    print(f"{'in all':<30} {whole * 1e6:6.0f} us, the medians' sum {sum(medians.values()) * 1e6:.0f}")
+    middle, late, longest = (whole[name] * 1e6 for name in ("p50", "p99", "max"))
+    together = sum(medians.values()) * 1e6
+    print(f"{'in all':<30} {middle:6.0f} us, the medians' sum {together:.0f}", end="")
+    print(f", p99 {late:.0f}, longest {longest:.0f}")
 
 
 def main() -> None:
