@@ -410,6 +410,16 @@ class TestCertificates(CertificateCase):
         self.now = 141 * DAY
         self.assertFalse(mine.some_have_ended())  # it was renewed
 
+    def test_so_it_is_after_the_clock_was_wrong_for_a_while(self) -> None:
+        mine, shown = self.mine(), der(self.ca.certify(self.other.origin, until=120 * DAY))
+        told = []
+        for day in (100, 500, 101, 110, 121, 122):
+            self.now = day * DAY
+            if mine.some_have_ended():
+                told.append(day)
+            mine.why_not(self.other.origin, shown)
+        self.assertEqual(told, [500, 121])
+
     def test_a_name_that_was_dialled(self) -> None:
         mine, shown = self.mine(), der(self.ca.certify(self.other.origin, names=["web.example"]))
         self.assertIsNone(mine.why_not(self.other.origin, shown, "web.example"))

@@ -87,7 +87,8 @@ class Certificates:
         self._wall_clock = wall_clock
         self._kept_for = kept_for
         self._known: OrderedDict[bytes, _Verified] = OrderedDict()  # by origin
-        self._next_end = inf  # when the next of these certificates expires
+        self._next_end = inf  # when the next of these certificates expires, if the clock goes on from
+        self._looked = wall_clock()  # when some_have_ended() was last asked
         self.own = own.public_bytes(Encoding.DER)
         self.origin = origin_of(own)
         self._check(own, wall_clock(), 0.0)
@@ -139,10 +140,12 @@ class Certificates:
 
     def some_have_ended(self) -> bool:
         """Whether a certificate has expired since this was last asked, and no newer one was shown."""
-        if (now := self._wall_clock()) <= self._next_end:
+        before, now = self._looked, self._wall_clock()
+        self._looked = now
+        if before <= now <= self._next_end:
             return False
         ends = [end for known in self._known.values() for end in self._ends(known)]
-        before, self._next_end = self._next_end, min((end for end in ends if end >= now), default=inf)
+        self._next_end = min((end for end in ends if end >= now), default=inf)  # also if it was set back
         return any(before <= end < now for end in ends)
 
     def warning(self, path: Path) -> str | None:
