@@ -83,6 +83,15 @@ SYSTEMS: Final = {
             only=("hop-64", "eight-one"),
         ),
         System(
+            "mesh-secret",
+            "mesh",
+            Wiring.FIRST,
+            "the same as mesh, but only nodes with a secret belong to it",
+            Cover.SIGNED,
+            arguments=("secret",),
+            only=("hop-64", "hop-64k", "latency"),
+        ),
+        System(
             "mesh-messages",
             "mesh",
             Wiring.FIRST,

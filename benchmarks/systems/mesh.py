@@ -2,17 +2,19 @@
 
 Contract: a MeshService with no option but where it listens, and whether it looks for neighbours by
 itself; no receipt is asked for.  With the argument ``many``, the messages of a turn are sent at one
-call.  With ``take`` and a name, an iterator takes the messages: of the consumer of that name, or
-without a name if it is empty.
+call.  With ``secret``, the nodes share one.  With ``take`` and a name, an iterator takes the messages: of
+the consumer of that name, or without a name if it is empty.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 
 from benchmarks.systems.on_twisted import reactor, run
 from benchmarks.systems.program import HOST, TURN_BYTES, Node
-from twisted_mesh import MeshService, MessageQueue, NamedMessages
+from twisted_mesh import MeshService, MessageQueue, NamedMessages, Trust
 from twisted_mesh.errors import Congested
 from twisted_mesh.message import Message
 
@@ -23,7 +25,10 @@ class MeshNode(Node):
     async def open(self, alone: bool) -> int:
         """Listen."""
         self._alone = alone
-        self._service = MeshService(reactor, listen=(f"tcp:0:interface={HOST}",), overlay=not alone)
+        self._folder = tempfile.TemporaryDirectory()  # the node reads its files again
+        trust = _secret(self._folder.name) if sys.argv[1:] == ["secret"] else None
+        listen = (f"tcp:0:interface={HOST}",)
+        self._service = MeshService(reactor, listen=listen, overlay=not alone, trust=trust)
         match sys.argv[1:]:
             case ["take", name]:
                 self._loop.spawn(self._take(self._service.messages(name=name or None)))
@@ -86,6 +91,13 @@ class MeshNode(Node):
             self.tally.late(message.packets[1])
         else:
             self.tally.more()
+
+
+def _secret(folder: str) -> Trust:
+    path = Path(folder) / "secret"
+    path.touch(mode=0o600)
+    path.write_text("5e" * 32)
+    return Trust.secret(path)
 
 
 if __name__ == "__main__":
