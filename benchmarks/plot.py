@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from xml.sax.saxutils import escape
 
-from benchmarks.catalogue import SYSTEMS
+from benchmarks.catalogue import SYSTEMS, Cover
 from benchmarks.figures import Results, Spread
 from benchmarks.scenarios import SCENARIOS, Transfer
 
@@ -62,7 +62,7 @@ def svg(results: Results) -> str:
         y += _HEAD
         shapes.append(text("4", y - 6, title, ' font-weight="bold"'))
         for name, rate in some:
-            colour = _OURS if name == "mesh" else _OTHER
+            colour = _OURS if SYSTEMS[name].cover is Cover.SIGNED else _OTHER
             middle, least, most = map(scale.at, (rate.middle, rate.least, rate.most))
             shapes.append(text(str(_LEFT - 8), y + 12, name, ' text-anchor="end"'))
             shapes.append(f'<path d="M{least} {y + 8}H{most}" stroke="{colour}" stroke-width="3"/>')
