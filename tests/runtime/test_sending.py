@@ -139,6 +139,19 @@ class TestGathering(MeshCase):
         self.assertEqual(self.got(self.b), [0, 1, 2])
 
 
+class TestRelaying(MeshCase):
+    def test_a_message_is_passed_on_before_the_relay_s_application_has_it(self) -> None:
+        a, b, c = self.chain(3)
+        link = b.routing_table[c.id]
+        written: list[tuple[bool, int]] = []
+        before = link.sent_bytes
+        b.on("message", lambda _: written.append((link.sent_bytes > before, link.queued_bytes)))
+        a.send("fire!")
+        self.network.pump()
+        self.assertEqual(written, [(True, 0)])
+        self.assertEqual([message.packets[1] for message in self.received(c)], ["fire!"])
+
+
 class TestCongestion(MeshCase):
     def test_unsent_bytes_without_a_neighbour(self) -> None:
         a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()

@@ -44,6 +44,7 @@ class Handled(msgspec.Struct, frozen=True):
 
 
 _HANDLED: Final = Handled()
+_DELIVERS: Final = frozenset({events.Deliver})
 
 
 class Driver:
@@ -224,17 +225,24 @@ class Driver:
 
     def _end_of_turn(self) -> None:
         self._turn = None
+        self._write_out(self._batching.end_of_turn)
+
+    def _write_out(self, work: Callable[[], object]) -> None:
+        """Do *work*, then flush the links that it wrote to."""
         self._flushing = True
         try:
-            self._batching.end_of_turn()
-            # After each flush the core queues more for the link, until the transports accept no more.
-            for link in self._links.to_flush():
-                self._flush(link)
+            work()
+            self._flush_links()
         except BaseException:
             self._schedule()  # the next turn flushes the other links, although the core failed
             raise
         finally:
             self._flushing = False
+
+    def _flush_links(self) -> None:
+        # After each flush the core queues more for the link, until the transports accept no more.
+        for link in self._links.to_flush():
+            self._flush(link)
 
     def _publish_batch(self, entries: list[bytes]) -> None:
         self._published += len(entries)
@@ -264,12 +272,32 @@ class Driver:
         self._batching.close()
         try:
             while self._events:
-                for effect in self.node.handle(self._events.popleft(), self.clock.seconds()):
-                    self._carry_out(effect)
+                effects = self.node.handle(self._events.popleft(), self.clock.seconds())
+                if not self._flushing and _DELIVERS.intersection(map(type, effects)):
+                    effects = self._relay(effects)
+                self._carry_out_all(effects)
+                if self._flushing:  # write before others look at what has happened
+                    self._flush_links()
         finally:
             self._busy = False
         self.publish(_HANDLED)
         self._conditions.look()
+
+    def _relay(self, effects: list[events.Effect]) -> list[events.Effect]:
+        """Write the frames among *effects* now; return the other effects.
+
+        These bring messages to the application, which may take long: the nodes behind this one do not wait
+        for it, nor for the end of the turn.
+        """
+        sends: list[events.Effect] = [effect for effect in effects if isinstance(effect, events.Send)]
+        if not sends:
+            return effects
+        self._write_out(lambda: self._carry_out_all(sends))
+        return [effect for effect in effects if not isinstance(effect, events.Send)]
+
+    def _carry_out_all(self, effects: list[events.Effect]) -> None:
+        for effect in effects:
+            self._carry_out(effect)
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:
