@@ -6,12 +6,14 @@ import socket
 
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.links.in_transit import on_its_way
+from twisted_mesh.links.in_transit import on_its_way, send_now
 
 
 class TestInTransit(SynchronousTestCase):
@@ -22,3 +24,62 @@ class TestInTransit(SynchronousTestCase):
         connection = Connection(near, Protocol(), reactor)
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(on_its_way(connection), 0)
+
+
+class TestSendNow(SynchronousTestCase):
+    """The system gets what was written in the turn in which it was written."""
+
+    def setUp(self) -> None:
+        near, self.far = socket.socketpair()
+        self.addCleanup(self.far.close)
+        self.far.setblocking(False)
+        self.connection = Connection(near, Protocol(), MemoryReactor())
+        self.connection.connected = 1
+        self.addCleanup(near.close)
+
+    def came(self) -> bytes:
+        """What the far end has received."""
+        try:
+            return self.far.recv(2**20)
+        except BlockingIOError:
+            return b""
+
+    def test_what_was_written_goes_out_at_once(self) -> None:
+        self.connection.write(b"fire")
+        self.connection.write(b"!")
+        self.assertEqual(self.came(), b"")
+        send_now(self.connection)
+        self.assertEqual(self.came(), b"fire!")
+        self.assertEqual(self.connection.reactor.getWriters(), [])
+
+    def test_below_tls_as_well(self) -> None:
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.transport = self.connection
+        self.connection.write(b"fire!")
+        send_now(wrapper)
+        self.assertEqual(self.came(), b"fire!")
+
+    def test_behind_what_the_system_does_not_take_it_waits(self) -> None:
+        self.connection.write(bytes(2**22))
+        send_now(self.connection)
+        taken = len(self.came())
+        self.assertGreater(taken, 0)
+        self.connection.write(b"more")
+        send_now(self.connection)
+        self.assertEqual(self.came(), b"")
+        self.assertEqual(self.connection.reactor.getWriters(), [self.connection])
+
+    def test_a_connection_that_fails_is_left_to_the_reactor(self) -> None:
+        self.far.close()
+        self.connection.write(b"fire!")
+        send_now(self.connection)
+        self.assertEqual(self.connection.reactor.getWriters(), [self.connection])
+
+    def test_others_are_left_alone(self) -> None:
+        transport = StringTransport()
+        transport.write(b"fire!")
+        send_now(transport)
+        self.connection.write(b"fire!")
+        self.connection.disconnecting = True
+        send_now(self.connection)
+        self.assertEqual(self.came(), b"")

@@ -37,7 +37,7 @@ from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError, TrustError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
-from twisted_mesh.links.in_transit import on_its_way
+from twisted_mesh.links.in_transit import on_its_way, send_now
 from twisted_mesh.links.write_queue import Transport, WriteQueue
 from twisted_mesh.message import Packet
 from twisted_mesh.wire import codec
@@ -240,7 +240,10 @@ class MeshProtocol(Protocol):
             self._host.wants_flush(self)
 
     def flush(self) -> None:
+        before = self._queue.written
         self._queue.flush()
+        if self._queue.written > before:
+            send_now(self.transport)
 
     @property
     def accepted(self) -> int:
