@@ -39,6 +39,8 @@ from twisted_mesh.core.events import (
     SendDirect,
     Timer,
 )
+from twisted_mesh.core.membership.roster import State
+from twisted_mesh.core.rate import REFUSED_BURST, REFUSED_RATE
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import EVERYBODY, Policy
 from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
@@ -142,6 +144,31 @@ class TestCredentials(PolicyCase):
         self.open(3, "dora")
         effects = self.receive(3, ALL, roster(presence("cleo"), self.proven("emil")))
         self.assertEqual((self.state("cleo"), self.presences(effects, 1)), (None, [("emil", 1, 0)]))
+
+    def test_of_a_link_that_brings_many_false_certificates_no_record_is_looked_at_for_a_while(self) -> None:
+        looked: list[bytes] = []
+        may_speak = self.policy.may_speak
+
+        def counted(origin: bytes, credential: bytes) -> bool:
+            looked.append(origin)
+            return may_speak(origin, credential)
+
+        self.patch(self.policy, "may_speak", counted)
+        for certificate, least in ((b"", REFUSED_BURST + 50), (b"of this node", REFUSED_BURST)):
+            self.policy.certificate = certificate
+            looked.clear()
+            for number in range(REFUSED_BURST + 50):
+                self.receive(1, presence("cleo", number + 1, credential=b"x"))
+            self.assertEqual(len(looked), least)
+        for link, name, state in ((1, "emil", None), (2, "emil", State.UP), (1, "dora", None)):
+            self.receive(link, self.proven(name))
+            self.assertEqual(self.state(name), state)
+        self.wait(2 / REFUSED_RATE)
+        for number in range(5):
+            self.receive(1, self.proven("dora", number + 2))
+        self.assertEqual(
+            (self.state("dora"), self.count("refused_authors")), (State.UP, 2 * REFUSED_BURST + 102)
+        )
 
     def test_a_batch_waits_for_the_record_of_its_author_which_is_asked_for(self) -> None:
         effects = self.receive(1, batch("cleo", 1))

@@ -175,10 +175,18 @@ class Admission:
         is_guest = presence.role == Role.GUEST
         return policy.may_speak(origin, presence.credential) and policy.may_be(origin, is_guest)
 
-    def may_speak(self, presence: Presence) -> bool:
-        """As :meth:`is_proven`, for a record that has come; count it if it is refused."""
-        if self.is_proven(presence):
-            return True
+    def may_speak(self, link: Link, presence: Presence, now: float) -> bool:
+        """As :meth:`is_proven`, for a record that has come over *link*; count it if it is refused.
+
+        To refuse a certificate takes as long as to verify a signature, and does not end the link.  So if
+        the link has brought many of these, no record that it brings is looked at for a while.
+        """
+        limit = link.rates.refused if self._policy.certificate else None
+        if limit is None or limit.has(now):
+            if self.is_proven(presence):
+                return True
+            if limit is not None:
+                limit.spend(now)
         self.not_admitted += 1
         return False
 

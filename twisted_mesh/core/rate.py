@@ -18,6 +18,10 @@ from twisted_mesh.core.events import StreamId
 
 WALK_BURST: Final = 64  # FORWARD_JOINs and SHUFFLEs of one link in a row (guess: many newcomers bring 20)
 WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on average (guess)
+REFUSED_BURST: Final = (
+    256  # records of one link in a row whose certificates are refused, 0.3 ms each (guess)
+)
+REFUSED_RATE: Final = 16.0  # such records in a second, on average (guess: links between two CAs bring few)
 REMEMBERED_SECONDS: Final = 600.0  # seconds for which bytes sent are counted (docs/protocol.rst)
 AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
 RUNS_REMEMBERED: Final = 65_536  # runs of all peers; the peer whose count began first is forgotten (guess)
@@ -66,13 +70,15 @@ class LinkRates:
 
     :ivar replies: receipts, direct messages and acknowledgements that the link may bring.
     :ivar walks: FORWARD_JOINs and SHUFFLEs that the link may bring.
+    :ivar refused: records with certificates that are refused.
     """
 
-    __slots__ = ("replies", "walks")
+    __slots__ = ("refused", "replies", "walks")
 
     def __init__(self, config: MeshConfig) -> None:
         self.replies = RateLimit(config.reverse_burst, config.reverse_rate)
         self.walks = RateLimit(WALK_BURST, WALK_RATE)
+        self.refused = RateLimit(REFUSED_BURST, REFUSED_RATE)
 
 
 _DOUBLINGS: Final = 64  # more could overflow a float, and every wait is at its longest by then

@@ -144,17 +144,17 @@ class Presences:
 
     def _is_proven_now(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> bool:
         """Keep the record of an author that is gone; whether it is the first that proves the author."""
-        origin = presence.origin
-        if self._admission.proven.get(origin) is not None:
+        admission, origin = self._admission, presence.origin
+        if admission.proven.get(origin) is not None:
             return False
-        if not self._admission.shares.may_bring(link, origin, Kind.RECORD, now):
+        if not admission.shares.may_bring(link, origin, Kind.RECORD, now):
             return False
-        if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
+        if not admission.may_speak(link, presence, now) or not admission.may_bring(link, origin, now):
             return False
         self._signer.require(signed)
-        self._admission.shares.took(link, origin, Kind.RECORD, now)
+        admission.shares.took(link, origin, Kind.RECORD, now)
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
-        self._admission.forgotten(signed, origin, now)
+        admission.forgotten(signed, origin, now)
         return True
 
     def _pass_on(self, link: Link, news: News, parent: int | None, now: float) -> None:
@@ -187,27 +187,27 @@ class Presences:
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> News | None:
         """Keep a record if it is newer than the known one, and there is room for its author."""
-        origin = presence.origin
+        admission, origin = self._admission, presence.origin
         if (presence.epoch, presence.counter) <= self._roster.rank(origin):
             return self._told_younger(presence, heard, now)
-        if not self._admission.may_speak(presence) or not self._admission.may_bring(link, origin, now):
+        if not admission.may_speak(link, presence, now) or not admission.may_bring(link, origin, now):
             return None
         self._signer.require(signed)
-        self._admission.shares.took(link, origin, Kind.RECORD, now)
-        self._admission.met(link, origin, now)
+        admission.shares.took(link, origin, Kind.RECORD, now)
+        admission.met(link, origin, now)
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
         changed = self._roster.keep(signed, presence, _contact(link, presence), heard, now)
         if changed is None:
-            self._admission.refused_new += 1
+            admission.refused_new += 1
             return None
-        self._admission.proven.drop(origin)
+        admission.proven.drop(origin)
         # Only now: anybody can name any author in a record that is not verified, or not kept.
         link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         author = self._roster.get(origin)
         assert author is not None
-        if (lists := self._admission.differs(presence)) != author.lists:
+        if (lists := admission.differs(presence)) != author.lists:
             author.lists = lists
             if lists:
                 self._effects.emit(ListsDiffer(origin))
