@@ -7,10 +7,16 @@ A deprecated call that the package or a test makes is a failure (:mod:`tests.sup
 are in memory if possible (:mod:`tests.support.temporary`).
 """
 
+import gc
+import sys
+
 from tests.support.deprecated import make_failures
-from tests.support.order import mix
-from tests.support.temporary import keep_in_memory
 
 make_failures()
-mix()
-keep_in_memory()
+if "twisted.trial" in sys.modules:  # this is no process that a test has started
+    from tests.support.order import mix
+    from tests.support.temporary import keep_in_memory
+
+    mix()
+    keep_in_memory()
+    gc.set_threshold(10_000, 20, 20)  # Python's 700, 10, 10 take 4 % more processor (measured)

@@ -264,8 +264,8 @@ class TestJudge(SynchronousTestCase):
     def broken(self, kind: type[Asker], seconds: float = SECONDS) -> dict[str, int]:
         """The broken promises of a calm run with one member of *kind*, to which others write."""
         schedule = replace(ASKING["asking-calm"], seconds=seconds)
-        playing = Asking(schedule, 4, 8)
-        world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7]).start()
+        playing = Asking(schedule, 4, 6)
+        world = playing.world = World(4, 6, latency=schedule.latency, members=[kind, *[Asker] * 5]).start()
         playing.run()
         return {name: world.counts[name] for name in ("receipts", "directs")}
 

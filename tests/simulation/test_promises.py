@@ -281,10 +281,10 @@ class TestJudge(SynchronousTestCase):
 
     def broken(self, name: str, kind: type[Member]) -> set[str]:
         """The kinds of promises that are broken in a run in which all members are of *kind*."""
-        playing = Play(shortened(SCHEDULES[name], SECONDS), 1, 12)
+        playing = Play(shortened(SCHEDULES[name], SECONDS), 1, 8)
         # Records tell the last message of each author, which would heal much: let none be sent.
         config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
-        playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12).start()
+        playing.world = World(1, 8, config, latency=playing.schedule.latency, members=[kind] * 8).start()
         world = playing.run()
         return {promise for promise in COUNTED[2:] if world.counts[promise]}
 

@@ -6,13 +6,11 @@ same time, and the cores had little to do.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
-from unittest import TestSuite
+from typing import Any, Final
+from unittest import TestCase, TestSuite
 
-if TYPE_CHECKING:
-    from unittest import TestCase
+from twisted.trial.runner import TestLoader
 
 _WAITING: Final = "tests.processes."  # the ids of tests that wait begin with this
 _LAST: Final = 0.9  # of the other tests have begun when the last of these begins
@@ -37,11 +35,6 @@ def mixed(tests: list[TestCase]) -> list[TestCase]:
 
 def mix() -> None:
     """Let trial load the tests of a package in this order."""
-    if "twisted.trial" not in sys.modules:
-        return  # a process that a test started: it need not import trial
-
-    from twisted.trial.runner import TestLoader
-
     load = TestLoader.loadPackage
 
     def load_mixed(self: Any, package: Any, recurse: bool = False) -> Any:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 _MEMORY: Final = "/dev/shm"
 
@@ -33,10 +31,6 @@ def folder() -> str:
 
 def keep_in_memory() -> None:
     """Let the paths that ``mktemp()`` of each test returns be in :func:`folder`."""
-    if "twisted.trial" not in sys.modules:
-        return  # a process that a test started: it need not import trial
-
-    from twisted.trial.unittest import SynchronousTestCase
 
     def mktemp(test: SynchronousTestCase) -> str:
         return os.path.join(tempfile.mkdtemp(prefix=f"{test._testMethodName[:32]}-", dir=folder()), "temp")
