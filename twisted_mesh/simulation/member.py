@@ -37,7 +37,8 @@ from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role
 
-NETWORK = Protocol("simulated", "Plaintext")
+#: Encrypted, as links are by default: a node believes its peer about what comes from that itself.
+NETWORK = Protocol("simulated", "SSL")
 
 
 class Surroundings(SimClock, Interface):
