@@ -1,7 +1,7 @@
 """The seconds of each rung of the tests: ``python -m twisted.trial -j 3 tests | python tests/rungs.py``.
 
-It passes on what trial prints, and adds a line for each rung.  Trial begins tests in the order of names,
-so the tests of a package end at about the same time: the seconds before a result count for its package.
+It passes on what trial prints, and adds a line for each rung.  Trial begins the tests of a package one after
+the other: so the seconds before a result count for its package.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 #: By rung, which is packages and modules of ``tests``: its seconds on two idle cores. Tests of processes
-#: mostly wait for them.
+#: run while others do (:mod:`tests.support.order`), so little time is theirs alone.
 RUNGS: Final = {
-    "core wire values benchmarks": 5,
-    "properties fuzz": 11,
-    "eventloop addressing links storage delivery runtime service trust cli admin memory threads": 18,
-    "simulation": 20,
-    "processes soak": 12,
-    "blocking awaiting": 10,
-    "browser test_docs test_house": 5,
+    "core wire values benchmarks": 9,
+    "properties fuzz": 6,
+    "eventloop addressing links storage delivery runtime service trust cli admin memory threads": 24,
+    "simulation": 24,
+    "processes soak": 6,
+    "blocking awaiting": 2,
+    "browser test_docs test_house": 4,
 }
 
 

@@ -524,8 +524,9 @@ Ran 4 tests in 9.0s
             lines.splitlines(keepends=True), lambda: next(times)
         )
         self.assertEqual("".join(passed), lines)
-        self.assertEqual(core, "rung:   5.0 of  5 s: core wire values benchmarks\n")
-        self.assertEqual(simulation, "rung:  10.0 of 20 s: simulation\n")
+        core_rung = "core wire values benchmarks"
+        self.assertEqual(core, f"rung:   5.0 of {RUNGS[core_rung]:2} s: {core_rung}\n")
+        self.assertEqual(simulation, f"rung:  10.0 of {RUNGS['simulation']:2} s: simulation\n")
 
 
 class TestOrder(SynchronousTestCase):

@@ -141,7 +141,7 @@ class TestRepairing(SynchronousTestCase):
 
     def test_links_that_come_and_go_delay_little(self) -> None:
         schedule = Schedule(seconds=5.0, rate=8.0, cuts=5.0, latency=(0.01, 0.04))
-        world = Play(schedule, 1, at_length(100, 30)).run()
+        world = Play(schedule, 1, at_length(100, 20)).run()
         self.assertEqual(world.violations, [])
         self.assertLess(quantile(sorted(world.latencies), 0.99), 0.5)
 

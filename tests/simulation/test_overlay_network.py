@@ -18,7 +18,7 @@ from twisted_mesh.simulation.invariants.membership import islands, limits
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Stage
 
-MANY = at_length(100, 40)
+MANY = at_length(100, 30)
 
 
 def seeds(few: int, many: int) -> range:

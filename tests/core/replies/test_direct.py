@@ -68,7 +68,7 @@ class TestSending(RepliesTestCase):
         self.wait(5)
         self.receive(1, presence("dora", 2))  # one that spoke once would be forgotten
         self.send(1)
-        for _ in range(1500):  # 2 to the power of 1,024 is no float
+        for _ in range(1100):  # 2 to the power of 1,024 is no float
             self.assertTrue(self.over(self.wait(8)))
         self.assertEqual(self.directs(self.send(2), 1), [("dora", 2, 1)])
         self.assertEqual({number for _, number, _ in self.directs(self.wait(8), 1)}, {1, 2})
