@@ -1,7 +1,7 @@
 """The seconds of each rung of the tests: ``python -m twisted.trial -j 3 tests | python tests/rungs.py``.
 
-It passes on what trial prints, and adds a line for each rung.  Trial begins the tests of a package one after
-the other: so the seconds before a result count for its package.
+It passes on what trial prints, and adds a line for each rung.  Trial begins the tests of a package one
+after the other: so the seconds before a result count for its package.
 """
 
 from __future__ import annotations
