@@ -124,7 +124,7 @@ class TestGathering(OverlayCase):
 
     def test_few_machines_are_as_good_as_many(self) -> None:
         for machines in at_length((1, 3), (1,)):
-            self.gather(MANY, seeds(1, 5), 1, machines)
+            self.gather(MANY, seeds(1, 3), 1, machines)
 
     def test_nine_nodes_in_one_instant_become_one_mesh(self) -> None:
         for seed in seeds(8, 100):
@@ -169,7 +169,7 @@ class TestLosses(OverlayCase):
     """Nodes that come and go."""
 
     def test_when_half_of_the_nodes_fail_at_once_the_others_find_each_other(self) -> None:
-        for seed in seeds(1, 10):
+        for seed in seeds(1, 6):
             stage = self.gathered(seed, MANY, 1)
             stage.run(37)
             for member in stage.world.random.sample(alive(stage), MANY // 2):

@@ -315,6 +315,8 @@ class TestTelling(ForgettingCase):
         self.assertIs(self.state("dora"), State.LEFT)
 
     def test_it_is_remembered_for_a_day(self) -> None:
+        self.begin(presence_interval=3600.0)  # it looks at its roster as seldom
+        self.receive(1, forget("anna", "dora", 7))
         self.wait(86_399)
         self.assertEqual(self.node.footprint()["forgotten_members"], 1)
         self.wait(10)

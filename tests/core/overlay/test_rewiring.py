@@ -35,6 +35,7 @@ class Line:
         self.open: set[Member] = set()
         self.stands = False  # open at both ends, and neither has closed it
         self.queues: dict[Member, deque[object]] = {end: deque() for end in ends}
+        self.ways = tuple(self.queues.items())
         self.slow: set[Member] = set()  # ends that news reach late
 
     def other(self, end: Member) -> Member:
@@ -157,7 +158,7 @@ class World:
 
     def deliver(self, *, hasty: bool = False) -> bool:
         """Let the next frame on a random link arrive; whether there was one."""
-        ways = [(n, end) for n, line in self.lines.items() for end, queue in line.queues.items() if queue]
+        ways = [(n, end) for n, line in self.lines.items() for end, queue in line.ways if queue]
         if not ways:
             return False
         number, end = self.random.choice(ways)
