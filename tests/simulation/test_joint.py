@@ -11,6 +11,7 @@ from twisted_mesh.simulation.adversaries import askers, identities, receipts, re
 from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
 from twisted_mesh.simulation.adversaries.outsiders import Outsider
 from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios import joint as scenario
 from twisted_mesh.simulation.scenarios.joint import (
     ENDLESS,
     KINDS,
@@ -65,9 +66,15 @@ class TestJoint(SynchronousTestCase):
             drawn |= kinds
         self.assertGreater(len(drawn), len(KINDS) / 2)
 
-    def test_a_mesh_with_a_secret_may_have_an_authority_too(self) -> None:
-        joint = Joint(5, 30)
+    def begun(self, seed: int) -> Joint:
+        """A run of which no second has been played."""
+        self.patch(scenario, "FORMED", 0.0)
+        joint = Joint(seed, 30)
         joint._begin()
+        return joint
+
+    def test_a_mesh_with_a_secret_may_have_an_authority_too(self) -> None:
+        joint = self.begun(5)
         self.assertTrue(joint.schedule.secret and joint.schedule.authority)
         outside = [member for member in joint.world.members if isinstance(member, Outsider)]
         self.assertEqual({type(member) for member in outside}, set(UNGRANTED))
@@ -82,8 +89,7 @@ class TestJoint(SynchronousTestCase):
             for seed in range(100)
             if (drawn := draw(seed)).secret and drawn.certified and not drawn.authority
         )
-        joint = Joint(seed, 30)
-        joint._begin()
+        joint = self.begun(seed)
         outside = [member for member in joint.world.members if isinstance(member, Outsider)]
         self.assertEqual({type(member) for member in outside}, set(UNCERTIFIED))
         honest = next(member for member in joint.world.members if not member.lies)
@@ -92,7 +98,7 @@ class TestJoint(SynchronousTestCase):
             self.assertEqual(why is None, member not in outside)
 
     def test_they_begin_when_the_mesh_has_formed_and_do_less_when_all_is_said(self) -> None:
-        joint = Joint(3, 10)
+        joint = Joint(3, 5)
         joint.schedule = replace(joint.schedule, seconds=5.0)
         self.patch(joint.world, "members", [identities.Flooder(joint.world, 0), *joint.world.members[1:]])
         flooder = joint.world.members[0]
