@@ -64,6 +64,7 @@ ROOMS = (
 SIDE_BY_SIDE = {"links", "storage", "delivery"}
 VALUES = {
     "errors",
+    "escaping",
     "flags",
     "grammar",
     "config",

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.cli import places
 from twisted_mesh.cli.main import main, parser
-from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags, when
+from twisted_mesh.cli.shown import duration, packets, round_trip, size, tags, when
+from twisted_mesh.escaping import name_of
 from twisted_mesh.grammar import counted
 
 ROOT = Path(__file__).parent.parent.parent

@@ -23,11 +23,11 @@ from twisted.web import http
 from twisted_mesh.admin.bodies import Forget, Ping, Query, Reader, Request, Send, Trace
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
-from twisted_mesh.cli.shown import name_of
 from twisted_mesh.delivery.names import UnknownName, member_named
 from twisted_mesh.delivery.query import Query as Answers
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import NoReply, NotRunning, Unreachable
+from twisted_mesh.escaping import name_of
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.message import Member, Message

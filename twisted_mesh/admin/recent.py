@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.listeners import Event as Told
 from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.escaping import for_json
 from twisted_mesh.service import MeshService
 
 _log = Logger()

@@ -22,9 +22,9 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_mesh.admin.recent import Recent
-from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.errors import StoreError
+from twisted_mesh.escaping import for_json
 from twisted_mesh.message import Gap, Message
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"

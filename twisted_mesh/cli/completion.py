@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from twisted_mesh.cli import places
 from twisted_mesh.cli.client import Failed, the_node
-from twisted_mesh.cli.shown import ID_SHOWN
+from twisted_mesh.escaping import ID_SHOWN
 
 COMPLETE: Final = "complete"
 _TOLD: Final = "Print a script that completes the verbs and options of mesh, and the members."

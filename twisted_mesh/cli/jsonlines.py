@@ -17,11 +17,11 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.json_values import fields_of, from_json
 from twisted_mesh.cli.lines import LINE_BYTES, LineInput
 from twisted_mesh.delivery.names import member_named
 from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.escaping import for_json
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.flags import broadcast, whisper
 from twisted_mesh.message import CaughtUp, Gap, Member, Message, Refusal

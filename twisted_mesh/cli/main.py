@@ -16,7 +16,7 @@ from typing import Final
 
 from twisted_mesh.cli import completion, guest, trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
-from twisted_mesh.cli.escaping import for_terminal
+from twisted_mesh.escaping import for_terminal
 from twisted_mesh.version import __version__
 
 #: EX_USAGE would be 64; argparse ends with 2 for wrong options, and so does this for no node.

@@ -9,16 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from twisted_mesh.cli.escaping import for_terminal
+from twisted_mesh.escaping import for_terminal
 
-ID_SHOWN: Final = 8  # characters of an id that are shown; four of them name a member
 _TIMES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _SIZES: Final = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
-
-
-def name_of(node_id: str, label: str | None) -> str:
-    """``web1 (8zyRhwxM)``; without a label the beginning of the id."""
-    return f"{for_terminal(label)} ({node_id[:ID_SHOWN]})" if label else node_id[:ID_SHOWN]
 
 
 def duration(seconds: float) -> str:

@@ -18,12 +18,11 @@ from typing import Any, Final
 
 from twisted.internet.defer import DeferredList
 
-from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.lines import LineInput
-from twisted_mesh.cli.shown import name_of
 from twisted_mesh.cli.terminal import STDERR, STDIN, STDOUT, end_process, standard_error
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import NotHandedOver
+from twisted_mesh.escaping import for_terminal, name_of
 from twisted_mesh.grammar import were
 from twisted_mesh.message import Member, Message
 from twisted_mesh.service import MeshService

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from twisted_mesh.cli.shown import name_of
+from twisted_mesh.escaping import name_of
 
 _APART: Final = {
     "came": "by a way that leads nowhere, as its nodes tell it",

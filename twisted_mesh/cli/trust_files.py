@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted_mesh.cli.client import Failed, the_node
-from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.errors import LocalError
+from twisted_mesh.escaping import for_terminal
 
 _SECRET: Final = "Make the secret that the nodes of a mesh share."
 _AUTHORITY: Final = "Make the authority of a mesh, on a machine that runs no node, and have it grant."

@@ -15,9 +15,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from twisted_mesh.cli.client import Client, Event, Failed
-from twisted_mesh.cli.escaping import for_terminal
-from twisted_mesh.cli.shown import duration, name_of, packets, round_trip, size, tags, when
+from twisted_mesh.cli.shown import duration, packets, round_trip, size, tags, when
 from twisted_mesh.cli.tree import has_everybody, tree
+from twisted_mesh.escaping import for_terminal, name_of
 from twisted_mesh.grammar import counted
 
 _LONGEST: Final = 600.0  # seconds that the node may wait by itself for a member's acknowledgement (guess)

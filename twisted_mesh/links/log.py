@@ -15,6 +15,7 @@ from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Dial, MemberGone
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
+from twisted_mesh.escaping import name_of
 from twisted_mesh.eventloop.log_quota import PeerLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.links.protocol import MeshProtocol
@@ -42,21 +43,21 @@ class LinkLog:
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
         """A link has come into the routing table; *is_new*: as the first link to its node."""
         text = "linked with {id} {link}" if is_new else "with {id} now {link}"
-        self._note(1, text, id=node_id.decode(), link=link)
+        self._note(1, text, id=_named(node_id), link=link)
 
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
         """A link has left the routing table."""
         # If the link ended for another reason, closing() has logged it, at every debug level.
         why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
-        self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
+        self._note(1, "link with {id} ended{why}", id=_named(node_id), why=why)
 
     def dialling(self, dial: Dial) -> None:
         contact, purpose = dial.contact, dial.purpose.name.lower()
-        to, node_id = show((contact.host, contact.port)), contact.id.decode()
-        self._note(2, "dials {to} for {purpose}: {id}", to=to, purpose=purpose, id=node_id)
+        to, who = show((contact.host, contact.port)), _named(contact.id)
+        self._note(2, "dials {to} for {purpose}: {who}", to=to, purpose=purpose, who=who)
 
     def exchange_begun(self, link: MeshProtocol, node_id: bytes) -> None:
-        self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
+        self._note(2, "exchange with {id} {link}", id=_named(node_id), link=link)
 
     def member(self, member: Member) -> None:
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
@@ -116,7 +117,5 @@ class LinkLog:
             _log.info(text, **fields)
 
 
-def _named(node_id: bytes, member: Member | None) -> str:
-    """A node as people know it: its label, if it has one, before its id."""
-    name = node_id.decode()
-    return name if member is None or member.label is None else f"{member.label!r} ({name})"
+def _named(node_id: bytes, member: Member | None = None) -> str:
+    return name_of(node_id.decode(), None if member is None else member.label)

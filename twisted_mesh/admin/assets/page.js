@@ -101,7 +101,7 @@ async function readEvents(reader) {
 // ---- words ----
 
 const short = (id) => id.slice(0, 8);
-// As for_terminal() of twisted_mesh.cli.escaping: no character turns the text around it, or shows nothing.
+// As for_terminal() of twisted_mesh.escaping: no character turns the text around it, or shows nothing.
 function escaped(text) {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu, (char) => {
     const code = char.codePointAt(0), digits = code.toString(16);

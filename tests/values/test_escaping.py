@@ -7,7 +7,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.cli.escaping import for_json, for_terminal
+from twisted_mesh.escaping import for_json, for_terminal
 
 #: Marks of direction, then what shows nothing.
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"

@@ -1,4 +1,4 @@
-"""Text of other nodes on a terminal, or in JSON.
+"""Text and names of other nodes on a terminal, in a log, or in JSON.
 
 Contract: no character of the result moves a cursor, ends a line, turns the direction of the text around it,
 or shows nothing.  Letters, marks, symbols and spaces of every script stay as they are, unless a text has
@@ -16,6 +16,7 @@ _JOINERS: Final = "\u200c\u200d"
 #: Characters that Unicode counts as letters, and that show nothing.
 _FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 _SPACE: Final = "Zs"
+ID_SHOWN: Final = 8  # characters of an id that are shown; four of them name a member
 #: A text with more different characters than this is escaped whole, since it would take over 50 ms to look
 #: all of them up (measured).  Unicode's first block of Han characters has 21,000.
 _DIFFERENT: Final = 30_000
@@ -27,6 +28,11 @@ def for_terminal(text: str) -> str:
         return text.encode("unicode_escape").decode()
     hidden.discard("\t")
     return _translated(text, {ord(char): char.encode("unicode_escape").decode() for char in hidden})
+
+
+def name_of(node_id: str, label: str | None) -> str:
+    """``web1 (8zyRhwxM)``; without a label the beginning of the id."""
+    return f"{for_terminal(label)} ({node_id[:ID_SHOWN]})" if label else node_id[:ID_SHOWN]
 
 
 def for_json(value: Any) -> str:
