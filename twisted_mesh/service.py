@@ -482,7 +482,8 @@ class MeshService(Service, Listeners):
             shows which members have the message; for broadcasts only.
         :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
         :raises MessageTooLarge: the packed message has over 1 MiB.
-        :raises Congested: ``unsent_bytes`` of own messages wait; this one was not sent.
+        :raises Congested: ``unsent_bytes`` of own messages wait, or the queues of all neighbours are full;
+            this one was not sent.
         :raises StoreFull: the history cannot be written, for example because the disk is full; the message
             was not sent.
         :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet; or it

@@ -5,7 +5,16 @@ from __future__ import annotations
 from tests.core.network import batch, closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.broadcast import outbox
-from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
+from twisted_mesh.core.events import (
+    Accepted,
+    Deliver,
+    Drained,
+    Effect,
+    Leaving,
+    LinkClosed,
+    Numbered,
+    Send,
+)
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
@@ -209,6 +218,125 @@ class TestCongested(NodeTestCase):
             self.assertTrue(self.node.outflow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
             self.accept(1)
+
+
+class TestFullQueues(NodeTestCase):
+    """A sender waits for its neighbours before their queues are full: from then on all would be pulled."""
+
+    SIZE = 2**18
+    MOST = 2**21
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(unsent_bytes=2**23, link_queue_bytes=self.MOST)
+
+    def fast(self, *names: str) -> None:
+        """Open links 1 and so on to peers that read fast."""
+        for number, name in enumerate(names, 1):
+            self.up(number, name)
+        self.publish("x" * 5000)
+        for number in range(1, len(names) + 1):
+            self.accept(number)
+
+    def fill(self) -> int:
+        """Publish messages as long as there is room; return how many."""
+        count = 0
+        while self.node.outflow.room_for(self.SIZE):
+            self.publish("x" * (self.SIZE - 100))
+            count += 1
+        return count
+
+    def test_all_that_has_room_is_pushed(self) -> None:
+        self.fast("bert")
+        before = self.link(1).frontier.holds(self.node.outbox.run)
+        self.assertEqual(self.fill(), self.MOST // self.SIZE - 1)
+        self.assertEqual(self.link(1).frontier.holds(self.node.outbox.run), self.node.outbox.head)
+        self.assertGreater(self.node.outbox.head, before)
+        self.assertEqual(self.haves(self.wait(1), 1), [])
+        half = self.link(1).flow.sent - self.MOST // 2
+        self.assertEqual(of(self.handle(Accepted(1, half)), Drained), [])
+        self.assertEqual(len(of(self.handle(Accepted(1, half + self.SIZE)), Drained)), 1)
+        self.assertTrue(self.node.outflow.room_for(self.SIZE))
+
+    def test_a_slow_neighbour_among_others_delays_nobody(self) -> None:
+        self.fast("bert", "cleo")
+        for _ in range(40):
+            self.assertTrue(self.node.outflow.room_for(self.SIZE))
+            self.publish("x" * self.SIZE)
+            self.accept(1)
+        self.assertGreater(self.link(2).flow.queued, self.MOST - self.SIZE)
+
+    def test_neighbours_that_are_pushed_nothing_do_not_count(self) -> None:
+        self.fast("bert")
+        self.up(2, "cleo")
+        self.receive(2, Prune([self.node.outbox.run[0]]))
+        self.up(3, "dora")
+        self.receive(3, Ping(READ_ALL))
+        self.assertLess(self.fill(), 10)
+
+    def test_when_a_full_link_is_gone_there_is_room(self) -> None:
+        self.fast("bert")
+        self.fill()
+        self.assertEqual(len(of(self.handle(closing(1)), Drained)), 1)
+
+    def test_when_another_neighbour_comes_there_is_room(self) -> None:
+        self.fast("bert")
+        self.fill()
+        self.up(2, "cleo")
+        self.assertEqual(len(of(self.accept(2), Drained)), 1)
+
+    def test_a_queue_limit_below_the_largest_message_lets_every_message_out(self) -> None:
+        self.make(link_queue_bytes=1)
+        self.up(1, "bert")
+        self.accept(1)
+        self.assertTrue(self.node.outflow.room_for(2**20))
+
+
+class TestBursts(NodeTestCase):
+    """Of a burst, the first batches are pushed, and the others wait until the line is measured."""
+
+    SIZE = 60_000
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.up(1)
+        self.accept(1)
+        self.assertEqual(self.sent(self.burst(), 1), [(1, 1)])
+
+    def burst(self) -> list[Effect]:
+        """Publish four messages, in a turn each."""
+        return [effect for _ in range(4) for effect in self.publish("x" * self.SIZE)]
+
+    def test_over_a_fast_line_they_are_pushed_then_and_never_announced(self) -> None:
+        self.assertEqual(self.sent(self.accept(1), 1), [(2, 2), (3, 3), (4, 4)])
+        self.assertEqual(self.sent(self.burst(), 1), [(5, 5), (6, 6), (7, 7), (8, 8)])
+        self.assertEqual(self.haves(self.wait(1), 1), [])
+
+    def test_over_a_slow_line_they_are_announced(self) -> None:
+        self.burst()
+        self.now += 2.0  # so it reads 180,000 bytes in a second and a round trip, which is three of seven
+        self.assertEqual(self.sent(self.accept(1), 1), [])
+        self.assertEqual(self.haves(self.wait(1), 1), [("me", 1, 8)])
+
+    def test_one_that_the_line_is_too_slow_for_is_announced(self) -> None:
+        self.make()
+        self.up(1)
+        self.accept(1)
+        self.publish("x" * self.SIZE)
+        self.publish("x" * 200_000)
+        self.now += 2.0
+        self.assertEqual(self.sent(self.accept(1), 1), [])
+        self.assertEqual(self.haves(self.wait(1), 1), [("me", 1, 2)])
+
+    def test_a_peer_that_has_asked_for_them_gets_the_answer_alone(self) -> None:
+        self.receive(1, Prune([self.node.outbox.run[0]]))
+        self.assertEqual(self.sent(self.accept(1), 1), [])
+        self.assertEqual(self.haves(self.wait(1), 1), [("me", 1, 4)])
+        self.assertEqual(self.sent(self.receive(1, want("me", 2, 4)), 1), [(2, 2), (3, 3), (4, 4)])
+
+    def test_a_peer_that_closes_gets_no_more(self) -> None:
+        self.handle(closing(1))
+        self.assertEqual(self.sent(self.accept(1), 1), [])
 
 
 class TestUnsent(NodeTestCase):

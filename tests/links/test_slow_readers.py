@@ -144,8 +144,9 @@ class TestSlowReader(SlowCase):
             self.assertEqual((self.got(slow), self.got(other)), (list(range(number + 1)),) * 2)
 
     def test_it_is_told_only_once_what_it_is_owed(self) -> None:
-        a = self.node(limits={"link_queue_bytes": LIMIT})
+        a, fast = self.node(limits={"link_queue_bytes": LIMIT}), self.node()
         puppet = self.joined(a)
+        self.link((a, fast))  # else the sender would wait for the slow one
         self.measured(a)
         stuck = self.stuck_puppet(a)
         for number in range(20):

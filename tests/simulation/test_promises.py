@@ -319,7 +319,7 @@ class TestJudge(SynchronousTestCase):
         self.assertEqual(self.broken("flapping", Unasking), {"false gaps", "missed"})
 
     def test_nodes_that_announce_nothing(self) -> None:
-        self.assertIn("missed", self.broken("flapping", Unannouncing))
+        self.assertIn("missed", self.broken("partition", Unannouncing))
 
     def test_nodes_that_forget_what_is_asked_of_them(self) -> None:
         self.assertIn("missed", self.broken("partition", Forgetful))

@@ -260,7 +260,7 @@ class Node:
         else:
             history.discard(outbox.run)  # its unsent messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
-        node.outflow.congested = self.outflow.congested and not stays  # so that Drained still follows
+        node.outflow.congested = self.outflow.congested and bool(unsent)  # so that Drained still follows
         node.membership.renewal.follow(self.membership.renewal)
         node._broadcast.joining.believes_claims = False
         return node, unsent
@@ -376,16 +376,21 @@ class Node:
                     self._broadcast.last_pull(link, now)
                 self.outflow.pinged(link, frame.token)
             case Pong():
-                link.life.answered_at = now
-                self.outflow.answered(link, frame.token, now)
-                self._broadcast.push.measure(link, now)
-                self._answer(link, now)
+                self._on_pong(link, frame, now)
             case Unknown():
                 self._unknown_frames += 1
             case Knock() | Intro() | Grant() | Certificate() | Proof() | Bye():
                 raise RemoteError(f"{type(frame).__name__} on an open link", Reason.ORDER)
             case _:
                 assert_never(frame)
+
+    def _on_pong(self, link: Link, frame: Pong, now: float) -> None:
+        link.life.answered_at = now
+        self.outflow.answered(link, frame.token, now)
+        if not link.closing:
+            self._broadcast.push.catch_up(link, self.outbox.run, now)
+        self._broadcast.push.measure(link, now)
+        self._answer(link, now)
 
     def _on_batch(self, link: Link, signed: SignedBatch, now: float) -> None:
         if (delivered := self._broadcast.inbound.batch(link, signed, now)) is None:

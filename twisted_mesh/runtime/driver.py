@@ -162,7 +162,7 @@ class Driver:
         self.renewals += 1
         self.publish(events.NewRun(old.sent if old.settled else old.accepted, len(unsent)))
         self._links.renewed()
-        if old.settled:
+        if old.settled or not self.node.status().congested:
             self._drained.happened(None)
         self._schedule()
 

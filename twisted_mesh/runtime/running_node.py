@@ -402,7 +402,7 @@ class RunningNode:
         if self.driver.node.is_over:
             raise KeyInUse("another node has signed in this run: nothing is sent until a new one can begin")
         if (place := self.driver.send(entries)) is None:
-            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+            raise Congested("too many bytes of earlier messages wait: await drained()")
         if not self._log.shows_messages:
             self.driver.allow_plain()
         return place

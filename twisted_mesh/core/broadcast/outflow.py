@@ -4,8 +4,8 @@ Contract: an own message is *accepted* once a neighbour announced it with the ha
 the transport of a link accepted its bytes, unless the peer is about to stop.  Bytes that a transport
 accepted can still be lost.
 :attr:`Outflow.unread` counts the messages that no neighbour is known to have.  If more than
-``unsent_bytes`` are not accepted, the application is refused room, and gets Drained when there is room
-again.
+``unsent_bytes`` are not accepted, or the queues of all neighbours are full, the application is refused
+room, and gets Drained when there is room again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Outflow:
 
     def __init__(self, config: MeshConfig, outbox: Outbox, links: Links, effects: Effects) -> None:
         self._limit = config.unsent_bytes
+        self._queue_limit = config.link_queue_bytes
         self._outbox, self._links, self._effects = outbox, links, effects
         # The links that leave() has asked, and the last own message that was sent over each.
         self._farewells: dict[Link, int] = {}
@@ -37,8 +38,13 @@ class Outflow:
 
     @property
     def room(self) -> int:
-        """How many more bytes of own messages fit; no call changes that but those for an event."""
-        return self._limit - self._outbox.unsent_bytes
+        """How many more bytes of own messages fit; no call changes that but those for an event.
+
+        They are to fit into a queue, too: if all queues are full, messages are announced and pulled later,
+        which takes longer than to wait.  Whatever comes first into an empty queue fits.
+        """
+        room, queued = self._limit - self._outbox.unsent_bytes, self._least_queued()
+        return min(room, self._queue_limit - queued) if queued else room
 
     def room_for(self, size: int) -> bool:
         """Whether *size* more bytes of own messages fit; if not, Drained follows once there is room."""
@@ -47,6 +53,22 @@ class Outflow:
         self.congested = True
         return False
 
+    def _least_queued(self) -> int:
+        """The bytes in the emptiest queue of the links over which own messages are pushed."""
+        own = self._outbox.run[0]
+        flows = [link.flow for link in self._links.fed if own not in link.push.lazy_by_peer]
+        return min([flow.queued for flow in flows if not flow.peer_leaves], default=0)
+
+    def _look_for_room(self) -> None:
+        """Tell the application, if it waits, that there is room again."""
+        if (
+            self.congested
+            and self._outbox.unsent_bytes < self._limit / 2
+            and self._least_queued() < self._queue_limit / 2
+        ):
+            self.congested = False
+            self._effects.emit(events.Drained())
+
     def accepted(self, link: Link, size: int) -> None:
         """Note that the transport of *link* has accepted *size* bytes since the link opened."""
         flow = link.flow
@@ -54,7 +76,8 @@ class Outflow:
         while flow.own_marks and flow.own_marks[0][0] <= size:
             last = flow.own_marks.popleft()[1]
             if not flow.peer_leaves:
-                self._accept(last)
+                self._outbox.accept(last)
+        self._look_for_room()
 
     def announced(self, sequence: int, hash: bytes) -> None:
         """Take in that a neighbour says, unsigned, that it has own messages up to *sequence*.
@@ -63,13 +86,8 @@ class Outflow:
         """
         if self._outbox.is_hash(sequence, hash):
             self._outbox.confirm(1, sequence)
-            self._accept(sequence)
-
-    def _accept(self, sequence: int) -> None:
-        self._outbox.accept(sequence)
-        if self.congested and self._outbox.unsent_bytes < self._limit / 2:
-            self.congested = False
-            self._effects.emit(events.Drained())
+            self._outbox.accept(sequence)
+            self._look_for_room()
 
     def check(self) -> None:
         """Have the neighbours say when they have read the own messages that were sent to them."""
@@ -118,6 +136,7 @@ class Outflow:
         """Note that *link* is fed no more: if the peer left, it need not answer."""
         if link.flow.farewell_due and reason in NO_FAULT:
             del self._farewells[link]
+        self._look_for_room()
 
     @property
     def unanswered(self) -> int:

@@ -127,6 +127,29 @@ class Push:
         link.push.want(run, want)
         return True
 
+    def catch_up(self, link: Link, run: StreamId, now: float) -> None:
+        """Push the own batches that the peer is owed, if it can read all of them within a second.
+
+        Of a burst, all but the first batches wait until the line is measured.  If the sender went on
+        meanwhile, the peer would be behind for ever, and pull every batch that follows.
+        """
+        push, flow, stream = link.push, link.flow, self._history.get(run)
+        if stream is None or run not in push.owed or run in push.wants or run[0] in push.lazy_by_peer:
+            return
+        line = flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - flow.unread
+        most = min(line, self._config.link_queue_bytes - flow.queued)
+        first = link.frontier.holds(run) + 1
+        reads = stream.serve(first, stream.head, most)
+        batches = [read for read in reads if isinstance(read, SignedBatch)]
+        if not batches or (batches[0].batch.first, batches[-1].batch.last) != (first, stream.head):
+            return
+        if sum(signed.size for signed in batches) > most:
+            return
+        del push.owed[run]
+        for signed in batches:
+            link.frontier.extend(run, signed.batch.first, signed.batch.last)
+            self._effects.send((link,), signed)
+
     def next_wanted(self, link: Link, now: float) -> Want | None:
         """The next WANT of the peer to answer; None if there is none, or if it must wait."""
         if link.push.owed and self._may_announce(link, now):
