@@ -146,6 +146,19 @@ class TestAcknowledging(InFlightCase):
                 consumer.acknowledge(key_of(message))  # type: ignore[arg-type]
             consumer.close()
 
+    def test_a_whisper_that_was_not_handed_out_is_not_taken_with_a_message_that_was(self) -> None:
+        a, b = self.pair()
+        consumer = self.opened(b)
+        self.send(a, 0, 1)
+        self.assertEqual(self.packets(self.out(consumer, 1)), [0])
+        a.send("whisper", flag=2)
+        self.network.pump()
+        consumer.close()
+        self.network.advance(KEPT_SECONDS + 1)
+        consumer = self.opened(b)
+        self.assertTrue(consumer.acknowledge(self.key(a, 1)))
+        self.assertEqual(self.packets(self.out(consumer)), ["whisper", 1])
+
     def test_after_a_restart_the_message_and_those_before_it_in_its_run_are_meant(self) -> None:
         a, b = self.pair(limits=KEPT)
         consumer = self.opened(b)

@@ -264,14 +264,17 @@ class NamedQueue(MessageQueue):
         return found
 
     def _take_first(self, keys: list[Key]) -> int:
-        """Take messages with *keys* from the front of the queue, and return how many are there."""
+        """Take messages with *keys* from the front of the queue, and return how many are there.
+
+        Whispers before a message have been handed out with it; other whispers stay.
+        """
         for count, key in enumerate(keys):
-            while self._queue and (front := key_of(self._queue[0][0])) in (None, key):
-                self._take_front()
-                if front is not None:
-                    break
-            else:
+            named = enumerate(key_of(message) for message, _ in self._queue)
+            at, first = next((one for one in named if one[1] is not None), (0, None))
+            if first != key:
                 return count
+            for _ in range(at + 1):
+                self._take_front()
         return len(keys)
 
     def _take_front(self) -> None:
