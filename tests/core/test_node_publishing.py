@@ -274,6 +274,16 @@ class TestFullQueues(NodeTestCase):
         self.receive(3, Ping(READ_ALL))
         self.assertLess(self.fill(), 10)
 
+    def test_a_full_queue_holds_nobody_up_once_another_neighbour_has_all_own_messages(self) -> None:
+        self.fast("bert", "cleo")
+        self.receive(2, Prune([self.node.outbox.run[0]]))  # others push to her, and bert reads nothing
+        self.fill()
+        self.assertGreater(self.link(1).flow.queued, self.MOST - self.SIZE)
+        self.assertEqual(len(of(self.receive(2, self.has_mine(self.node.outbox.head)), Drained)), 1)
+        self.assertTrue(self.node.outflow.room_for(self.SIZE))
+        self.publish("x" * self.SIZE)
+        self.assertFalse(self.node.outflow.room_for(self.SIZE))
+
     def test_when_a_full_link_is_gone_there_is_room(self) -> None:
         self.fast("bert")
         self.fill()

@@ -43,7 +43,7 @@ class Outflow:
         They are to fit into a queue, too: if all queues are full, messages are announced and pulled later,
         which takes longer than to wait.  Whatever comes first into an empty queue fits.
         """
-        room, queued = self._limit - self._outbox.unsent_bytes, self._least_queued()
+        room, queued = self._limit - self._outbox.unsent_bytes, self._queued()
         return min(room, self._queue_limit - queued) if queued else room
 
     def room_for(self, size: int) -> bool:
@@ -53,8 +53,14 @@ class Outflow:
         self.congested = True
         return False
 
-    def _least_queued(self) -> int:
-        """The bytes in the emptiest queue of the links over which own messages are pushed."""
+    def _queued(self) -> int:
+        """The bytes in the emptiest queue of the links over which own messages are pushed.
+
+        There are none that matter once all own messages are accepted: a peer to which alone they are pushed
+        could keep its queue full for ever, with what it asks for, and the application would wait as long.
+        """
+        if not self._outbox.unsent_bytes:
+            return 0
         own = self._outbox.run[0]
         flows = [link.flow for link in self._links.fed if own not in link.push.lazy_by_peer]
         return min([flow.queued for flow in flows if not flow.peer_leaves], default=0)
@@ -64,7 +70,7 @@ class Outflow:
         if (
             self.congested
             and self._outbox.unsent_bytes < self._limit / 2
-            and self._least_queued() < self._queue_limit / 2
+            and self._queued() < self._queue_limit / 2
         ):
             self.congested = False
             self._effects.emit(events.Drained())
