@@ -121,7 +121,7 @@ class Headers(FrameBase, array_like=True, frozen=True):
     headers: Annotated[list[PackedHeader], msgspec.Meta(max_length=MAX_HEADERS)]
 
 
-class Batch(msgspec.Struct, array_like=True, frozen=True):
+class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The header of a batch: ``count`` consecutive messages of one run; the first has the number ``first``.
 
     ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` tells how the body is packed; 0
@@ -146,7 +146,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         return self.first + self.count - 1
 
 
-class SignedHeader(msgspec.Struct, frozen=True):
+class SignedHeader(msgspec.Struct, frozen=True, gc=False):
     """The header of a batch with its author's signature, which can be verified without the body.
 
     :ivar array: the bytes of *batch* as its author packed and signed them.
@@ -170,10 +170,11 @@ def hash_of(array: bytes, body_digest: bytes) -> bytes:
     return sha256(array + body_digest).digest()
 
 
-class SignedBatch(FrameBase, frozen=True, dict=True):
+class SignedBatch(FrameBase, frozen=True, dict=True, gc=True):
     """A BATCH as it travels: its header, the header's bytes as its author signed them, and the body.
 
-    A large body is a view of the frame that it came or goes in, so that it is in memory once.
+    A large body is a view of the frame that it came or goes in, so that it is in memory once.  The garbage
+    collector does not look into batches, since it looks into none of their values.
     """
 
     kind: ClassVar = Kind.BATCH

@@ -29,8 +29,8 @@ Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 MessageId = tuple[Origin, Number, Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]]
 
 
-class FrameBase(msgspec.Struct, frozen=True):
-    """The base of all frames.
+class FrameBase(msgspec.Struct, frozen=True, gc=False):
+    """The base of all frames.  No frame refers to itself, so the garbage collector looks at none.
 
     :cvar is_early: whether the frame may come before the sender's frontier.
     """
