@@ -230,7 +230,8 @@ class MeshConfig:
     receipts_limit: int = 4096
     #: Receipts on their way through this node; further ones are dropped, and sent again later (guess).
     receipts_carried: int = 16_384
-    #: Receipts and direct messages that a link may bring in a row (guess: to verify one takes 70 us) ...
+    #: Receipts and direct messages that a link may bring in a row (guess: to verify one takes 70 us).  Of
+    #: what an encrypted link brings of its peer itself, only what leads to nothing counts ...
     reverse_burst: int = 2048
     reverse_rate: float = 1024.0  #: ... and a second on average; others are dropped, and sent again
     #: A direct message is repeated after this long (guess); each further wait is twice as long ...

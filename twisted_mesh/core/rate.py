@@ -58,6 +58,10 @@ class RateLimit:
         self._tokens -= 1
         return True
 
+    def give_back(self) -> None:
+        """Put back a token that was taken: it turned out that nothing is to be limited."""
+        self._tokens = min(self._burst, self._tokens + 1)
+
     def spend(self, now: float, tokens: float = 1) -> None:
         """Take *tokens* at the time *now*, also those that are missing."""
         self._tokens = max(self._least, self.left(now) - tokens)

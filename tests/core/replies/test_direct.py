@@ -636,3 +636,16 @@ class TestEncrypted(RepliesTestCase):
             self.begin()
             effects = self.receive(2, forged(frame))
             self.assertEqual((self.closed(effects), self.over(effects)), ([(2, Reason.SIGNATURE)], []))
+
+    def test_what_the_peer_says_is_limited_only_if_it_leads_to_nothing(self) -> None:
+        self.begin(reverse_burst=10, reverse_rate=5.0)
+        for number in range(1, 101):
+            self.send(number, "bert")
+            self.assertEqual(self.got(self.receive(2, direct("bert", "me", number))), [number])
+            self.assertEqual(
+                self.ended(self.receive(2, acknowledged("bert", "me", number))), [(number, True)]
+            )
+        self.assertEqual(self.count("dropped_directs"), 0)
+        for _ in range(50):
+            self.receive(2, direct("bert", "me", 100), acknowledged("bert", "me", 100))
+        self.assertEqual(self.count("dropped_directs"), 90)

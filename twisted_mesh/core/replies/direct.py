@@ -259,10 +259,18 @@ class Directs:
         if not link.rates.replies.take(now):
             self.counts["dropped_directs"] += 1
             return False
-        is_of_peer = author == link.peer.origin and self._local_node.network.encrypted
-        if not is_of_peer or self._target(signed) != self._local_node.origin:
+        if not self._proves(link, author) or self._target(signed) != self._local_node.origin:
             self._signer.require(signed)
         return True
+
+    def _proves(self, link: Link, author: bytes) -> bool:
+        """Whether *link* itself proves that a frame that it brings is of *author*."""
+        return author == link.peer.origin and self._local_node.network.encrypted
+
+    def _count_not(self, link: Link, author: bytes) -> None:
+        """Count a frame of *author* not, which brought something new: unless its signature was verified."""
+        if self._proves(link, author):
+            link.rates.replies.give_back()
 
     @staticmethod
     def _target(signed: SignedRecord) -> bytes:
@@ -282,7 +290,7 @@ class Directs:
         if self._target(signed) != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
-            self._acknowledged(record)
+            self._acknowledged(link, record)
         elif isinstance(record, DirectKey):
             return self._record_in(record)
         else:
@@ -322,8 +330,9 @@ class Directs:
             return None
         return outgoing if answer.number in outgoing.waiting else None
 
-    def _acknowledged(self, ack: DirectAck) -> None:
+    def _acknowledged(self, link: Link, ack: DirectAck) -> None:
         if (outgoing := self._answered(ack)) is not None:
+            self._count_not(link, ack.destination)
             sent = outgoing.waiting.pop(ack.number)
             self._bytes -= sent.size
             self._end(sent.token, None)
@@ -397,6 +406,8 @@ class Directs:
             return None
         incoming.head = direct.number
         link = self._routes.links.get(held.link)
+        if link is not None:
+            self._count_not(link, direct.origin)
         own = held.link if link is not None and link.peer.origin == direct.origin else 0
         run = (direct.origin, direct.epoch)
         self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers))
