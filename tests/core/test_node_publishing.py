@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tests.core.network import batch, closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.broadcast import outbox
@@ -15,7 +17,9 @@ from twisted_mesh.core.events import (
     Numbered,
     Send,
 )
-from twisted_mesh.core.link import READ_ALL
+from twisted_mesh.core.history.storage import BatchOrMissing
+from twisted_mesh.core.history.stream import Stream
+from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SO_FAR
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, Snapshot, SnapshotEntry, Want
@@ -321,6 +325,21 @@ class TestBursts(NodeTestCase):
         self.assertEqual(self.sent(self.accept(1), 1), [(2, 2), (3, 3), (4, 4)])
         self.assertEqual(self.sent(self.burst(), 1), [(5, 5), (6, 6), (7, 7), (8, 8)])
         self.assertEqual(self.haves(self.wait(1), 1), [])
+
+    def test_a_pong_that_measures_nothing_has_nothing_read_from_the_history(self) -> None:
+        reads: list[int] = []
+        serve = Stream.serve
+
+        def counted(stream: Stream, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
+            reads.append(first)
+            return serve(stream, first, last, most)
+
+        self.patch(Stream, "serve", counted)
+        for token in (1, READ_OWN, READ_ALL):
+            self.receive(1, Pong(token))
+        self.assertEqual(reads, [])
+        self.receive(1, *[Pong(READ_SO_FAR)] * 20)
+        self.assertEqual(len(reads), 1)
 
     def test_over_a_slow_line_they_are_announced(self) -> None:
         self.burst()

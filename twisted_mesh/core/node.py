@@ -386,8 +386,10 @@ class Node:
 
     def _on_pong(self, link: Link, frame: Pong, now: float) -> None:
         link.life.answered_at = now
+        meter = link.flow.meter
+        was_waiting = meter.is_waiting
         self.outflow.answered(link, frame.token, now)
-        if not link.closing:
+        if was_waiting and not meter.is_waiting and not link.closing:  # other PONGs have nothing looked up
             self._broadcast.push.catch_up(link, self.outbox.run, now)
         self._broadcast.push.measure(link, now)
         self._answer(link, now)
