@@ -50,7 +50,7 @@ SENDER = (
     "a batch made and signed",
     "given to the link",
     "TLS",
-    "to the reactor's next turn",
+    "to the connection's write",
     "the system's send",
 )
 RECEIVER = (
