@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -72,6 +74,23 @@ class DiskTests(SynchronousTestCase):
 
 
 class RestartTests(SynchronousTestCase):
+    def test_a_fork_closes_no_file_for_a_killed_node(self) -> None:
+        with MemoryMesh(0) as mesh:
+            mesh.add(identity=Identity.load_or_create(self.mktemp()), history=self.mktemp())
+            mesh.kill(0)
+            later = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]  # one has the number of the lock
+            for descriptor in later:
+                self.addCleanup(os.close, descriptor)
+            child = os.fork()
+            if not child:
+                for descriptor in later:
+                    try:
+                        os.fstat(descriptor)
+                    except OSError:
+                        os._exit(1)
+                os._exit(0)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+
     def test_it_is_another_process_with_the_same_key(self) -> None:
         with MemoryMesh(2) as mesh:
             before = mesh.services[1]

@@ -21,6 +21,7 @@ from twisted_mesh.delivery.listeners import EVENTS
 from twisted_mesh.delivery.named import NamedMessages, NamedQueue
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import StoreError
+from twisted_mesh.eventloop.forks import closed
 from twisted_mesh.identity import verify
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.memory.awaited import GuardedNamed, GuardedQueue, RunGuard
@@ -143,7 +144,8 @@ class MemoryService(MeshService):
         return self.chance.randrange(below)
 
     def died(self) -> None:
-        """Give the lock on the history file free, as the end of a process does."""
+        """Give the lock on the history file free, as the end of a process does, and be in no later fork."""
+        closed(self._close_in_fork)
         if self._run is not None and self._run.writer is not None:
             self._run.writer.store.close()
 
