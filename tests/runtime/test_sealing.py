@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.properties.profile import fixed
-from twisted_mesh.runtime import sealing
 from twisted_mesh.runtime.sealing import HpkeKeys
 
 SEALING_BYTES = 48  # as docs/protocol.rst says
-LIBRARY = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-
-texts = st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=3)), max_size=12)
 
 
 class TestHpkeKeys(SynchronousTestCase):
@@ -56,77 +47,3 @@ class TestHpkeKeys(SynchronousTestCase):
 
     def test_with_a_key_that_anybody_could_open_nothing_is_sealed(self) -> None:
         self.assertIsNone(self.others.encrypt(b"psst", bytes(32), b"here"))
-
-
-class TestExchanges(SynchronousTestCase):
-    """One key exchange seals several texts, and what is sealed is HPKE all the same."""
-
-    def setUp(self) -> None:
-        self.keys, self.others = HpkeKeys(), HpkeKeys()
-        self.key = self.keys.renew()
-
-    def sealed(self, context: bytes) -> bytes:
-        """A text that is sealed for *keys* in *context*."""
-        sealed = self.others.encrypt(b"psst", self.key, context)
-        assert sealed is not None
-        return sealed
-
-    @fixed
-    @given(texts)
-    def test_a_library_opens_what_is_sealed_and_no_context_is_used_twice_with_a_secret(
-        self, drawn: list[tuple[bytes, bytes]]
-    ) -> None:
-        theirs = X25519PrivateKey.generate()
-        key, used = theirs.public_key().public_bytes_raw(), set()
-        for text, context in drawn:
-            sealed = self.others.encrypt(text, key, context)
-            assert sealed is not None
-            self.assertEqual(LIBRARY.decrypt(sealed, theirs, info=context), text)
-            self.assertNotIn((sealed[:32], context), used)
-            used.add((sealed[:32], context))
-
-    @fixed
-    @given(texts)
-    def test_what_a_library_seals_is_opened_and_so_it_is_with_secrets_of_ours(
-        self, drawn: list[tuple[bytes, bytes]]
-    ) -> None:
-        public = X25519PublicKey.from_public_bytes(self.key)
-        for text, context in drawn:
-            self.assertEqual(self.keys.decrypt(LIBRARY.encrypt(text, public, info=context), context), text)
-            sealed = self.others.encrypt(text, self.key, context)
-            self.assertEqual(self.keys.decrypt(sealed or b"", context), text)
-
-    def test_texts_in_rising_contexts_share_an_exchange(self) -> None:
-        sealed = [self.sealed(bytes([number])) for number in range(1, 10)]
-        self.assertEqual(len({each[:32] for each in sealed}), 1)
-        self.assertEqual(
-            [self.keys.decrypt(each, bytes([n])) for n, each in enumerate(sealed, 1)], [b"psst"] * 9
-        )
-        self.assertIsNone(self.keys.decrypt(sealed[0], b"there"))
-        self.assertEqual((len(self.others), len(self.keys)), (1, 1))
-        self.assertNotEqual(self.sealed(b"\1")[:32], sealed[0][:32])
-
-    def test_an_exchange_seals_so_many_texts_and_no_more(self) -> None:
-        self.patch(sealing, "_TEXTS", 2)
-        first, second, third = (self.sealed(bytes([number]))[:32] for number in (1, 2, 3))
-        self.assertEqual((first == second, second == third), (True, False))
-
-    def test_a_new_key_of_its_own_makes_it_forget_all_secrets(self) -> None:
-        first = self.sealed(b"1")
-        self.assertEqual(self.keys.decrypt(first, b"1"), b"psst")
-        self.others.renew()
-        self.keys.renew()
-        self.assertEqual((len(self.others), len(self.keys)), (0, 0))
-        self.assertNotEqual(self.sealed(b"2")[:32], first[:32])
-        self.assertEqual(self.keys.decrypt(first, b"1"), b"psst")
-
-    def test_the_exchanges_that_are_remembered_are_bounded(self) -> None:
-        self.patch(sealing, "EXCHANGES", 3)
-        for number in range(1, 6):
-            one = HpkeKeys()
-            self.assertEqual(
-                one.decrypt(self.others.encrypt(b"psst", one.renew(), b"1") or b"", b"1"), b"psst"
-            )
-            for others in (HpkeKeys(), HpkeKeys()):
-                self.keys.decrypt(others.encrypt(b"psst", self.key, b"1") or b"", b"1")
-            self.assertEqual((len(self.others), len(self.keys)), (min(number, 3), min(2 * number, 3)))

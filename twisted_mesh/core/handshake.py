@@ -112,9 +112,6 @@ class SealingKeys(typing.Protocol):
     The core has neither ciphers nor randomness: the driver's are ``runtime.sealing.HpkeKeys``.
     """
 
-    def __len__(self) -> int:
-        """How many secrets that it shares with others it remembers."""
-
     def renew(self) -> bytes:
         """Make a new key, and forget all but the one before it.
 

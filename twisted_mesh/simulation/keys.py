@@ -50,9 +50,6 @@ class StandInKeys:
         self._made = 0
         self._keys: deque[bytes] = deque(maxlen=2)
 
-    def __len__(self) -> int:
-        return 0
-
     def renew(self) -> bytes:
         self._made += 1
         key = stand_in_key(self._seed, self._made)

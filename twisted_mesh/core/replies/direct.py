@@ -470,6 +470,5 @@ class Directs:
             "direct_waiting": sum(len(outgoing.waiting) for outgoing in self._outgoing.values()),
             "direct_bytes": self._bytes,
             "direct_first_arrivals": len(self._first_arrivals),
-            "direct_secrets": len(self._local_node.sealing),
             **self._senders.footprint(),
         }
