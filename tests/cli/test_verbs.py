@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.support.processes import eventually
 from twisted_mesh.admin import guard
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.web import Web
+from twisted_mesh.cli import client, verbs
 from twisted_mesh.cli.main import main
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
@@ -89,6 +92,42 @@ class AskingVerbsTests(TestCase):
         status, told = await self.run_it("send", "fire", "--trace", "--to=db")
         self.assertEqual(status, 2)
         self.assertIn("--trace is for messages to everybody", told)
+
+    async def test_send_says_why_a_member_that_is_up_has_not_got_it(self) -> None:
+        billing = self.b.messages(name="billing")
+        for options in (("--wait=0.1",), ("--wait=0.1", "--trace")):
+            status, told = await self.run_it("send", "fire", *options)
+            self.assertEqual(status, 1)
+            self.assertIn("taken", told)
+        status, told = await self.run_it("send", "fire", "--wait=0.1")
+        first, second = told.splitlines()
+        self.assertEqual(first, "0 of 1 member has it")
+        why = "but its application has not taken it yet"
+        self.assertRegex(second, rf"^  db \(\w{{8}}\): up for \d+ s, {why}$")
+        billing.close()
+        states = ("came", "missing", "silent", "forgotten")
+        self.assertEqual(
+            [verbs._reason({"state": state, "taken": True}) for state in states],
+            [
+                "and has it now",
+                "but the message has not come there",
+                "but it does not answer",
+                "and does not say whether it has it",
+            ],
+        )
+
+    async def test_a_name_that_fits_no_other_member_that_is_there_says_whose_it_is(self) -> None:
+        me = self.a.id.decode()
+        told = (await self.run_it("send", "fire", f"--to={me}"))[1]
+        self.assertEqual(told, f"mesh: {me[:8]} is this node\n")
+        self.assertEqual(await self.run_it("history", me), (1, "mesh: no message of that author is held\n"))
+        await self.b.stopService()
+        told = (await self.run_it("send", "fire", "--to=db"))[1]
+        self.assertRegex(told, r"^mesh: db \(\w{8}\) has left\n$")
+
+    async def test_health_as_json(self) -> None:
+        status, told = await self.run_it("health", "--json")
+        self.assertEqual((status, json.loads(told)["warnings"]), (0, []))
 
     async def test_status_shows_the_consumers_with_names(self) -> None:
         self.assertRegex((await self.run_it("status"))[1], r"(?m)^consumers +none with a name *$")
@@ -258,3 +297,17 @@ class AskingVerbsTests(TestCase):
         names = sorted(["db", evil.id.decode()[:8]])
         self.assertEqual(await offered("request", ""), names)
         self.assertEqual(await offered("send", "--to", "d"), ["db"])
+
+
+class UnreadTests(SynchronousTestCase):
+    def test_a_stream_ends_once_nobody_reads_the_output(self) -> None:
+        reader, writer = os.pipe()
+        near, far = socket.socketpair()
+        self.addCleanup(far.close)
+        self.addCleanup(near.close)
+        with open(writer, "w") as output, contextlib.redirect_stdout(output):
+            is_unread = client._end_with_output(near)
+        self.assertFalse(is_unread.is_set())
+        os.close(reader)
+        self.assertEqual(near.recv(1), b"")
+        self.assertTrue(is_unread.is_set())

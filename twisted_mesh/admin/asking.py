@@ -7,6 +7,7 @@ cancelled, nothing is awaited any more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from types import MappingProxyType
@@ -108,10 +109,9 @@ class Asking:
         """Find out by which way a message came to each node."""
         trace: Trace = _TRACE.read(body)
         status, everyone = self._node.status(), list(self._node.members.values())
-        me = Member(self._node.id, status.node.label, {}, None, "member", "up", 0.0, status.node.epoch)
         author = trace.author  # the id of an author may be that of no member, as of a guest
         if all(run.id != author for run in status.authors):
-            author = member_named(author, [me, *everyone]).id.decode()
+            author = member_named(author, [self._me(), *everyone]).id.decode()
         newest = max((run for run in status.authors if run.id == author), default=None, key=_epoch)
         epoch = trace.epoch if trace.epoch is not None or newest is None else newest.epoch
         sequence = trace.sequence if trace.sequence is not None or newest is None else newest.head
@@ -124,7 +124,7 @@ class Asking:
 
         :raises UnknownName: there is none, or more than one.
         """
-        known = dict(self._node.members)
+        known = {self._node.id: self._me(), **self._node.members}
         for run in self._node.status().authors:
             gone = Member(run.id.encode(), run.label, {}, None, "guest", "gone", 0.0, run.epoch)
             known.setdefault(gone.id, gone)
@@ -195,7 +195,25 @@ class Asking:
         return acknowledged.addCallback(lambda _: answer).addErrback(_with_name, member)
 
     def _member(self, name: str) -> Member:
-        return member_named(name, self._node.members.values())
+        """The other member with that name, which has not left.
+
+        :raises UnknownName: there is none, or more than one; Refused: it has left, or is this node.
+        """
+        members = self._node.members.values()
+        try:
+            return member_named(name, members)
+        except UnknownName as error:
+            with suppress(UnknownName):
+                found = member_named(name, [self._me(), *members], left=True)
+                why = "is this node" if found.id == self._node.id else f"has {found.state}"
+                text = f"{name_of(found.id.decode(), found.label)} {why}"
+                raise Refused(http.NOT_FOUND, text) from error
+            raise
+
+    def _me(self) -> Member:
+        """This node, as another member's table would have it."""
+        me = self._node.status().node
+        return Member(self._node.id, me.label, {}, None, "member", "up", 0.0, me.epoch)
 
     def _answer(self, message: Message) -> dict[str, Any]:
         return {

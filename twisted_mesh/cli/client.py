@@ -9,9 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -81,17 +85,23 @@ class Client:
         return self._ask("POST", path, json.dumps(body), timeout)
 
     def events(self, path: str, timeout: float | None) -> Iterator[Event]:
-        """Each event of a stream, for *timeout* seconds."""
+        """Each event of a stream, for *timeout* seconds.
+
+        :raises BrokenPipeError: nobody reads the output of this process any more.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         connection, response = self._begin("GET", path, None, 10.0)
         name = id = ""
         try:
             if response.status >= 400:
                 raise _refused(self.path, response.status, response.read())
+            is_unread = _end_with_output(connection.stream)
             while until is None or time.monotonic() < until:
                 left = None if until is None else max(0.01, until - time.monotonic())
                 connection.stream.settimeout(left)
                 if not (line := response.readline()):
+                    if is_unread.is_set():
+                        raise BrokenPipeError
                     raise Failed(f"the node at {self.path} has ended the stream: it stops, or is gone")
                 field, _, value = line.decode().rstrip("\n").partition(": ")
                 if field == "event":
@@ -103,6 +113,8 @@ class Client:
                     id = ""
         except TimeoutError:
             return
+        except BrokenPipeError:
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failed(f"the stream of the node at {self.path} has ended: {error}") from None
         finally:
@@ -161,6 +173,28 @@ class WebClient(Client):
 
     def _connection(self, timeout: float | None) -> _Connection:
         return _Connection(*self._address, timeout=timeout)
+
+
+def _end_with_output(stream: socket.socket) -> threading.Event:
+    """End *stream* once nobody reads the output of this process any more; the event says so then.
+
+    Otherwise ``mesh listen | head -1`` would end with the next message after the first, perhaps never.
+    """
+    is_unread = threading.Event()
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:  # it is no file, as in a test
+        return is_unread
+
+    def wait() -> None:
+        poll.poll()
+        is_unread.set()
+        with suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return is_unread
 
 
 def _line_in(token: Path) -> str:

@@ -26,6 +26,7 @@ YES: Final = 0
 NO: Final = 1
 _PIPE_WIDTH: Final = 250  # characters of a line that goes into a pipe: nothing is cut there (guess)
 _TRACED_AFTER: Final = 5.0  # seconds at most until a message that was sent is traced (guess)
+_REASONS_WITHIN: Final = 2.0  # seconds for members that have not taken a message to say why (guess)
 _SLACK: Final = 5.0  # seconds that the node's answer may take beyond the time that it waits itself (guess)
 
 
@@ -56,9 +57,15 @@ def health(client: Client, options: Namespace) -> int:
     except Failed as error:
         if error.status is None:
             raise
-        print(f"not ready: {for_terminal(str(error))}")
+        told = (
+            json.dumps({"error": str(error)}) if options.json else f"not ready: {for_terminal(str(error))}"
+        )
+        print(told)
         return NO
-    print(*map(for_terminal, answer["warnings"] or ["ready"]), sep="\n")
+    if options.json:
+        print(json.dumps(answer))
+    else:
+        print(*map(for_terminal, answer["warnings"] or ["ready"]), sep="\n")
     return YES
 
 
@@ -84,7 +91,7 @@ def send(client: Client, options: Namespace) -> int:
     if not options.wait:
         print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
         return YES
-    return _told_who_has_it(answer, client.get("/members"))
+    return _told_who_has_it(client, answer)
 
 
 def _sent_and_traced(client: Client, options: Namespace) -> int:
@@ -94,7 +101,8 @@ def _sent_and_traced(client: Client, options: Namespace) -> int:
     options.wait = options.wait or _TRACED_AFTER
     receipt = client.post("/send", _message(options), options.wait + _SLACK)
     author = client.get("/status")["node"]["id"]
-    return _trace(client, options, author, receipt["epoch"], receipt["sequence"], options.wait)
+    traced = _trace(client, options, author, receipt["epoch"], receipt["sequence"], options.wait)
+    return traced if receipt["complete"] else NO
 
 
 def request(client: Client, options: Namespace) -> int:
@@ -263,11 +271,13 @@ def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], It
 
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else _PIPE_WIDTH, highlight=False, markup=False)
-    if not watches:
+    while not watches or not is_terminal:
         with console.capture() as printed:
             console.print(*table(read()), sep="\n")
-        print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n")
-        return YES
+        print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n", flush=True)
+        if not watches:
+            return YES
+        time.sleep(1)
     from rich.live import Live
 
     with Live(Group(*table(read())), console=console, auto_refresh=False) as live:
@@ -394,9 +404,11 @@ def _authors(authors: Any) -> Iterator[Any]:
     yield table if authors else "no messages are held"
 
 
-def _told_who_has_it(receipt: Any, members: Any) -> int:
+def _told_who_has_it(client: Client, receipt: Any) -> int:
     """Print how many members have a message, and why the others do not."""
-    known = {member["id"]: member for member in members}
+    known = {member["id"]: member for member in client.get("/members")}
+    waits = any(known.get(each["id"], {}).get("state") == "up" for each in receipt["pending"])
+    reasons = _reasons(client, receipt) if waits else {}
     delivered, others = receipt["delivered"], [*receipt["pending"], *receipt["missed"]]
     total = len(delivered) + len(others)
     print(f"{len(delivered)} of {counted(total, 'member')} {'has' if total == 1 else 'have'} it")
@@ -405,6 +417,8 @@ def _told_who_has_it(receipt: Any, members: Any) -> int:
         why = "unknown"
         if member is not None:
             why = f"{member['state']} for {duration(time.time() - member['since_unix_seconds'])}"
+            if member["state"] == "up" and each["id"] in reasons:
+                why = f"{why}, {reasons[each['id']]}"
         missed = ", will not get it" if each in receipt["missed"] else ""
         if (asker := each.get("forgotten_by")) is not None:
             why = f"forgotten, as {name_of(asker['id'], asker['label'])} asked"
@@ -412,3 +426,31 @@ def _told_who_has_it(receipt: Any, members: Any) -> int:
     if not delivered and not others:
         print(f"  {for_terminal(receipt['error'])}")
     return YES if receipt["complete"] else NO
+
+
+def _reasons(client: Client, receipt: Any) -> dict[str, str]:
+    """Why members that are up have not taken a message of the node, as far as they answer now."""
+    author = client.get("/status")["node"]["id"]
+    body = {
+        "author": author,
+        "epoch": receipt["epoch"],
+        "sequence": receipt["sequence"],
+        "wait_seconds": _REASONS_WITHIN,
+    }
+    try:
+        steps = client.post("/trace", body, _REASONS_WITHIN + _SLACK)["steps"]
+    except Failed:  # others ask for so much that there is no room for this
+        return {}
+    return {step["id"]: _reason(step) for step in steps}
+
+
+def _reason(step: Any) -> str:
+    match step["state"]:
+        case "came":
+            return "and has it now" if step["taken"] else "but its application has not taken it yet"
+        case "missing":
+            return "but the message has not come there"
+        case "silent":
+            return "but it does not answer"
+        case _:
+            return "and does not say whether it has it"
