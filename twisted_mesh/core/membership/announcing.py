@@ -130,19 +130,15 @@ class Announcing:
             self._leaving, self._retires = True, retires
             self.announce(now)
 
-    def renew(self, now: float) -> None:
-        """Send the next record now, since its content has changed."""
-        if self.is_announced:
-            self.announce(now)
-            self.look_again()
-
     def show_credential(self, now: float) -> None:
         """Send the next record now, if the newest one has not the credential that the policy gives."""
+        if not self.is_announced:
+            return
         me, own = self._local_node, self._records.own
-        if own is not None and own.record != replace(
-            own.record, credential=me.policy.credential(me.origin)
-        ):
-            self.renew(now)
+        assert own is not None  # the node is announced
+        if own.record != replace(own.record, credential=me.policy.credential(me.origin)):
+            self.announce(now)
+            self.look_again()
 
     def is_accused(self, rank: Rank) -> bool:
         """Whether to refute a suspicion of this node that names its record with *rank*."""
