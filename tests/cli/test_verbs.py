@@ -125,6 +125,20 @@ class AskingVerbsTests(TestCase):
         told = (await self.run_it("send", "fire", "--to=db"))[1]
         self.assertRegex(told, r"^mesh: db \(\w{8}\) has left\n$")
 
+    async def test_of_several_nodes_here_one_is_chosen_by_its_label(self) -> None:
+        other = self.path.with_name("y.sock")
+        control = Control(reactor, self.b, other, paths=Paths(reactor, self.b))
+        control.startService()
+        self.addCleanup(control.stopService)
+        self.patch(client.places, "found", lambda environ: [self.path, other])
+        told = await deferToThread(self.assertRaises, client.Failed, client.the_node, None, {})
+        ids = self.a.id.decode()[:8], self.b.id.decode()[:8]
+        names = f"{ids[0]} at {self.path}, db ({ids[1]}) at {other}"
+        self.assertEqual(str(told), f"2 nodes are found; choose one by --node LABEL or PATH: {names}")
+        for named, path in (("db", other), ("nobody", Path("nobody"))):
+            chosen = await deferToThread(client.the_node, named, {})
+            self.assertEqual(chosen.path, path)
+
     async def test_health_as_json(self) -> None:
         status, told = await self.run_it("health", "--json")
         self.assertEqual((status, json.loads(told)["warnings"]), (0, []))

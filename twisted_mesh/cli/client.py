@@ -14,13 +14,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from twisted_mesh.cli import places
+from twisted_mesh.escaping import name_of
 
 
 class Failed(Exception):
@@ -216,8 +217,9 @@ def _refused(path: Path | str, status: int, body: bytes) -> Failed:
 
 
 def the_node(named: str | None, environ: Mapping[str, str], token: str | None = None) -> Client:
-    """The node whose socket or URL is *named*, or else the one node of this machine.
+    """The node that is *named*, or else the one node of this machine.
 
+    :param named: its socket, its URL, or, if its socket is where sockets are looked for, its label.
     :param token: the file with the token for a URL.
     :raises Failed: there is none, or more than one.
     """
@@ -225,9 +227,12 @@ def the_node(named: str | None, environ: Mapping[str, str], token: str | None = 
         return WebClient(named, token)
     if token is not None:
         raise Failed("--token is for a node that --node names by its URL, http://ADDRESS:PORT")
-    if named is not None:
+    if named is not None and (os.sep in named or Path(named).exists()):
         return Client(Path(named))
     sockets = places.found(environ)
+    if named is not None:
+        fitting = [client for client, node in _nodes_at(sockets) if node["label"] == named]
+        return fitting[0] if len(fitting) == 1 else Client(Path(named))
     if not sockets:
         where = " or ".join(map(str, places.folders(environ)))
         raise Failed(
@@ -236,6 +241,18 @@ def the_node(named: str | None, environ: Mapping[str, str], token: str | None = 
             "--peer HOST:PORT (members, send, request, query, listen)"
         )
     if len(sockets) > 1:
-        paths = ", ".join(map(str, sockets))
-        raise Failed(f"{len(sockets)} nodes run here; choose one by --node PATH: {paths}")
+        told = (
+            f"{name_of(node['id'], node['label'])} at {client.path}" for client, node in _nodes_at(sockets)
+        )
+        raise Failed(
+            f"{len(sockets)} nodes are found; choose one by --node LABEL or PATH: {', '.join(told)}"
+        )
     return Client(sockets[0])
+
+
+def _nodes_at(sockets: Iterable[Path]) -> Iterator[tuple[Client, Any]]:
+    """Each node that answers at one of *sockets*, and what it says of itself."""
+    for path in sockets:
+        client = Client(path)
+        with suppress(Failed):
+            yield client, client.get("/status")["node"]

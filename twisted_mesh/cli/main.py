@@ -143,7 +143,7 @@ def _add(
 
 
 def _add_node(parser: argparse.ArgumentParser, default: str | None) -> None:
-    told = "the node's control socket, if more than one runs here; or http://ADDRESS:PORT"
+    told = "the node's control socket or label, if more than one runs here; or http://ADDRESS:PORT"
     parser.add_argument("--node", metavar="PATH", default=default, help=told)
     told = "file with the token of the node at that URL"
     parser.add_argument("--token", metavar="FILE", default=default, help=told)
