@@ -60,6 +60,9 @@ NOT_DIALLED: Final = (
     "no other node is told where to dial this one: listen at an address that others can reach, or give "
     "out_addr"
 )
+SILENT: Final = (
+    "the peers are dialled, and none has refused yet; one that says nothing may want a secret (--secret)"
+)
 
 
 class Where(NamedTuple):
@@ -291,7 +294,7 @@ class Reporting:
         elif reasons:
             yield f"no neighbour for {alone:.0f} s: {'; '.join(reasons)}"
         elif len(self._peers):
-            yield f"no neighbour for {alone:.0f} s: the peers are dialled, and none has refused yet"
+            yield f"no neighbour for {alone:.0f} s: {SILENT}"
         else:
             yield f"no neighbour for {alone:.0f} s: give this node a peer, or let another node dial it"
 
