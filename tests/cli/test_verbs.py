@@ -87,6 +87,8 @@ class AskingVerbsTests(TestCase):
         name = self.a.id.decode()
         for message in (name, f"{name}/1", f"{name}/{self.a.status().node.epoch}/1"):
             self.assertEqual((await self.run_it("trace", message))[1].splitlines()[0], first)
+        told = (await self.run_it("trace", f"{name}/9"))[1]
+        self.assertEqual(told, f"{name[:8]} has sent no message 9\n")
         status, told = await self.run_it("trace", f"{name}/9", "--json")
         self.assertEqual((status, json.loads(told)["steps"][1]["state"]), (1, "missing"))
         status, told = await self.run_it("send", "fire", "--trace", "--to=db")

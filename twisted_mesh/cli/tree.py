@@ -25,6 +25,11 @@ def tree(trace: Any) -> Iterator[str]:
     """The lines of the drawing of a *trace*, as ``POST /trace`` gives it."""
     steps = {step["id"]: step for step in trace["steps"]}
     author = steps.pop(trace["author"], {"id": trace["author"], "label": None, "state": "author"})
+    # An author that has restarted may not know its earlier runs, and others do.
+    states = {step["state"] for step in steps.values()}
+    if author["state"] == "missing" and not states & {"came", "forgotten"}:
+        yield f"{name_of(author['id'], author['label'])} has sent no message {trace['sequence']:,}"
+        return
     children: dict[str, list[Any]] = {}
     for step in sorted(steps.values(), key=lambda step: (step["label"] or "", step["id"])):
         if step["state"] == "came" and step["source"] is not None:
