@@ -33,6 +33,10 @@ class WithoutSecret(Outsider):
     """Knows no secret."""
 
 
+class OfOldSecret(Outsider):
+    """Knows a secret that the mesh has retired."""
+
+
 class Repeater(Outsider):
     """Repeats the handshake of a member, which it has got hold of.
 

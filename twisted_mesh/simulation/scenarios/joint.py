@@ -14,12 +14,15 @@ from random import Random
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import PolicyGiven
 from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
 from twisted_mesh.simulation.adversaries.outsiders import (
     Elsewhere,
     OfAnotherCa,
+    OfOldSecret,
     Outsider,
     Repeater,
+    RollingBack,
     Thief,
     WithoutSecret,
 )
@@ -29,7 +32,7 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
 from twisted_mesh.simulation.scenarios.certified import with_certificate
-from twisted_mesh.simulation.scenarios.granted import with_grant
+from twisted_mesh.simulation.scenarios.granted import policy, with_grant
 from twisted_mesh.simulation.scenarios.outsiders import policy_of
 from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.scenarios.stage import FORMED, later
@@ -79,7 +82,7 @@ ENDLESS: Final = (
 )
 _MINTED: Final = 500  # authors that an adversary makes up at most: more would let a run take minutes
 #: Nodes without the secret, if the mesh has one.
-OUTSIDE: Final = (Outsider, WithoutSecret, Repeater)
+OUTSIDE: Final = (Outsider, WithoutSecret, OfOldSecret, Repeater)
 #: Nodes without a good grant, if the mesh has an authority as well; all but the first know the secret.
 UNGRANTED: Final = (WithoutSecret, Thief, Elsewhere)
 #: The same, if the mesh has a CA.
@@ -100,6 +103,8 @@ _CARRIED: Final = 8
 _SLOW: Final = 64_000.0  # bytes a second each way: the fastest of the slow lines
 _DRAIN: Final = 150.0  # seconds in which the slowest line carries its backlog, some 300 kB
 _HOLD: Final = (2.0, 30.0, 600.0)  # seconds that members hold messages for
+#: When an authority gives its policies, in seconds, and their numbers: its key is used in two places.
+_POLICIES: Final = ((2.0, 1), (8.0, 2), (14.0, 3), (14.0, 3))
 
 
 @dataclass(frozen=True)
@@ -165,10 +170,16 @@ class Joint(Asking):
         dishonest = int(count * self.schedule.adversaries)
         kinds = [kind for kind in KINDS if kind not in ENDLESS] if self.schedule.slow else KINDS
         chosen = [random.choice(kinds) for _ in range(dishonest)]
+        if self._has_authority:
+            chosen[:1] = [RollingBack] * min(dishonest, 1)
         if self.schedule.secret:
             uncertified = UNCERTIFIED if self.schedule.certified else OUTSIDE
             chosen += random.sample(UNGRANTED if self.schedule.authority else uncertified, dishonest)
         return [*chosen, *[Asker] * (count - len(chosen))]
+
+    @property
+    def _has_authority(self) -> bool:
+        return self.schedule.secret and self.schedule.authority
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
         latency = self.schedule.latency
@@ -186,6 +197,9 @@ class Joint(Asking):
                 elif schedule.certified and isinstance(member.policy, ContentPolicy):
                     member.policy = with_certificate(member, first)
             later(world, FORMED, self._record)
+        if self._has_authority:
+            for number, (at, _) in enumerate(_POLICIES):
+                later(world, FORMED + at, self._give_policy, number)
         self._prepare([member for member in world.members if member.lies], others)
 
         def some(share: float) -> list[Member]:
@@ -234,6 +248,12 @@ class Joint(Asking):
             if isinstance(member, Repeater):
                 member.recorded = self.world.last_handshake
 
+    def _give_policy(self, number: int) -> None:
+        """Give a member the next policy of the authority, which removes a node that nobody knows."""
+        honest = self.world.honest()
+        packed = policy(_POLICIES[number][1], {bytes([number]) * 32: []})
+        honest[number % len(honest)].handle(PolicyGiven(packed))
+
     def _draw(self, start: float) -> None:
         super()._draw(start)
         end = start + self.schedule.seconds
@@ -280,3 +300,7 @@ class Joint(Asking):
                 member.links or (type(member) in OUTSIDE and member.heard)
             ):
                 world.violated(member, "outsiders", f"it has {len(member.heard)} bytes of members")
+        if self._has_authority:
+            policies = {member.policy.newest for member in world.honest()}
+            if len(policies) > 1:
+                world.violated(world.honest()[0], "outsiders", f"members have {len(policies)} policies")

@@ -11,7 +11,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.network import EVERYBODY, Policy
-from twisted_mesh.simulation.adversaries.outsiders import Outsider, Repeater, WithoutSecret
+from twisted_mesh.simulation.adversaries.outsiders import OfOldSecret, Outsider, Repeater, WithoutSecret
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
@@ -21,7 +21,9 @@ from twisted_mesh.trust.shared_secret import Secret, Secrets
 _STEP: Final = 15.0  # seconds from one step of the replacement to the next
 _WITHIN: Final = 5.0  # seconds in which all members take a step
 _KEY: Final = NETWORK.key_with("")
-OLD, NEW, OTHER = (Secret(hashlib.sha256(name).digest(), _KEY) for name in (b"old", b"new", b"other"))
+RETIRED, OLD, NEW, OTHER = (
+    Secret(hashlib.sha256(name).digest(), _KEY) for name in (b"retired", b"old", b"new", b"other")
+)
 
 
 def content(used: list[Secret], retired: list[Secret] | None = None) -> Content:
@@ -35,9 +37,15 @@ STEPS: Final = (content([OLD, NEW]), content([NEW, OLD]), content([NEW], [OLD]))
 
 def policy_of(member: Member) -> Policy:
     """The policy with which *member* begins."""
-    if isinstance(member, Repeater | WithoutSecret):
-        return EVERYBODY
-    return ContentPolicy(content([OTHER if isinstance(member, Outsider) else OLD]))
+    match member:
+        case Repeater() | WithoutSecret():
+            return EVERYBODY
+        case OfOldSecret():
+            return ContentPolicy(content([RETIRED]))
+        case Outsider():
+            return ContentPolicy(content([OTHER]))
+        case _:
+            return ContentPolicy(content([OLD], [RETIRED]))
 
 
 def _replaced(stage: Stage) -> None:
