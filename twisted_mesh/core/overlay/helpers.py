@@ -80,18 +80,21 @@ class Helpers:
         if self._lately.get(link, (0.0, 0.0))[1] == inf:
             del self._lately[link]
 
-    def _is_held_up(self, now: float) -> bool:
-        """Whether this node's line seems to be slow, by the exchanges that it dialled lately."""
+    def _paces(self, now: float) -> tuple[int, int, int]:
+        """How many exchanges this node dialled lately, and how many of them were quick, and slow."""
         lately = [times for times in self._lately.values() if times[0] + LATELY > now]
         quick = sum(told - began <= QUICK for began, told in lately)
         slow = sum(min(told, now) - began > QUICK for began, told in lately)
-        if slow > quick:
-            self._rate.spend(now, self._rate.left(now))  # so that not several are asked at once next
-        return len(lately) > 2 * quick
+        return len(lately), quick, slow
 
     def ask(self, origins: Collection[bytes], now: float) -> None:
         """Begin exchanges to find messages of *origins*, as many as may begin now."""
-        if not self._rate.has(now) or self._is_held_up(now):
+        if not self._rate.has(now):
+            return
+        dialled, quick, slow = self._paces(now)
+        if slow > quick:
+            self._rate.spend(now, self._rate.left(now))  # so that not several are asked at once next
+        if dialled > 2 * quick:  # the line of this node seems to be slow
             return
         patience = self._config.gap_patience
         self._asked = {origin: asked for origin, asked in self._asked.items() if asked[0] + patience > now}
