@@ -28,8 +28,7 @@ from twisted_mesh.simulation.adversaries.outsiders import (
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
-from twisted_mesh.simulation.scenarios.outsiders import OLD
-from twisted_mesh.simulation.scenarios.outsiders import content as secret
+from twisted_mesh.simulation.scenarios.outsiders import with_secret
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
 from twisted_mesh.trust.certificates import Certificates
 from twisted_mesh.trust.content import Content, ContentPolicy
@@ -111,10 +110,7 @@ def policy_of(member: Member, victim: Member) -> Policy:
 
 def with_certificate(member: Member, victim: Member) -> Policy:
     """As :func:`policy_of`, in a mesh with a secret, too."""
-    certified = policy_of(member, victim)
-    assert isinstance(certified, ContentPolicy)
-    certified.content = certified.content._replace(secrets=secret([OLD]).secrets)
-    return certified
+    return with_secret(policy_of(member, victim))
 
 
 def _certified(stage: Stage) -> None:

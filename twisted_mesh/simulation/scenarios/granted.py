@@ -27,7 +27,7 @@ from twisted_mesh.simulation.adversaries.outsiders import (
 )
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import NETWORK, Member
-from twisted_mesh.simulation.scenarios.outsiders import OLD, content
+from twisted_mesh.simulation.scenarios.outsiders import with_secret
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.trust.authority import Authority
@@ -82,10 +82,7 @@ def policy_of(member: Member, victim: Member) -> Policy:
 
 def with_grant(member: Member, victim: Member) -> Policy:
     """As :func:`policy_of`, in a mesh with a secret, too."""
-    granted = policy_of(member, victim)
-    assert isinstance(granted, ContentPolicy)
-    granted.content = granted.content._replace(secrets=content([OLD]).secrets)
-    return granted
+    return with_secret(policy_of(member, victim))
 
 
 def _granted(stage: Stage) -> None:

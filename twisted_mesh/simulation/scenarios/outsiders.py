@@ -48,6 +48,13 @@ def policy_of(member: Member) -> Policy:
             return ContentPolicy(content([OLD], [RETIRED]))
 
 
+def with_secret(policy: Policy) -> Policy:
+    """*policy*, in a mesh with a secret, too."""
+    assert isinstance(policy, ContentPolicy)
+    policy.content = policy.content._replace(secrets=content([OLD]).secrets)
+    return policy
+
+
 def _replaced(stage: Stage) -> None:
     world = stage.world
     inside = [member for member in world.members if not member.lies]
