@@ -116,9 +116,8 @@ class Identity:
         self._key = key
         self._newest_epoch = 0
         self._is_new = path is None  # whether the key was made in this process
-        self._runs: list[
-            tuple[int, int]
-        ] = []  # earlier runs, lowest first: epoch, and end in ms since 1970
+        # Earlier runs, the lowest first: epoch, and end in ms since 1970.
+        self._runs: list[tuple[int, int]] = []
         # Absolute: a daemon may change its directory before it writes the epoch.
         self.path = None if path is None else path.absolute()
         self._epoch_file = None if self.path is None else self.path.with_name(f"{self.path.name}.epoch")

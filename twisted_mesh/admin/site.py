@@ -55,7 +55,7 @@ def tell(request: Request, refused: Refused) -> bytes:
 
 
 def not_allowed(request: Request, *methods: bytes) -> bytes:
-    """The answer to a request of another method than *methods*."""
+    """The answer to a request whose method is none of *methods*."""
     told = b", ".join(methods)
     request.setHeader(b"allow", told + b", HEAD" if b"GET" in methods else told)
     return tell(request, Refused(http.NOT_ALLOWED, f"this path takes {told.decode()} alone"))
@@ -137,7 +137,7 @@ class OneRequest(http.HTTPChannel):
         return self._command
 
     def allHeadersReceived(self) -> None:
-        """The head has come: refuse the request, or let it come."""
+        """Refuse the request whose head has come, or let its body come."""
         refused = self.site.judge and self.site.judge.refusal(self.requests[-1])
         if refused is None:
             super().allHeadersReceived()
@@ -145,18 +145,21 @@ class OneRequest(http.HTTPChannel):
             self.refuse(refused)
 
     def allContentReceived(self) -> None:
-        """The request has come whole."""
+        """Answer the request, which has come whole."""
         self._is_whole = True
         self._met_deadline()
         super().allContentReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Take a part of the body, and nothing behind it: Twisted would keep that, and read no more."""
+        """Take a part of the body.
+
+        Bytes behind the body are ignored: Twisted would keep them, and read no more.
+        """
         if not self._is_whole:
             super().rawDataReceived(data)
 
     def readConnectionLost(self) -> None:
-        """The client sends no more: answer what has come whole, for as long as it is there."""
+        """Since the client sends no more: answer a whole request, as long as the client is there."""
         transport: Any = self.transport
         if not self._is_whole:
             transport.loseConnection()
@@ -168,7 +171,7 @@ class OneRequest(http.HTTPChannel):
             self._must_meet(BEAT, self.readConnectionLost)
 
     def writeConnectionLost(self) -> None:
-        """Nothing: this side closes no half."""
+        """Do nothing: this node never closes only its own sending half."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
@@ -176,17 +179,17 @@ class OneRequest(http.HTTPChannel):
         super().connectionLost(reason)
 
     def requestDone(self, request: http.Request) -> None:
-        """The answer is written: end the connection once the client has read it."""
+        """End the connection once the client has read the answer, which is written now."""
         self._must_meet(REQUEST_SECONDS, self.forceAbortClient)
         super().requestDone(request)
 
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
-        """Never: the connection ends with the answer."""
+        """Keep no connection for another request: each ends with its answer."""
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
         return False
 
     def refuse(self, refused: Refused) -> None:
-        """Answer in the middle of a request, and end the connection."""
+        """Refuse a request that has not come whole, and end the connection."""
         self.requests[-1].is_refused = True
         body = msgspec.json.encode({"error": str(refused)}) + b"\n"
         headers = HEADERS | {
@@ -205,7 +208,7 @@ class OneRequest(http.HTTPChannel):
         self.loseConnection()
 
     def _must_meet(self, seconds: float, too_late: Callable[[], None]) -> None:
-        """Call *too_late* in so many seconds, unless the next thing has happened by then."""
+        """Call *too_late* in so many *seconds*, unless :meth:`_met_deadline` is called before."""
         self._met_deadline()
         self._deadline = self.site.clock.callLater(seconds, too_late)
 
@@ -215,11 +218,14 @@ class OneRequest(http.HTTPChannel):
 
 
 def _is_gone(transport: Any) -> bool:
-    """Whether the far end is closed.  Of a TCP connection the end of one half counts: it tells no more."""
+    """Whether the client has closed the whole connection.
+
+    TCP does not tell that from the end of the client's sending half, so there this counts as the end.
+    """
     if not isinstance(transport.getHost(), UNIXAddress):
         return True
     asked = select.poll()
-    asked.register(transport.fileno(), 0)  # the end is told in any case
+    asked.register(transport.fileno(), 0)  # poll() tells the end of the connection whatever is asked for
     return bool(asked.poll(0))
 
 
@@ -247,8 +253,8 @@ class Clients(Site):
         self._most = config.control_clients
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection; None, which closes it, if there are too many."""
+        """Make the protocol of a connection; return None, which closes it, if there are too many."""
         return super().buildProtocol(addr) if len(self.channels) < self._most else None
 
     def log(self, request: http.Request) -> None:
-        """Write nothing."""
+        """Log no request."""

@@ -1,1 +1,1 @@
-"""Standard input and output of ``twistd mesh``."""
+"""The command ``mesh``, and the standard input and output of ``twistd mesh``."""

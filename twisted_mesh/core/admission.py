@@ -51,9 +51,8 @@ class ProvenAuthors:
     def __init__(self, config: MeshConfig) -> None:
         self._limit = config.members_limit
         self._kept_for = max(config.history_seconds, config.store_seconds)
-        self._records: OrderedDict[bytes, tuple[SignedRecord, float]] = (
-            OrderedDict()
-        )  # with when it is dropped
+        # By author; each with the time at which it is dropped.
+        self._records: OrderedDict[bytes, tuple[SignedRecord, float]] = OrderedDict()
 
     def __contains__(self, origin: object) -> bool:
         return origin in self._records

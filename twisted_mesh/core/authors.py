@@ -29,9 +29,8 @@ class Authors:
         self._limit = config.authors_limit
         self._known: OrderedDict[bytes, None] = OrderedDict()  # the longest idle first
         self._introducers: dict[bytes, str] = {}  # of the new authors
-        self._new: dict[
-            str, dict[bytes, float]
-        ] = {}  # by introducer: when each new author was met, the earliest first
+        # By introducer: when each new author was met, the earliest first.
+        self._new: dict[str, dict[bytes, float]] = {}
 
     def met(self, origin: bytes, host: str | None, now: float) -> str | None:
         """Note that a verified record or batch of *origin* has come; return its :meth:`introducer`.

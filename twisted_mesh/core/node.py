@@ -618,10 +618,8 @@ class Node:
             case Timer.REPLIES:
                 self.replies.tick(now)
             case Timer.JOINING:
-                if (
-                    self._broadcast.joining.settled_by is not None
-                ):  # the first neighbour holds its roster back
-                    self._start(now)
+                if self._broadcast.joining.settled_by is not None:
+                    self._start(now)  # without the roster of the first neighbour, which holds it back
             case Timer.KEEPALIVE:
                 self._keepalive.look(late, now)
             case Timer.SHARES:

@@ -18,9 +18,8 @@ from twisted_mesh.core.events import StreamId
 
 WALK_BURST: Final = 64  # FORWARD_JOINs and SHUFFLEs of one link in a row (guess: many newcomers bring 20)
 WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on average (guess)
-REFUSED_BURST: Final = (
-    256  # records of one link in a row whose certificates are refused, 0.3 ms each (guess)
-)
+#: Records of one link in a row whose certificates are refused; to refuse one takes 0.3 ms (guess).
+REFUSED_BURST: Final = 256
 REFUSED_RATE: Final = 16.0  # such records in a second, on average (guess: links between two CAs bring few)
 REMEMBERED_SECONDS: Final = 600.0  # seconds for which bytes sent are counted (docs/protocol.rst)
 AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
@@ -70,7 +69,8 @@ class RateLimit:
 class LinkRates:
     """The limits of one link; the handler of a frame takes from the frame's limit before any costly work.
 
-    A limit for one more kind of frame is one line here, with its values in MeshConfig and docs/limits.rst.
+    A limit for one more kind of frame is one line here.  Its values are fields of MeshConfig, with rows in
+    docs/limits.rst, or constants above, with their reasons.
 
     :ivar replies: receipts, direct messages and acknowledgements that the link may bring.
     :ivar walks: FORWARD_JOINs and SHUFFLEs that the link may bring.

@@ -72,9 +72,8 @@ def messages_of(
     if not first:
         return (Message(entry, None, source, number, answers) for entry in entries if entry[0] in USERS)
     if USERS.issuperset(map(kind_of, entries)):
-        return map(
-            Message, entries, count(first), repeat(source)
-        )  # half the time of the next line (measured)
+        # This takes half the time of the lines below (measured).
+        return map(Message, entries, count(first), repeat(source))
     numbered = enumerate(entries, first)  # later versions may send entries of other kinds
     return (Message(entry, sequence, source) for sequence, entry in numbered if entry[0] in USERS)
 

@@ -34,7 +34,7 @@ _log = Logger()
 
 
 class Missed:
-    """Looks whether a node has what it missed, from a new link on."""
+    """Looks, from a new link on, whether a node has all messages that it missed."""
 
     def __init__(
         self, clock: IReactorTime, report: Callable[[], Report], tell: Callable[[CaughtUp], object]
@@ -44,13 +44,14 @@ class Missed:
         self._report = report
         self._tell = tell
         self._look_again: IDelayedCall | None = None
-        self._fetched: dict[StreamId, int] = {}  # messages of each stream fetched by the last look
+        # How many messages of each stream had been fetched at the last look.
+        self._fetched: dict[StreamId, int] = {}
         self._authors: set[bytes] = set()  # of the messages fetched since the link
         self._has_been_over = False  # whether a look has ended
         self._over = WaitingDeferreds[None]()
 
     def linked(self, linked: Linked) -> None:
-        """Begin to look, unless it has begun."""
+        """Begin to look for missed messages, since there is a new link, unless that has begun."""
         if self._look_again is None:
             self._since = self._moved = self._last = self._told = self._clock.seconds()
             self._least = 0.0 if linked.count == 1 else _LONG
@@ -63,7 +64,7 @@ class Missed:
         return succeed(None) if self._has_been_over else self._over.wait()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look for missed messages no more; Deferreds of :meth:`over` fail."""
         self._over.failed(Failure(NotRunning("the service stopped first")))
         if self._look_again is not None:
             self._look_again.cancel()

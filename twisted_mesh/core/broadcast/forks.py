@@ -42,9 +42,8 @@ class Forks:
 
     def __post_init__(self) -> None:
         self._network = codec.network_digest(self._local_node.network_id)
-        self._accused: OrderedDict[bytes, None] = (
-            OrderedDict()
-        )  # authors whose proof was sent, oldest first
+        # The authors whose proof was sent; the one sent longest ago is the first.
+        self._accused: OrderedDict[bytes, None] = OrderedDict()
 
     def verify(self, header: SignedHeader) -> None:
         """Verify a header's signature.

@@ -258,7 +258,7 @@ class Push:
         stream = self._history.get(run)
         before = min(first - 1, self._history.head(run))
         if stream is not None and stream.low > before:
-            before = 0  # a peer that lacks the earlier messages cannot pull them here
+            before = 0  # this node does not hold the earlier messages, so the peer cannot pull them here
         pushed = []
         for link in self._links.fed:
             if link is source:
@@ -302,7 +302,7 @@ class Push:
             return True
         meter = flow.meter
         if not meter.rate and flow.unread <= FLOOR:
-            return False  # one large batch shows how fast the line is
+            return False  # nothing is measured yet, and one batch, however large, will show the speed
         return not self._is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
     def _is_read(self, link: Link, most: int, now: float) -> bool:

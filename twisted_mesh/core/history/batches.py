@@ -124,7 +124,10 @@ class Batches:
         return joined
 
     def join_waiting(self) -> list[SignedBatch]:
-        """Hold the lowest waiting batch, and those that follow it without a hole."""
+        """Hold the lowest waiting batch, and the waiting batches that follow it without a hole.
+
+        :return: these batches.
+        """
         arrived, signed = self._by_first.pop(self._waiting.pop(0))
         self.waiting_bytes -= cost(signed)
         return self.join(signed, arrived)

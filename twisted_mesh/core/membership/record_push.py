@@ -26,9 +26,8 @@ from twisted_mesh.wire.membership import FORGOTTEN, Presence, Records, RosterEnt
 from twisted_mesh.wire.signed import SignedRecord
 
 _ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole frame is under 64 KiB
-_AHEAD: Final = (
-    256 * 1024
-)  # bytes that may wait for the peer before another ROSTER follows (guess: one write)
+#: Bytes that may wait for the peer before another ROSTER follows (guess: one write).
+_AHEAD: Final = 256 * 1024
 
 
 @dataclass(eq=False)

@@ -336,7 +336,10 @@ class Roster:
             author.since = max(author.since, now + _SPARED - self._config.suspect_patience)
 
     def silent(self, now: float) -> list[Author]:
-        """The authors whose record is overdue, each from time to time: the route to it may be lost."""
+        """The authors whose next record is overdue, so that the route to them may be lost.
+
+        Each is returned again after a while, if its record has still not come.
+        """
         overdue = [
             author
             for author in self._authors.values()
@@ -347,7 +350,7 @@ class Roster:
         return overdue
 
     def doubt(self, late: float) -> None:
-        """Count no silence for the *late* seconds in which this node itself was held up."""
+        """Do not count the last *late* seconds as silence of the authors: this node itself was held up."""
         for author in self._authors.values():
             author.came += late
             if author.is_there:
@@ -402,7 +405,7 @@ class Roster:
         return self._config.ephemeral_memory if _is_passing(presence) else self._config.member_memory
 
     def _kept_until(self, author: Author) -> float:
-        """When an author that is gone is forgotten.
+        """The time at which an author that is gone is forgotten.
 
         Made-up authors sign one record each.  So an author that spoke once is soon forgotten.  But other
         nodes may have heard it for days before: it is kept as long as their rosters name it.

@@ -58,9 +58,8 @@ class DialLimit:
     _under_way: dict[bytes, tuple[Place, Purpose, float]] = field(default_factory=dict)
     # The time before which a place is not dialled again.
     _barred_until: OrderedDict[Place, float] = field(default_factory=OrderedDict)
-    _sites: OrderedDict[str, _Failures] = field(
-        default_factory=OrderedDict
-    )  # the site that failed last is at the end
+    # Failures by site; the site that failed last is at the end.
+    _sites: OrderedDict[str, _Failures] = field(default_factory=OrderedDict)
     _met: OrderedDict[str, None] = field(default_factory=OrderedDict)  # the site met last is at the end
     _forgiven: float = -inf  # when failures were forgotten last
 

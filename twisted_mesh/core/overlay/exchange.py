@@ -199,7 +199,7 @@ class Exchange:
         linked = {link.peer.id for link in (*self._links.fed, *self._links.exchanges)}
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:
-                away.setdefault(contact.id, contact)  # the roster has its newest address
+                away.setdefault(contact.id, contact)  # the address in the roster, if there is one, is newer
         first, second = (away, up) if self._randomness.random() < _NOT_UP else (up, away)
         for contacts in (first, second):
             sites: dict[str, list[Contact]] = {}

@@ -212,7 +212,8 @@ class Rewiring:
         requester = self._active.over(task.link)
         assert requester is not None  # the task ends with the link
         counted_on = any(request.target == requester.id for request in self._asked.values())
-        # The requester could mistake a link that came up after it had asked for a new one of this node.
+        # If there is another link to the requester, which came up after its request, the requester could
+        # take that link for one that this node has made since.
         if counted_on or task.contact.id in self._asked or len(requester.links) > 1:
             self._decline(task)
             return None
