@@ -695,6 +695,8 @@ class MeshService(Service, Listeners):
     ) -> Iterator[Message]:
         """Messages that this node holds, each run in order; they are read while they are asked for.
 
+        Up to 64 runs are given by the times at which messages were sent, by their authors' clocks.
+
         :param seconds: only those that came in so many last seconds.
         :param author: only those of the author with this id; None for those of all other nodes.
         :param count: only the newest so many of that author.

@@ -301,7 +301,7 @@ class ConnectTests(SocketCase):
         refused: list[Any] = []
         b.on("refused", refused.append)
         error = self.assertRaises(SubnetMismatch, a.connect, *b.out_addr)
-        self.assertEqual(str(error), "another subnet [subnet]")
+        self.assertEqual(str(error), "another subnet, or trust by other means [subnet]")
         self.soon(lambda: refused)
         self.assertEqual((a.routing_table, b.routing_table), ({}, {}))
         # The dialler is told by its exception, so only the listener logs a line.

@@ -154,7 +154,7 @@ class JsonLinesTests(TerminalCase):
         refused = next(event for event in printed if event["event"] == "refused")
         self.assertEqual((refused["reason"], refused["outgoing"]), ("subnet", False))
         self.assertEqual(refused["address"][0], "10.0.0.3")
-        self.assertEqual(refused["detail"], "the peer closed: another subnet")
+        self.assertEqual(refused["detail"], "the peer closed: another subnet, or trust by other means")
         gap = {"sender": other.id.decode(), "epoch": 3, "first": 5, "last": 9, "ranges": [[5, 9]]}
         self.assertEqual(printed[-2], {"event": "gap", **gap, "reason": "no neighbour sent them in time"})
         self.assertEqual(printed[-1], {"event": "failure", "error": "a listener's fault"})

@@ -85,6 +85,17 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(status, 2, arguments)
             self.assertIn("usage: mesh", error)
 
+    def test_a_wrong_option_of_a_verb_is_told_with_the_usage_of_that_verb(self) -> None:
+        for arguments in (
+            ("send", "x", "--bogus"),
+            ("members", "--secret=x"),
+            ("listen", "--since", "5m", "--consumer", "ops"),
+            ("authority", "new", "x", "--bogus"),
+        ):
+            status, _, error = self.run_it(*arguments)
+            verb = " ".join(arguments[: 2 if arguments[0] == "authority" else 1])
+            self.assertEqual((status, error.partition(" [-h]")[0]), (2, f"usage: mesh {verb}"))
+
     def test_times_are_given_to_the_node_in_seconds(self) -> None:
         for text, seconds in (
             ("90", "90"),

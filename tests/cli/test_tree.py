@@ -76,6 +76,26 @@ class TreeTests(SynchronousTestCase):
     def test_an_author_that_does_not_answer_is_drawn_all_the_same(self) -> None:
         self.assertEqual(drawn(step("b", "a"))[0], "A: message 7")
 
+    def test_of_a_message_that_no_node_knows_the_author_is_named(self) -> None:
+        b, silent = step("b", state="missing"), step("c", state="silent")
+        told = "no node that answered knows a message 7 of a (A)"
+        for steps, lines in (
+            ((step("a", state="missing"), b), ["a (A) has sent no message 7"]),
+            ((step("a", state="down"), b), [f"{told}, which is down"]),
+            ((step("a", state="silent"), b), [f"{told}, which did not answer"]),
+            ((b,), ["no node that answered knows a message 7 of A"]),
+            ((step("a", state="down"), b, silent), [f"{told}, which is down", "c (C): did not answer"]),
+        ):
+            self.assertEqual(drawn(*steps), lines)
+        trace = {
+            "author": "A",
+            "epoch": 5,
+            "sequence": 7,
+            "steps": [{"id": "A", "label": "a", "state": "missing"}],
+        }
+        told = "a (A) has sent no message 7 in its run 5, or does not know that run any more"
+        self.assertEqual(list(tree(trace, 5)), [told])
+
     def test_no_label_steers_the_terminal(self) -> None:
         (line,) = drawn(Step("A", "\x1b[2J", "came"))
         self.assertNotIn("\x1b", line)

@@ -498,7 +498,7 @@ class TestGreeting(HandshakeTestCase):
             acceptor = Party(Side.ACCEPTOR, node(other))
             dialler = Party(Side.DIALLER, self.anna)
             said = self.refusal(SubnetMismatch, Reason.SUBNET, dialler.take, acceptor.shake.start())
-            self.assertEqual(said, "another subnet")
+            self.assertEqual(said, "another subnet, or trust by other means")
             self.assertIsNone(dialler.shake.peer)
 
     def test_a_peer_that_is_turned_away_is_told_so_if_it_is_of_this_network(self) -> None:
@@ -723,7 +723,7 @@ class TestProof(HandshakeTestCase):
         self.dialler = Party(Side.DIALLER, stranger)
         proof, _ = self.introduced()
         said = self.refusal(SubnetMismatch, Reason.SUBNET, self.acceptor.take, proof)
-        self.assertEqual(said, "another subnet")
+        self.assertEqual(said, "another subnet, or trust by other means")
         self.assertIsNone(self.acceptor.shake.peer)
         # A node that accepts and is not of the subnet is refused, too.
         self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, stranger)
@@ -796,16 +796,16 @@ class TestFarewell(HandshakeTestCase):
         stranger = Party(Side.ACCEPTOR, node(Protocol("there", "SSL")))
         error = self.assertRaises(SubnetMismatch, self.dialler.take, stranger.shake.start())
         last = self.dialler.shake.farewell(error.reason, error.detail)
-        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet")))
+        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet, or trust by other means")))
         said = self.refusal(SubnetMismatch, Reason.SUBNET, stranger.take, last)
-        self.assertEqual(said, "the peer closed: another subnet")
+        self.assertEqual(said, "the peer closed: another subnet, or trust by other means")
 
     def test_and_so_does_who_accepts(self) -> None:
         self.acceptor.shake.start()
         hello = greetings.encode(Greeting(self.anna.id, Protocol("there", "SSL").id, None, True, 0))
         error = self.assertRaises(SubnetMismatch, self.acceptor.take, hello)
         last = self.acceptor.shake.farewell(error.reason, error.detail)
-        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet")))
+        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet, or trust by other means")))
 
     def test_whoever_has_not_greeted_is_told_the_reason_alone(self) -> None:
         self.acceptor.shake.start()

@@ -457,7 +457,7 @@ class TestGap(DeliveryCase):
         # Messages behind the hole are relayed at once, so the other node has waited no longer.
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(self.a, "gap")], [(2, 3), (5, 5)])
         self.assertEqual(self.got(self.a), ["one", "four", "six"])
-        told = f"messages 2 to 3 of {puppet.me.id.decode()} are lost: no neighbour sent them in time"
+        told = f"messages 2 to 3 of {puppet.me.id.decode()[:8]} are lost: no neighbour sent them in time"
         self.assertEqual(self.log("messages 2 to 3 of"), [told, told])
 
     def test_a_hole_that_is_filled_in_time_is_none(self) -> None:

@@ -152,6 +152,22 @@ class TestEvents(MeshCase):
             self.assertEqual((gaps[-1].first, gaps[-1].last), (gaps[-1].ranges[0][0], 200))
             self.assertEqual(node.footprint()["untold_ranges"], 0)
 
+    def test_the_log_names_the_author_as_people_do(self) -> None:
+        a, b = self.node(label="web"), self.node()
+        self.linked(a, b)
+        for kind in ("gap", "poisoned", "cut", "forked"):
+            b._delivery._losses.add(Cause(a.id, 1, kind, "no list"), 1, 1)
+        name = f"web ({a.id.decode()[:8]})"
+        self.assertEqual(
+            self.log(name)[-4:],
+            [
+                f"message 1 of {name} is lost: no list",
+                f"message 1 of {name} cannot be read: no list",
+                f"message 1 of {name} was delivered here and is not elsewhere: no list",
+                f"{name} signed two different messages 1: no list",
+            ],
+        )
+
     def test_a_service_that_stops_tells_what_waits(self) -> None:
         node = self.node()
         delivery = node._delivery

@@ -127,6 +127,14 @@ class TestTrace(TraceCase):
         self.assertEqual(steps[self.c.id.decode()].state, "down")
         self.assertEqual(steps[self.b.id.decode()].state, "came")
 
+    def test_a_member_that_is_suspect_is_asked_and_not_waited_for_in_full(self) -> None:
+        id = self.publish()
+        self.kill(self.c)
+        self.network.advance(0.1)
+        self.assertEqual(self.a.members[self.c.id].state, "suspect")
+        steps = self.trace(id, after=1)
+        self.assertEqual([steps[node.id.decode()].state for node in (self.b, self.c)], ["came", "silent"])
+
     def test_of_many_batches_the_oldest_way_is_forgotten(self) -> None:
         small = self.node(limits={"ways_limit": 2})
         self.linked(self.b, small, after=1)

@@ -157,11 +157,11 @@ class TestRefusals(TlsCase):
     def test_another_subnet_is_told_to_both(self) -> None:
         a, b = self.node(subnet="one"), self.node(subnet="other")
         text = self.assert_refused(a, b, SubnetMismatch, "subnet")
-        self.assertEqual(text, "another subnet [subnet]")
+        self.assertEqual(text, "another subnet, or trust by other means [subnet]")
         self.assertEqual(self.reasons(b), ["subnet"])
         (refusal,) = self.happened(b, "refused")
         self.assertFalse(refusal.outgoing)
-        self.assertEqual(refusal.detail, "the peer closed: another subnet")
+        self.assertEqual(refusal.detail, "the peer closed: another subnet, or trust by other means")
         self.assertEqual(refusal.address[0], self.host(a))
 
     def test_who_is_not_of_the_subnet_is_told_nothing_by_a_refusal_but_its_reason(self) -> None:
@@ -169,7 +169,7 @@ class TestRefusals(TlsCase):
         outsider = self.puppet().me
         hello = greetings.encode(Greeting(outsider.id, outsider.network.id, None, True, 0))
         refusals = {
-            hello: Bye("subnet", "another subnet"),
+            hello: Bye("subnet", "another subnet, or trust by other means"),
             frame(b"GET / HTTP/1.1"): Bye("greeting", ""),
             b"GET / HTTP/1.1": Bye("framing", ""),
             b"": Bye("timeout", ""),

@@ -183,6 +183,6 @@ class TutorialTests(ProcessCase):
         self.assertEqual(await self.until_ended(prompt), [0])
         self.assertEqual(prompt.lines[len(told) + 2 :], [told[0], "'Nominal'"])
         self.assertIn("ValueError: a handler must take exactly two arguments", prompt.log)
-        self.assertRegex(prompt.log, r"SubnetMismatch: another subnet \[subnet\]")
+        self.assertRegex(prompt.log, r"SubnetMismatch: another subnet, or trust by other means \[subnet\]")
         await self.until(lambda: self.refused)
         prompt.err = b""  # these tracebacks are what it must show

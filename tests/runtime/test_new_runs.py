@@ -695,12 +695,13 @@ class TestEquivocation(MeshCase):
             puppet.send(batch(puppet.me, 1, packet))
         self.send_frames(puppet, batch(puppet.me, 2, "next"), after=1)
         self.assertEqual((self.got(a), self.got(b)), (["first"], ["first"]))
-        text = f"{puppet.me.id.decode()} signed two different messages 1"
+        id = puppet.me.id.decode()
+        text = f"{id} signed two different messages 1"
         for node in (a, b):  # both have the proof
             (failure,) = self.happened(node, "failure")
             self.assertIs(failure.type, RemoteError)
             self.assertIn(text, failure.getErrorMessage())
-        self.assertEqual(len(self.log(text)), 2)
+        self.assertEqual(len(self.log(text.replace(id, id[:8]))), 2)
         self.assertIn(puppet.me.id, b.routing_table)  # the relay is not blamed: it cannot know
 
     def test_what_the_author_did_not_sign_is_the_links_fault(self) -> None:

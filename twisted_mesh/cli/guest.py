@@ -47,17 +47,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", help=told)
 
 
-def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+def check(options: argparse.Namespace) -> bool:
     """Whether *options* ask for a guest; a usage error if they cannot be."""
     given = [name for name in _OPTIONS if getattr(options, name, None) is not None]
     if getattr(options, "peer", None):
         if options.node is not None or options.token is not None:
-            parser.error("--peer joins as a guest, and --node names a node that runs here: choose one")
+            options.wrong("--peer joins as a guest, and --node names a node that runs here: choose one")
         if getattr(options, "consumer", None) is not None:
-            parser.error("--consumer is of a node that keeps its place: a guest of --peer keeps nothing")
+            options.wrong("--consumer is of a node that keeps its place: a guest of --peer keeps nothing")
         return True
     if given:
-        parser.error(f"--{given[0]} is of a guest: give --peer, too")
+        options.wrong(f"--{given[0]} is of a guest: give --peer, too")
     return False
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from twisted_mesh.cli import completion, guest, trust_files, verbs
 from twisted_mesh.cli.client import Failed, the_node
@@ -28,12 +28,23 @@ _AGO: Final = re.compile(r"(?a:(\d{1,9}(?:\.\d{1,3})?)(s|m|min|h|d|))")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
+class _Verb(argparse.ArgumentParser):
+    """The options of a verb; words that are none of them are told with the usage of this verb."""
+
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        found, unknown = super().parse_known_args(*given, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of ``mesh``."""
     mesh = argparse.ArgumentParser(prog="mesh", description="Look at a node, and send by it.")
     _add_node(mesh, default=None)
     mesh.add_argument("--version", action="version", version=f"twisted_mesh {__version__}")
-    subparsers = mesh.add_subparsers(metavar="VERB", required=True)
+    verb_class: type[argparse.ArgumentParser] = _Verb
+    subparsers = mesh.add_subparsers(metavar="VERB", required=True, parser_class=verb_class)
     for name, verb in (
         ("status", verbs.status),
         ("members", verbs.members),
@@ -138,7 +149,7 @@ def _add(
     parser = subparsers.add_parser(name, help=told[0].lower() + told[1:].rstrip("."), description=told)
     _add_node(parser, default=argparse.SUPPRESS)  # else it would undo a --node before the verb
     parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
-    parser.set_defaults(verb=verb)
+    parser.set_defaults(verb=verb, wrong=parser.error)
     return parser
 
 
@@ -234,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mesh.error(f"{RUN} and {DEMO} are the first word: they ask no node, and take no --node")
     verb: verbs.Verb = options.verb
     if getattr(options, "consumer", None) is not None and getattr(options, "since", None) is not None:
-        mesh.error("--since is for messages without a consumer: --start says where a new one begins")
-    is_guest = guest.check(mesh, options)
+        options.wrong("--since is for messages without a consumer: --start says where a new one begins")
+    is_guest = guest.check(options)
     try:
         if is_guest:
             with guest.joined(options) as client:

@@ -6,7 +6,7 @@ says, if that leads back to the author or to a node that says nothing of it; els
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from twisted_mesh.escaping import name_of
@@ -19,16 +19,19 @@ _APART: Final = {
     "down": "is down",
     "listens": "may only listen, and is not asked",
 }
+_UNHEARD: Final = ("silent", "down", "listens")  # the states of nodes that have said nothing
 
 
-def tree(trace: Any) -> Iterator[str]:
-    """The lines of the drawing of a *trace*, as ``POST /trace`` gives it."""
+def tree(trace: Any, run: int | None = None) -> Iterator[str]:
+    """The lines of the drawing of a *trace*, as ``POST /trace`` gives it.
+
+    :param run: the epoch of the message's run, if that was asked for; None if it is the author's newest.
+    """
     steps = {step["id"]: step for step in trace["steps"]}
     author = steps.pop(trace["author"], {"id": trace["author"], "label": None, "state": "author"})
     # An author that has restarted may not know its earlier runs, and others do.
-    states = {step["state"] for step in steps.values()}
-    if author["state"] == "missing" and not states & {"came", "forgotten"}:
-        yield f"{name_of(author['id'], author['label'])} has sent no message {trace['sequence']:,}"
+    if not {author["state"], *(step["state"] for step in steps.values())} & {"came", "forgotten"}:
+        yield from _known_to_nobody(trace, author, steps.values(), run)
         return
     children: dict[str, list[Any]] = {}
     for step in sorted(steps.values(), key=lambda step: (step["label"] or "", step["id"])):
@@ -53,6 +56,20 @@ def tree(trace: Any) -> Iterator[str]:
 def has_everybody(trace: Any) -> bool:
     """Whether all nodes that may say so say that the message came to them."""
     return all(step["state"] in ("came", "listens") for step in trace["steps"])
+
+
+def _known_to_nobody(trace: Any, author: Any, others: Iterable[Any], run: int | None) -> Iterator[str]:
+    """Say of a message that no node has, and none had, what its author says of it."""
+    name, number = name_of(author["id"], author["label"]), f"message {trace['sequence']:,}"
+    if author["state"] == "missing":
+        where = "" if run is None else f" in its run {run}, or does not know that run any more"
+        yield f"{name} has sent no {number}{where}"
+        return
+    why = f", which {_APART[author['state']]}" if author["state"] in _UNHEARD else ""
+    yield f"no node that answered knows a {number} of {name}{why}"
+    for step in others:
+        if step["state"] != "missing":
+            yield f"{name_of(step['id'], step['label'])}: {_APART.get(step['state'], step['state'])}"
 
 
 def _below(node_id: str, children: dict[str, list[Any]], drawn: set[str], indent: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -101,7 +101,8 @@ def _sent_and_traced(client: Client, options: Namespace) -> int:
     options.wait = options.wait or _TRACED_AFTER
     receipt = client.post("/send", _message(options), options.wait + _SLACK)
     author = client.get("/status")["node"]["id"]
-    traced = _trace(client, options, author, receipt["epoch"], receipt["sequence"], options.wait)
+    id = (author, receipt["epoch"], receipt["sequence"])
+    traced = _trace(client, options, *id, _REASONS_WITHIN)  # who has it will answer soon
     return traced if receipt["complete"] else NO
 
 
@@ -142,15 +143,22 @@ def ping(client: Client, options: Namespace) -> int:
 def trace(client: Client, options: Namespace) -> int:
     """Show by which way a message came to each node."""
     author, epoch, sequence = options.message
-    return _trace(client, options, author, epoch, sequence, options.wait)
+    return _trace(client, options, author, epoch, sequence, options.wait, epoch)
 
 
 def _trace(
-    client: Client, options: Namespace, author: str, epoch: int | None, sequence: int | None, wait: float
+    client: Client,
+    options: Namespace,
+    author: str,
+    epoch: int | None,
+    sequence: int | None,
+    wait: float,
+    run: int | None = None,
 ) -> int:
+    """Draw the way of a message; *run* is as for :func:`tree`."""
     body = {"author": author, "epoch": epoch, "sequence": sequence, "wait_seconds": wait}
     told = client.post("/trace", body, wait + _SLACK)
-    print(json.dumps(told) if options.json else "\n".join(tree(told)))
+    print(json.dumps(told) if options.json else "\n".join(tree(told, run)))
     return YES if has_everybody(told) else NO
 
 
@@ -181,32 +189,17 @@ def listen(client: Client, options: Namespace) -> int:
     else:
         arguments = {} if options.since is None else {"since": options.since}
     left = options.count
-    for event in _in_order(_named_events(client, arguments, options.seconds), options.since is not None):
+    if sys.stdout.isatty():
+        print("mesh: messages of other nodes; those that this node sends are not shown", file=sys.stderr)
+    for event in _named_events(client, arguments, options.seconds):
+        if event.name != "message":
+            continue
         _print_message(event.data, options)
         if options.consumer is not None and event.id:
             client.post("/ack", {"consumer": options.consumer, "id": event.id}, _SLACK)
         if left is not None and (left := left - 1) <= 0:
             return YES
     return YES if left is None else NO
-
-
-def _in_order(events: Iterable[Event], has_past: bool) -> Iterator[Event]:
-    """The messages among *events*; those that came in the past by the time at which they were sent."""
-    past: list[Event] = []
-    for event in events:
-        if event.name == "now":
-            yield from sorted(past, key=_sent)
-            past, has_past = [], False
-        elif event.name == "message" and has_past:
-            past.append(event)
-        elif event.name == "message":
-            yield event
-    yield from sorted(past, key=_sent)
-
-
-def _sent(event: Event) -> float:
-    sent: float = event.data["time"]
-    return sent
 
 
 def _print_message(data: Any, options: Namespace) -> None:

@@ -67,6 +67,7 @@ NONCE_BYTES: Final = 32
 FRESH_BYTES: Final = NONCE_BYTES // 2  # the random bytes of a nonce: enough to make each unique
 _PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # before the text that PROOF signs, and before no other text
 _KNOCK_DOMAIN: Final = b"twisted_mesh/1/knock"  # before the text of a KNOCK's MAC, and no other text
+_OTHER_NETWORK: Final = "another subnet, or trust by other means"  # for the peer, too: it must name neither
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
 _Word = TypeVar("_Word", Role, Purpose)
@@ -360,7 +361,7 @@ class Handshake:
         self._received += frame(payload)
         me = self.local_node
         if greeting.protocol_id != me.network_id:
-            raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
+            raise SubnetMismatch(_OTHER_NETWORK)
         if not greeting.native:  # a peer of an older protocol would be served here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
         if self.refusal is not None:
@@ -435,7 +436,7 @@ class Handshake:
         if not self.local_node.verify(intro.public_key, proof.signature, text):
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         if not hmac.compare_digest(proof.mac, self._mac(text)):
-            raise SubnetMismatch("another subnet")
+            raise SubnetMismatch(_OTHER_NETWORK)
         peer = Peer(
             self.greeting.id,
             intro.public_key,

@@ -8,6 +8,9 @@ is read again, for all consumers that wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,8 +24,10 @@ from twisted_mesh.delivery.queue import Held
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
 
-#: Bytes of one piece of messages that somebody looks at, who may be slow (guess).
+#: Bytes of messages that are read at a time for somebody who looks at them, and may be slow (guess).
 PAST_BYTES: Final = 65_536
+#: So many runs are read side by side, to give their messages by time; of more, others follow (guess).
+MERGED: Final = 64
 #: Reads a run of the history: :func:`twisted_mesh.core.history.reader.read`.
 Read = Callable[[StreamId, int, int, int], Iterator[Messages | Missing]]
 
@@ -67,13 +72,23 @@ class Backlog:
     def past(self, ranges: Iterable[Behind]) -> Iterator[Message]:
         """The messages in *ranges* that the history holds, read while they are asked for.
 
+        Those of one range are in order; those of each :data:`MERGED` ranges by the times at which they were
+        sent, by their authors' clocks.
+
         :raises StoreError: the history cannot be read now.
         """
-        for run, after, head in ranges:
-            while after < head and (pieces := list(self.read(run, after, head, PAST_BYTES))):
-                for piece in pieces:
-                    yield from (message for message, _ in piece.messages)
-                    after = piece.last
+        waiting = iter(ranges)
+        while together := list(islice(waiting, MERGED)):
+            most = PAST_BYTES // len(together)
+            yield from merge(*(self._past(held, most) for held in together), key=attrgetter("time"))
+
+    def _past(self, held: Behind, most: int) -> Iterator[Message]:
+        """The messages in one range; about *most* bytes are read at a time."""
+        run, after, head = held
+        while after < head and (pieces := list(self.read(run, after, head, most))):
+            for piece in pieces:
+                yield from (message for message, _ in piece.messages)
+                after = piece.last
 
     def stop(self) -> None:
         """Hand on no more messages: the next process hands on the rest."""

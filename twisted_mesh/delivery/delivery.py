@@ -42,6 +42,7 @@ from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words, is_one
 from twisted_mesh.delivery.named import NamedConsumers, NamedQueue
 from twisted_mesh.delivery.queue import NEVER_CAME, READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
+from twisted_mesh.escaping import name_of
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, MessageId, Refusal, Source, short, shown
@@ -89,6 +90,7 @@ class Delivery:
     :ivar counts: messages that consumers dropped, and refusals that were not told, by their names in
         ``MeshService.dropped``.
     :ivar is_full: whether a queue had no room for direct messages, as the core was told.
+    :ivar label: gives the label of the node with an id, if one is known: the log names nodes by it.
     :ivar waited_for: the queues for whose next message the application waits; this set keeps them alive.
     """
 
@@ -113,6 +115,7 @@ class Delivery:
         self._unheard = 0  # messages that no handler took and no listener or consumer got
         self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
         self.reader: Reader = lambda *_: ()  # reads nothing until the first start
+        self.label: Callable[[bytes], str | None] = lambda _: None
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._when_room: Callable[[bool], None] = _ignore
@@ -414,32 +417,38 @@ class Delivery:
         self._losses.add(cause, short.first, short.last)
 
     def _tell_loss(self, cause: Cause, ranges: Ranges) -> None:
-        sender, why, which = cause.sender.decode(), cause.why, in_words(ranges, _LOGGED_RANGES)
+        """Write a line that names the author for people, and emit an event in which it has its id."""
+        why, which = cause.why, in_words(ranges, _LOGGED_RANGES)
+        sender, name = cause.sender.decode(), self._name(cause.sender)
         match cause.kind:
             case "gap":
                 lost = "is lost" if is_one(ranges) else "are lost"
-                self._authors.line(cause.sender, f"{which} of {sender} {lost}: {why}")
+                self._authors.line(cause.sender, f"{which} of {name} {lost}: {why}")
                 first, last = ranges[0][0], ranges[-1][1]
                 self.listeners.emit("gap", Gap(cause.sender, cause.epoch, first, last, why, ranges))
             case "poisoned":
-                self._authors.line(cause.sender, f"{which} of {sender} cannot be read: {why}")
+                self._authors.line(cause.sender, f"{which} of {name} cannot be read: {why}")
                 text = f"{in_words(ranges)} of {sender} cannot be read: {why}"
                 self.failed(PoisonedBody(text))
             case "cut":
                 here = "was delivered here and is" if is_one(ranges) else "were delivered here and are"
-                text = f"{which} of {sender} {here} not elsewhere: {why}"
-                self._authors.line(cause.sender, text)
-                self.failed(RemoteError(text, Reason.TRUST))
+                told = f"{here} not elsewhere: {why}"
+                self._authors.line(cause.sender, f"{which} of {name} {told}")
+                self.failed(RemoteError(f"{which} of {sender} {told}", Reason.TRUST))
             case _:
-                text = f"{sender} signed two different messages {ranges[0][0]}: {why}"
-                self._authors.line(cause.sender, text)
-                self.failed(RemoteError(text, Reason.SIGNATURE))
+                told = f"signed two different messages {ranges[0][0]}: {why}"
+                self._authors.line(cause.sender, f"{name} {told}")
+                self.failed(RemoteError(f"{sender} {told}", Reason.SIGNATURE))
 
     def lists_differ(self, differ: ListsDiffer) -> None:
         """Report that another node has other lists of the nodes that belong to the mesh."""
         node_id = id_of(differ.origin)
-        text = f"{node_id.decode()} has other lists of nodes: give all nodes the same, else they differ"
-        self._authors.line(node_id, text)
+        told = "has other lists of nodes: give all nodes the same, else they differ"
+        self._authors.line(node_id, f"{self._name(node_id)} {told}")
+
+    def _name(self, node_id: bytes) -> str:
+        """A node for people, who read the log."""
+        return name_of(node_id.decode(), self.label(node_id))
 
     # ── for each queue (queue.Consumers) ────────────────────────────────────────────
 

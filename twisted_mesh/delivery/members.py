@@ -101,6 +101,11 @@ class Members:
         """The origins of the members that are up."""
         return [self._origins[node_id] for node_id, member in self.table.items() if member.state == UP]
 
+    def label(self, node_id: bytes) -> str | None:
+        """The label of the member with that id; None if it has none, or there is no such member."""
+        member = self._table.get(node_id)
+        return None if member is None else member.label
+
     def to_forget(self, node_id: bytes) -> bytes:
         """The public key of the member with that id, which is to be forgotten.
 

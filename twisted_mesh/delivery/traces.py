@@ -2,13 +2,13 @@
 
 Contract: a question and its answer are direct messages that the application does not get.  An answer counts
 if its node was asked, and is its first.  A trace ends when all have answered or cannot be reached, or when
-its time is over.
+its time is over.  Nodes that may be gone are waited for no longer than :data:`DOUBTFUL` seconds.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -34,6 +34,7 @@ from twisted_mesh.wire.tracing import (
 
 MOST_OPEN: Final = 16  # traces at a time; one more fails with Congested (guess: each is a person's)
 AT_ONCE: Final = 32  # questions that are sent in one turn of the reactor: 4 ms (measured, of pings)
+DOUBTFUL: Final = 1.0  # seconds for nodes that may be gone: an answer takes milliseconds (guess)
 ANSWERS_BURST: Final = 64  # questions that are answered in a row (guess: so many pages follow the mesh) ...
 ANSWERS_RATE: Final = 16.0  # ... and a second on average; others are dropped
 ASKER_BURST: Final = MOST_OPEN  # questions of one node in a row: it has no more traces open ...
@@ -46,7 +47,7 @@ Keep = Callable[[Told], Told]
 class _Open:
     """A question to many nodes that awaits answers; *type* is that of the answers."""
 
-    __slots__ = ("answers", "done", "entry", "ids", "keep", "left", "pending", "timer", "type")
+    __slots__ = ("answers", "done", "entry", "ids", "keep", "left", "pending", "timers", "type")
 
     def __init__(
         self, question: Asked, asked: Iterable[bytes], keep: Keep, done: Deferred[Answers]
@@ -59,7 +60,7 @@ class _Open:
         self.keep = keep
         self.done = done
         self.ids: list[MessageId] = []
-        self.timer: IDelayedCall | None = None
+        self.timers: list[IDelayedCall] = []
 
 
 class Traces:
@@ -90,10 +91,18 @@ class Traces:
         self._rates: OrderedDict[bytes, RateLimit] = OrderedDict()  # by asker; the last to ask is last
         self.refused = 0
 
-    def ask(self, question: Asked, asked: Iterable[bytes], keep: Keep, seconds: float) -> Deferred[Answers]:
+    def ask(
+        self,
+        question: Asked,
+        asked: Iterable[bytes],
+        keep: Keep,
+        seconds: float,
+        doubtful: Collection[bytes] = (),
+    ) -> Deferred[Answers]:
         """Ask the nodes *asked*, by their origins.
 
         :param keep: gives the part of an answer that is kept.
+        :param doubtful: those of the nodes that may be gone.
         :return: fires with the answers after *seconds* at the latest.
         :raises Congested: too many traces are open.
         """
@@ -102,7 +111,9 @@ class Traces:
         done: Deferred[Answers] = Deferred(lambda _: self._cancelled(opened))
         opened = _Open(question, asked, keep, done)
         self._open[opened] = None
-        opened.timer = self._clock.callLater(seconds, self._end, opened)
+        opened.timers.append(self._clock.callLater(seconds, self._end, opened))
+        if doubtful:
+            opened.timers.append(self._clock.callLater(DOUBTFUL, self._doubted, opened, doubtful))
         self._send(opened)
         return done
 
@@ -164,6 +175,11 @@ class Traces:
         if not opened.pending:
             self._end(opened)
 
+    def _doubted(self, opened: _Open, doubtful: Collection[bytes]) -> None:
+        """Await no more of the *doubtful* nodes."""
+        for origin in doubtful:
+            self._heard(opened, origin)
+
     def _end(self, opened: _Open) -> None:
         if self._close(opened):
             opened.done.callback(opened.answers)
@@ -180,8 +196,9 @@ class Traces:
             self._questions.close(id)
             del self._by_id[id]
         opened.left.clear()
-        if opened.timer is not None and opened.timer.active():
-            opened.timer.cancel()
+        for timer in opened.timers:
+            if timer.active():
+                timer.cancel()
         return True
 
     # ── answering ───────────────────────────────────────────────────────────────────

@@ -1,8 +1,9 @@
 """What people ask of all nodes at once: by which way a message came, and who is linked with whom.
 
-Contract: this node answers for itself; members that are up are asked.  A node that has not answered in time
-is in the result all the same, and so is one that is down, or whose grant lets it only listen.  Of the nodes
-that an answer names, those count that this node knows; others are left out as the answer comes.
+Contract: this node answers for itself; members that are up are asked, and so are those that are suspect,
+which are not waited for as long.  A node that has not answered in time is in the result all the same, and
+so is one that is down, or whose grant lets it only listen.  Of the nodes that an answer names, those count
+that this node knows; others are left out as the answer comes.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class Tracing:
         longest = self._driver.config.direct_timeout
         known = {origin: origin for origin in names}
         kept = partial(_known, known, max(NAMED_EACH, NAMED // len(names)))
-        answers = await self.traces.ask(question, asked, kept, min(seconds, longest))
+        doubtful = [origins[node_id] for node_id, member in members.items() if member.state == SUSPECT]
+        answers = await self.traces.ask(question, asked, kept, min(seconds, longest), doubtful)
         told = [_Heard(me.id, me.profile.label, "up", kept(self._reporting.answer(question)))]
         for node_id, member in members.items():
             if (answer := answers.get(origins[node_id])) is not None:
