@@ -77,7 +77,7 @@ class World(Observed):
         self.dials: Counter[Address] = Counter()
         self.last_handshake = b""
         self.links: dict[int, SimLink] = {}
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = 0
         self._places: dict[Address, Member] = {}
         self.digest = codec.network_digest(NETWORK.id)
@@ -94,7 +94,7 @@ class World(Observed):
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
-    def at(self, when: float, call: Callable[[], None]) -> None:
+    def at(self, when: float, call: Callable[[], object]) -> None:
         """Call *call* at the time *when*."""
         self._numbers += 1
         heappush(self._agenda, (when, self._numbers, call))

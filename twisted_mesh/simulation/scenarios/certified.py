@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from cryptography import x509
@@ -127,7 +128,7 @@ def _certified(stage: Stage) -> None:
     stage.chat(20.0, 2.0)
     for number, member in enumerate(outside):
         for later in range(5):
-            world.at(world.now + 4.0 * later + number, _Publish(member))
+            world.at(world.now + 4.0 * later + number, partial(member.publish, "let me in"))
     stage.run(10.0)
     stage.gather(members=[newcomer])
     stage.run(15.0)
@@ -139,16 +140,6 @@ def _certified(stage: Stage) -> None:
     taken = sum(other.run in member.delivered for member in honest for other in outside)
     stage.shares = (float(links), float(known), float(taken))
     stage.note(f"honest members have {links} links with outsiders, know {known}, and heard {taken}")
-
-
-class _Publish:
-    """Lets a member publish a message."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    def __call__(self) -> None:
-        self._member.publish("let me in")
 
 
 CERTIFIED: Final = {

@@ -106,10 +106,6 @@ def _granted(stage: Stage) -> None:
     stage.note(f"outsiders have {links} links, and are on {known} rosters")
 
 
-def _publish(member: Member) -> None:
-    member.publish("one more")
-
-
 def _removed(stage: Stage) -> None:
     world = stage.world
     *inside, newcomer, gone = [member for member in world.members if not member.lies]
@@ -125,7 +121,7 @@ def _removed(stage: Stage) -> None:
     removed = {b"\1" * 32: [Cut(1, 1, b"")]}
     inside[0].handle(PolicyGiven(policy(1, removed)))
     for _ in range(40):  # it publishes on, and after its removal, too
-        world.at(world.now + 30.0 * world.random.random(), partial(_publish, gone))
+        world.at(world.now + 30.0 * world.random.random(), partial(gone.publish, "one more"))
     stage.chat(30.0, 2.0)
     stage.run(15.0)
     removed[gone.origin] = [Cut(*end) for end in inside[0].node.ends(gone.origin)]

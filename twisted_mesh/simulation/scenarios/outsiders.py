@@ -7,6 +7,7 @@ delivered, those of a member that died before the new secret included, and no ou
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -76,7 +77,7 @@ def _replaced(stage: Stage) -> None:
     for step in STEPS:
         for member in inside:
             if member is not leaver:  # whoever is not told has the old secret, and is out
-                world.at(world.now + _WITHIN * world.random.random(), _Change(member, step))
+                world.at(world.now + _WITHIN * world.random.random(), partial(member.change_policy, step))
         stage.run(_STEP)
     leaver.lies = leaver.unreliable = True  # from here on it is an outsider with the old secret
     stage.run(_STEP)
@@ -87,16 +88,6 @@ def _replaced(stage: Stage) -> None:
     known = sum(other.origin in member.node.roster for member in world.honest() for other in outside)
     stage.shares = (float(heard), float(links), float(known))
     stage.note(f"outsiders got {heard} bytes, have {links} links, and are on {known} rosters")
-
-
-class _Change:
-    """Gives a member the secrets of a step."""
-
-    def __init__(self, member: Member, step: Content) -> None:
-        self._member, self._step = member, step
-
-    def __call__(self) -> None:
-        self._member.change_policy(self._step)
 
 
 OUTSIDERS: Final = {
