@@ -20,6 +20,7 @@ from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.web import Web
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.demo import Demo
+from twisted_mesh.message import CaughtUp
 from twisted_mesh.service import MeshService
 
 reactor: Any = _reactor
@@ -152,6 +153,8 @@ class PageTests(BrowserCase):
         nodes[0].emit("failure", Failure(ValueError("a\u202eb")))
         events = "document.querySelector('#events').textContent"
         await self.wait(f"{events}.includes('failure: a\\\\u202eb')", True)
+        nodes[0].emit("caught_up", CaughtUp(1, 1, 2.5))
+        await self.wait(f"{events}.includes('caught up: 1 message of 1 author in 2.5 s')", True)
         # one that is killed goes grey, and its links go
         await self.nodes[4].stopService()
         await self.wait(
@@ -166,7 +169,7 @@ class PageTests(BrowserCase):
         await self.take_pictures()
 
     async def test_hundreds_of_nodes_are_drawn_without_freezing_and_of_more_the_nearest(self) -> None:
-        for count, drawn, told in ((300, 300, ""), (1000, 300, "700 nodes are not drawn")):
+        for count, drawn, told in ((300, 300, ""), (1000, 300, "700 nodes not drawn")):
             await self.value(f"{CROWD}; pretend({count}, {3 * count}); show()")
             self.assertEqual(await self.value(NODES), drawn)
             self.assertEqual(await self.value("document.querySelector('#undrawn').textContent"), told)

@@ -155,8 +155,8 @@ function most(values, isWell) {
   return values.length <= DRAWN ? [...values] : [...values].sort((one, other) => isWell(one) - isWell(other)).slice(0, DRAWN);
 }
 
-// ``1 node is``, ``2 nodes are``
-const are = (count, noun) => `${count} ${noun}${count === 1 ? " is" : "s are"}`;
+// ``1 node``, ``2 nodes``
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 function show() {
   const { node, members, authors, links, warnings } = status;
@@ -218,7 +218,8 @@ function happened(event, data) {
     disconnect: () => "this node has no neighbour any more",
     refused: () => `refused: ${data.detail || data.reason}`,
     failure: () => `failure: ${data.error}`,
-    missed: () => `${data.events} event${data.events === 1 ? "" : "s"} came too fast for this page`,
+    caught_up: () => `caught up: ${counted(data.messages, "message")} of ${counted(data.authors, "author")} in ${data.seconds.toFixed(1)} s`,
+    missed: () => `${counted(data.events, "event")} came too fast for this page`,
   }[event]?.() ?? event;
   const item = element("li");
   item.append(element("span", `${new Date().toLocaleTimeString()} `, "when"), element("span", told));
@@ -388,7 +389,7 @@ function redraw() {
   const all = new Map(status.members.map((member) => [member.id, member.state]));
   all.set(status.node.id, "up");
   const states = chosen(all);
-  const left = states.size < all.size ? `${are(all.size - states.size, "node")} not drawn` : "";
+  const left = states.size < all.size ? `${counted(all.size - states.size, "node")} not drawn` : "";
   $("undrawn").textContent = left;
   for (const id of [...places.keys()]) if (!states.has(id)) places.delete(id);
   let angle = places.size * 2.4, isNew = false;
