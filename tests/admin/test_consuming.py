@@ -171,6 +171,7 @@ class TestFlow(ConsumingCase):
         self.send(self.a, *range(MOST + 5))
         self.assertEqual(len(self.heard(reader)), MOST)
         self.assertEqual(reader.received.count(f": {MOST} messages wait to be acknowledged"), 1)
+        self.assertEqual(self.b.footprint()["unacknowledged_messages"], MOST)
         self.ack(3)
         self.assertEqual(self.heard(reader)[MOST:], [MOST, MOST + 1, MOST + 2])
         self.assertEqual(self.b.dropped["dropped_messages"], 0)

@@ -13,19 +13,16 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tests.service.test_trust import TrustCase
+from tests.service.test_trust import TrustCase, record_of
 from tests.support.certificates import DAY, ODD, CertificateAuthority, der, pem, write
 from tests.support.meshcase import PORT, Puppet, Raw, batch
-from twisted_mesh.core.signing import Signer
-from twisted_mesh.errors import LocalError, NotAMember, TrustError
+from twisted_mesh.errors import NotAMember, TrustError
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.network import Policy, Protocol
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.policy import Trust
-from twisted_mesh.wire.broadcast import SignedBatch
-from twisted_mesh.wire.membership import Presence, Roster
-from twisted_mesh.wire.signed import SignedRecord
+from twisted_mesh.wire.membership import Roster
 
 PAGE = " ".join((Path(__file__).parent.parent.parent / "docs" / "trust.rst").read_text().split())
 
@@ -176,10 +173,6 @@ class TestCertificates(CertificateCase):
         unsigned = self.node(trust=secret)
         self.assertIn("wants a certificate", self.refused(unsigned, one, NotAMember))
 
-    def test_without_encryption_there_is_no_certificate(self) -> None:
-        error = self.assertRaises(LocalError, self.certified, encryption="Plaintext")
-        self.assertIn("encryption='SSL'", str(error))
-
     def test_a_certificate_of_another_key_is_refused_before_anything_listens(self) -> None:
         me, someone = Identity.create(self.mktemp()), Identity.generate()
         trust = Trust.certificates(self.cas, self.file(self.ca.certify(someone.origin)))
@@ -258,29 +251,20 @@ class TestAuthors(CertificateCase):
         self.own = self.policy(self.author)
         self.me = self.puppet(identity=self.author, policy=self.own).me
 
-    def record(self, counter: int, credential: bytes) -> SignedRecord:
-        """A record of the author."""
-        presence = Presence(
-            self.author.origin, 1, counter, 1, None, 0, None, {}, 0, 30_000, 0, credential, 0, bytes(32)
-        )
-        return Signer(self.me).signed(presence)
-
-    def message(self, packet: object) -> SignedBatch:
-        """The author's first message."""
-        return batch(self.me, 1, packet)
-
     def test_messages_are_taken_only_of_authors_whose_record_has_a_certificate_of_their_key(self) -> None:
-        self.send_frames(self.relay, self.message("first"), after=1)
+        self.send_frames(self.relay, batch(self.me, 1, "first"), after=1)
         strange = self.policy(self.author, by=CertificateAuthority("the CA"))
         stolen = self.policy(self.identities[self.far])
         for counter, policy in enumerate((Policy(), strange, stolen), 1):
             self.send_frames(
-                self.relay, self.record(counter, policy.credential(self.author.origin)), after=1
+                self.relay, record_of(self.me, counter, policy.credential(self.author.origin)), after=1
             )
             self.assertEqual([self.got(node) for node in (self.near, self.far)], [[], []])
             self.assertNotIn(self.author.id, {**self.near.members, **self.far.members})
         self.assertEqual(self.near.dropped["refused_authors"], 3)
-        self.send_frames(self.relay, self.record(4, self.own.credential(self.author.origin)), after=1)
+        self.send_frames(
+            self.relay, record_of(self.me, 4, self.own.credential(self.author.origin)), after=1
+        )
         self.assertEqual([self.got(node) for node in (self.near, self.far)], [["first"]] * 2)
         self.assertIn(self.author.id, self.far.members)
         self.assertIsNone(self.relay.lost)

@@ -12,6 +12,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import PORT, Puppet, Raw, TlsCase, batch
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import LocalError, NotAMember, TrustError
 from twisted_mesh.identity import Identity
@@ -19,7 +20,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
 from twisted_mesh.trust.policy import Trust
 from twisted_mesh.trust.shared_secret import create
-from twisted_mesh.wire.broadcast import SignedBatch, Want
+from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -39,6 +40,14 @@ class TrustCase(TlsCase):
         self.assertNotIn(other.id, dialler.routing_table)
         self.assertNotIn(dialler.id, other.routing_table)
         return str(failure)
+
+
+def record_of(author: LocalNode, counter: int, credential: bytes) -> SignedRecord:
+    """A record of *author*, which shows *credential*."""
+    presence = Presence(
+        author.origin, 1, counter, 1, None, 0, None, {}, 0, 30_000, 0, credential, 0, bytes(32)
+    )
+    return Signer(author).signed(presence)
 
 
 class TestSharedSecret(TrustCase):
@@ -108,28 +117,21 @@ class TestAuthors(TrustCase):
         self.relay: Puppet = self.joined(self.near, policy=self.policy)
         self.author = self.puppet(policy=self.policy).me
 
-    def record(self, counter: int, credential: bytes) -> SignedRecord:
-        """A record of the author."""
-        presence = Presence(
-            self.author.origin, 1, counter, 1, None, 0, None, {}, 0, 30_000, 0, credential, 0, bytes(32)
-        )
-        return Signer(self.author).signed(presence)
-
-    def message(self, packet: object) -> SignedBatch:
-        """The author's first message."""
-        return batch(self.author, 1, packet)
-
     def test_a_message_is_taken_and_passed_on_once_its_author_has_shown_its_credential(self) -> None:
-        self.send_frames(self.relay, self.message("first"), after=1)
+        self.send_frames(self.relay, batch(self.author, 1, "first"), after=1)
         self.assertEqual([self.got(node) for node in (self.near, self.far)], [[], []])
         (want,) = [frame for frame in self.relay.frames() if isinstance(frame, Want)]
         self.assertEqual((want.origin, want.first, want.last), (self.author.origin, 2, 1))
-        self.send_frames(self.relay, self.record(1, b""), after=1)
-        self.send_frames(self.relay, self.record(2, self.policy.credential(self.far.id[:32])), after=1)
+        self.send_frames(self.relay, record_of(self.author, 1, b""), after=1)
+        self.send_frames(
+            self.relay, record_of(self.author, 2, self.policy.credential(self.far.id[:32])), after=1
+        )
         self.assertEqual([self.got(node) for node in (self.near, self.far)], [[], []])
         self.assertNotIn(self.author.id, {**self.near.members, **self.far.members})
         self.assertEqual(self.near.dropped["refused_authors"], 2)
-        self.send_frames(self.relay, self.record(3, self.policy.credential(self.author.origin)), after=1)
+        self.send_frames(
+            self.relay, record_of(self.author, 3, self.policy.credential(self.author.origin)), after=1
+        )
         self.assertEqual([self.got(node) for node in (self.near, self.far)], [["first"]] * 2)
         self.assertIn(self.author.id, self.far.members)
         self.assertIsNone(self.relay.lost)

@@ -239,14 +239,6 @@ class TestFiles(CertificateCase):
             Trust.certificates(*files), "is signed with a weak hash: have one made with SHA-256"
         )
 
-    def test_the_certificate_is_of_the_identity(self) -> None:
-        policy = self.policy()
-        said = str(self.assertRaises(TrustError, policy.fit, self.other.id, False))
-        self.assertIn(
-            f"is of the key of {self.me.id.decode()}, and this node is {self.other.id.decode()}", said
-        )
-        self.assertIn("have one made for the key in its identity", said)
-
     def test_it_may_be_too_long_beside_a_grant(self) -> None:
         key = Path(self.mktemp())
         grant = Path(self.mktemp())
