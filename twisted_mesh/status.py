@@ -63,6 +63,19 @@ class LinkStatus(msgspec.Struct, frozen=True):
     lazy_by_peer: int
 
 
+class PeerStatus(msgspec.Struct, frozen=True):
+    """An address that this node dials for ever, as it was given.
+
+    :ivar id: of the node that was found there last; None if none was.
+    :ivar failures: how many of the last attempts in a row have failed; :ivar reason: why the last did.
+    """
+
+    address: str
+    id: str | None
+    failures: int
+    reason: str
+
+
 class MemberStatus(msgspec.Struct, frozen=True):
     """Another member, as this node knows it.
 
@@ -167,6 +180,7 @@ class Status(msgspec.Struct, frozen=True):
 
     node: NodeStatus
     links: list[LinkStatus]
+    peers: list[PeerStatus]
     members: list[MemberStatus]
     authors: list[AuthorStatus]
     receipts: list[ReceiptStatus]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -23,6 +24,14 @@ from twisted_mesh.service import MeshService
 
 reactor: Any = _reactor
 _ROOT = Path(__file__).parent.parent.parent
+
+
+class Greeter(Protocol):
+    """Another server than a node, such as one of SSH."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
 class GuestTests(TestCase):
@@ -61,6 +70,31 @@ class GuestTests(TestCase):
         status, said = await self.run_it("members", "--peer=127.0.0.1:9")
         self.assertEqual(status, 2)
         self.assertRegex(said, r"^mesh: joined no mesh in 0\.01 s: ")
+
+    async def test_one_that_all_peers_refuse_says_so_after_the_second_attempt(self) -> None:
+        only_at_length()
+        other = reactor.listenTCP(0, Factory.forProtocol(Greeter), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        peers = "--peer=127.0.0.1:9", f"--peer=127.0.0.1:{other.getHost().port}"
+        began = reactor.seconds()
+        status, said = await self.run_it("send", *peers, "fire")
+        self.assertLess(reactor.seconds() - began, guest.JOINS)
+        self.assertEqual(status, 2)
+        self.assertRegex(
+            said, r"^mesh: joined no mesh: no connection to 127\.0\.0\.1:9: Connection .* refused"
+        )
+        self.assertIn(f"; 127.0.0.1:{other.getHost().port}: ", said)
+
+    def test_peers_are_given_up_once_all_have_refused_twice(self) -> None:
+        def peer(failures: int, reason: str = "no") -> dict[str, object]:
+            return {"address": "db:1", "failures": failures, "reason": reason}
+
+        for peers, why in (
+            ([], None),
+            ([peer(2), peer(1)], None),
+            ([peer(2), peer(3, "db:1 is full")], "db:1: no; db:1 is full"),
+        ):
+            self.assertEqual(guest._refusals(peers), why)
 
     async def test_options_of_a_guest_go_with_a_peer_and_not_with_a_node(self) -> None:
         for words in (("--secret=x",), ("--peer=127.0.0.1:9", "--node=x")):

@@ -55,7 +55,9 @@ class TestTree(TlsCase):
         (author,) = status.authors
         self.assertEqual((author.head, author.behind, author.missing), (1, 6, 4))
         (warning,) = [each for each in status.warnings if each.startswith("missing")]
-        self.assertIn(f"missing from {puppet.me.id.decode()}: 4 messages; this node asks for them", warning)
+        self.assertIn(
+            f"missing from {puppet.me.id.decode()[:8]}: 4 messages; this node asks for them", warning
+        )
 
     def test_an_open_receipt_names_its_members(self) -> None:
         a, b = self.linked(self.node(), self.node(), after=1)
@@ -145,6 +147,11 @@ class TestWarnings(MeshCase):
         a = self.node(peers=["10.9.9.9:1", self.address(b)])
         self.network.advance(40)
         (warning,) = a.status().warnings
+        failing, reached = a.status().peers
+        self.assertEqual((failing.address, failing.id, reached.id), ("10.9.9.9:1", None, b.id.decode()))
+        self.assertGreater(failing.failures, 1)
+        self.assertIn(failing.reason, warning)
+        self.assertEqual((reached.failures, reached.reason), (0, ""))
         self.assertRegex(warning, r"^a peer cannot be reached: 10\.9\.9\.9:1: ")
 
     def test_the_time_without_a_neighbour_begins_with_the_last(self) -> None:

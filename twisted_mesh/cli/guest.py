@@ -1,8 +1,8 @@
 """A guest of a mesh for one verb of ``mesh``, where no node runs: a node in a process of its own.
 
 Contract: the guest is on no list of members.  It has joined before the verb asks it, and has handed over
-what the verb sent before the command ends.  Its standard input is a pipe from this process, so it ends when
-this process does, however that ends.
+what the verb sent before the command ends.  If all peers refuse it twice, the command does not wait longer.
+Its standard input is a pipe from this process, so it ends when this process does, however that ends.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted_mesh.cli.client import Client, Failed
 
 JOINS: Final = 10.0  # seconds in which the guest must have joined (guess)
 _ENDS: Final = 30.0  # seconds until a guest is killed that should hand over and end: it takes 25 at most
+_ATTEMPTS: Final = 2  # until a peer is given up: it may just be starting
 _PACE: Final = 0.05  # seconds from one look whether the guest has joined to the next (guess)
 _TOLD: Final = "mesh: "  # begins a line that a node writes for people, between those of its log
 #: The options of ``twistd mesh`` that a guest may need, each with its help.
@@ -84,7 +85,11 @@ def joined(options: argparse.Namespace) -> Iterator[Client]:
             )
         try:
             client = Client(socket)
-            _await_joined(client, node, log)
+            try:
+                _await_joined(client, node, log)
+            except BaseException:
+                node.terminate()  # it has nothing to hand over
+                raise
             yield client
         finally:
             _end(node)
@@ -103,7 +108,19 @@ def _await_joined(client: Client, node: subprocess.Popen[bytes], log: Path) -> N
                 raise Failed(_reason(log)) from None
             if time.monotonic() >= until:
                 raise Failed(f"joined no mesh in {JOINS:g} s: {error}") from None
+            if error.status is not None and (why := _refusals(client.get("/status")["peers"])):
+                raise Failed(f"joined no mesh: {why}") from None
         time.sleep(_PACE)
+
+
+def _refusals(peers: list[Any]) -> str | None:
+    """Why each of *peers* refused the guest, if all did so often enough; else None."""
+    if not peers or any(peer["failures"] < _ATTEMPTS for peer in peers):
+        return None
+    return "; ".join(
+        peer["reason"] if peer["address"] in peer["reason"] else f"{peer['address']}: {peer['reason']}"
+        for peer in peers
+    )
 
 
 def _end(node: subprocess.Popen[bytes]) -> None:

@@ -34,10 +34,14 @@ from twisted_mesh.links.redial import Attempts, Redial
 _log = Logger()
 
 
-class FailingPeer(NamedTuple):
-    """A target that could not be reached, the last *failures* times in a row; *reason* is the last."""
+class DialledPeer(NamedTuple):
+    """A target: the node that was found there last, and how many attempts in a row have failed since.
+
+    :ivar reason: why the last attempt failed.
+    """
 
     address: str
+    node_id: bytes | None
     failures: int
     reason: str
 
@@ -120,11 +124,15 @@ class PersistentPeers:
         targets = self._targets.items()
         return any(node_id in (address.id, target.node_id) for address, target in targets)
 
-    def failing(self) -> Iterator[FailingPeer]:
-        """The targets that could not be reached at the last attempt."""
+    def __iter__(self) -> Iterator[DialledPeer]:
+        """The targets; one that others have linked with has not failed."""
         for target in self._targets.values():
-            if target.failures and target.node_id not in self._linked:
-                yield FailingPeer(str(target.address), target.failures, target.reason)
+            failures = 0 if target.node_id in self._linked else target.failures
+            yield DialledPeer(str(target.address), target.node_id, failures, target.reason)
+
+    def failing(self) -> Iterator[DialledPeer]:
+        """The targets that could not be reached at the last attempt."""
+        return (target for target in self if target.failures)
 
     def outcomes(self) -> Deferred[None]:
         """Fires when no first attempt, or first after a link, is under way: each was refused, or linked."""

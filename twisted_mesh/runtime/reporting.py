@@ -15,10 +15,11 @@ from twisted_mesh.core.status import LinkReport, Report, StreamReport
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipts
+from twisted_mesh.escaping import name_of
 from twisted_mesh.grammar import counted, were
 from twisted_mesh.identity import id_of
 from twisted_mesh.links.connections import Connections, Unlinked
-from twisted_mesh.links.peers import PersistentPeers
+from twisted_mesh.links.peers import DialledPeer, PersistentPeers
 from twisted_mesh.message import Member
 from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.status import (
@@ -29,6 +30,7 @@ from twisted_mesh.status import (
     LinkStatus,
     MemberStatus,
     NodeStatus,
+    PeerStatus,
     ReceiptStatus,
     Status,
 )
@@ -61,7 +63,8 @@ NOT_DIALLED: Final = (
     "out_addr"
 )
 SILENT: Final = (
-    "the peers are dialled, and none has refused yet; one that says nothing may want a secret (--secret)"
+    "the peers are dialled, and none has refused yet; one that says nothing may want a secret (--secret), "
+    "or be behind a firewall"
 )
 
 
@@ -111,6 +114,7 @@ class Reporting:
         return Status(
             self._node(where, now),
             list(self._links(report, labels, now)),
+            [_peer(peer) for peer in self._peers],
             [_member(member) for member in self._members.table.values()],
             authors,
             list(self._open_receipts()),
@@ -274,9 +278,10 @@ class Reporting:
             yield NOT_DIALLED
         for author in authors:
             if author.missing:
+                name, missing = name_of(author.id, author.label), counted(author.missing, "message")
                 yield (
-                    f"missing from {_name(author)}: {counted(author.missing, 'message')}; this node asks "
-                    "for them, and tells a gap if no member has them"
+                    f"missing from {name}: {missing}; this node asks for them, and tells a gap if no "
+                    "member has them"
                 )
         for consumer in self._consumers():
             if not consumer.open:
@@ -303,6 +308,11 @@ def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
+def _peer(peer: DialledPeer) -> PeerStatus:
+    node_id = None if peer.node_id is None else peer.node_id.decode()
+    return PeerStatus(peer.address, node_id, peer.failures, peer.reason if peer.failures else "")
+
+
 def _member(member: Member) -> MemberStatus:
     return MemberStatus(
         id=member.id.decode(),
@@ -313,11 +323,6 @@ def _member(member: Member) -> MemberStatus:
         role=member.role,
         tags=dict(member.tags),
     )
-
-
-def _name(author: AuthorStatus) -> str:
-    """An author for people: its label, if it has one, and the first characters of its id."""
-    return author.id if author.label is None else f"{author.label} ({author.id[:8]})"
 
 
 def _texts(ids: Iterable[bytes]) -> list[str]:
