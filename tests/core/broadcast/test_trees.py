@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
 from twisted_mesh.core.broadcast import trees
-from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
+from twisted_mesh.core.broadcast.trees import FirstArrivals, NewestRecords, Parents
 from twisted_mesh.core.events import StreamId
 
 ANNA, BERT, CLEO = origin_of("anna"), origin_of("bert"), origin_of("cleo")
@@ -58,6 +58,26 @@ class TestFirstArrivals(SynchronousTestCase):
         self.assertEqual(
             [self.first_arrivals.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 3, 4, 5]
         )
+
+
+class TestNewestRecords(SynchronousTestCase):
+    """Which link brought an author's newest record first."""
+
+    def test_it_is_known_until_a_newer_record_comes(self) -> None:
+        records = NewestRecords()
+        records.note((ANNA, 1), 3, 7)
+        records.note((BERT, 1), 3, 9)
+        self.assertEqual([records.of((ANNA, 1), counter) for counter in (2, 3, 4)], [None, 7, None])
+        records.note((ANNA, 2), 1, 8)
+        self.assertEqual([records.of((ANNA, 1), 3), records.of((ANNA, 2), 1)], [None, 8])
+        self.assertEqual((records.of((BERT, 1), 3), records.of((CLEO, 1), 1), len(records)), (9, None, 2))
+
+    def test_no_more_are_known_than_the_limit(self) -> None:
+        self.patch(trees, "PARENTS_MOST", 2)
+        records = NewestRecords()
+        for origin in (ANNA, BERT, CLEO):
+            records.note((origin, 1), 1, 7)
+        self.assertEqual([records.of((origin, 1), 1) for origin in (ANNA, BERT, CLEO)], [None, 7, 7])
 
 
 class TestParents(SynchronousTestCase):

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
+from twisted_mesh.core.broadcast.trees import FirstArrivals, NewestRecords, Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
@@ -55,6 +55,7 @@ class Push:
     def __post_init__(self) -> None:
         self._answer_limit = AnswerLimit(self._config.answer_bytes)
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()  # by run and *first*
+        self._newest_records = NewestRecords()
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
         self.ways = Ways(self._config.ways_limit)
 
@@ -75,31 +76,46 @@ class Push:
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
 
-    def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int, now: float) -> None:
+    def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int) -> None:
         """Note that a new record of presence came over *link*; membership passes it on."""
         if not link.is_exchange:
-            self._first_arrivals.note((run, -counter), link.number, now)
+            self._newest_records.note(run, counter, link.number)
             self.parents.note(run, sequence, link.number, counter)
 
     def duplicate(self, link: Link, run: StreamId, first: int, own: bool, now: float) -> None:
-        """Prune *link*, which brought a frame again without being asked, if another link brought it first.
+        """Prune *link*, which brought a batch again without being asked, if another link brought it first.
 
-        Exchanges do not count: of a frame that came over one first, the next link is the first.
+        Exchanges do not count: of a batch that came over one first, the next link is the first.
 
-        :param first: the first message of a batch, or minus the counter of a record.
-        :param own: whether the origin is this node.
+        :param first: the first message of the batch; *own*: whether the origin is this node.
         """
-        if run[0] in link.push.lazy_by_us or link.closing:
-            return
-        if not own:
+        if self._is_eager(link, run[0]):
             number = self._first_arrivals.of((run, first))
             if number is None and not link.is_exchange:  # it came long ago, or first over an exchange
                 self._first_arrivals.note((run, first), link.number, now)
-            earlier = None if number is None else self._links.get(number)
-            if earlier is None or earlier is link or earlier.closing or run[0] in earlier.push.lazy_by_us:
-                return
-        link.push.prune(run[0])
-        self._effects.send((link,), Prune([run[0]]))
+            self._prune(link, run[0], number, own)
+
+    def record_again(self, link: Link, run: StreamId, counter: int, own: bool) -> None:
+        """Prune *link*, which brought an author's newest record again, or an older one, as for a batch.
+
+        :param counter: that of the newest record; *own*: whether the author is this node.
+        """
+        if self._is_eager(link, run[0]):
+            number = self._newest_records.of(run, counter)
+            if number is None and not link.is_exchange:
+                self._newest_records.note(run, counter, link.number)
+            self._prune(link, run[0], number, own)
+
+    @staticmethod
+    def _is_eager(link: Link, origin: bytes) -> bool:
+        return origin not in link.push.lazy_by_us and not link.closing
+
+    def _prune(self, link: Link, origin: bytes, number: int | None, own: bool) -> None:
+        """Prune *link* if the link *number* is another, and brings frames of *origin*; always if *own*."""
+        earlier = None if number is None else self._links.get(number)
+        if own or (earlier is not None and earlier is not link and self._is_eager(earlier, origin)):
+            link.push.prune(origin)
+            self._effects.send((link,), Prune([origin]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
         """Tell the other peers that a batch is coming over *link*, a slow line: they need not push it."""
@@ -229,6 +245,7 @@ class Push:
         links = (*self._links.fed, *self._links.exchanges)
         return {
             "first_arrivals": len(self._first_arrivals),
+            "first_records": len(self._newest_records),
             "parents": len(self.parents),
             "coming": len(self._said) + sum(len(link.push.coming) for link in links),
             "lazy_by_us": sum(len(link.push.lazy_by_us) for link in links),

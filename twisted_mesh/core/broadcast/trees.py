@@ -52,6 +52,34 @@ class FirstArrivals(Generic[_Key]):
         return next(iter(self._links.values()))[1]
 
 
+class NewestRecords:
+    """The link that first brought each author's newest record.
+
+    It is known as long as no newer record comes: over slow lines copies of a record come for minutes.
+    """
+
+    def __init__(self) -> None:
+        # By origin: the epoch and the counter of the record, and the link; the longest idle first.
+        self._links: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def note(self, run: StreamId, counter: int, link: int) -> None:
+        """Note that *link* brought the record of *run* with that *counter*, which is the newest."""
+        origin, epoch = run
+        self._links[origin] = epoch, counter, link
+        self._links.move_to_end(origin)
+        if len(self._links) > PARENTS_MOST:
+            self._links.popitem(last=False)
+
+    def of(self, run: StreamId, counter: int) -> int | None:
+        """The link that first brought the record of *run* with that *counter*, the newest; None if none."""
+        origin, epoch = run
+        known = self._links.get(origin)
+        return known[2] if known is not None and known[:2] == (epoch, counter) else None
+
+
 class Parents:
     """For each origin the link over which its newest frame came first: the way back to the author.
 

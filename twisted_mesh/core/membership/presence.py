@@ -68,7 +68,7 @@ class Presences:
             link.presence.note_from_peer(origin, rank)
             self.old += rank < known
             if presence.epoch == known[0]:  # if the record is older, the link is a slow one
-                self._push.duplicate(link, run, -known[1], False, now)
+                self._push.record_again(link, run, known[1], False)
             parent = self._served_by(link, origin, now)
             if (news := self._told_younger(presence, now, now)) is not None:
                 self._pass_on(link, news, parent, now)
@@ -78,7 +78,7 @@ class Presences:
         parent = self._served_by(link, origin, now)
         if (news := self._keep(link, signed, presence, now, now)) is not None:
             if parent is None:
-                self._push.record_arrived(link, run, presence.sequence, presence.counter, now)
+                self._push.record_arrived(link, run, presence.sequence, presence.counter)
             self._records.push(signed.relayed(), presence, link, parent)
         return news
 
@@ -169,7 +169,7 @@ class Presences:
             self._on_other(link, signed, presence, now, now)
         elif presence.epoch == self._local_node.epoch:
             run = (presence.origin, presence.epoch)
-            self._push.duplicate(link, run, -presence.counter, True, now)
+            self._push.record_again(link, run, presence.counter, True)
 
     def _on_other(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
