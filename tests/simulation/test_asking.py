@@ -13,7 +13,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES, Swallower
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios import asking as scenario

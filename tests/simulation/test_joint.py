@@ -7,8 +7,9 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
-from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.adversaries import askers, identities, overlay, receipts, relays, runs
+from twisted_mesh.simulation.adversaries.adversary import Adversary
+from twisted_mesh.simulation.adversaries.identities import Minter
 from twisted_mesh.simulation.adversaries.outsiders import Outsider
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios import joint as scenario
@@ -48,7 +49,7 @@ class TestJoint(SynchronousTestCase):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
 
     def test_an_adversary_of_any_kind_may_be_drawn(self) -> None:
-        modules = (askers, identities, receipts, relays, runs)
+        modules = (askers, identities, overlay, receipts, relays, runs)
         classes = (one for module in modules for one in vars(module).values() if isinstance(one, type))
         adversaries = {one for one in classes if issubclass(one, Member) and one.lies}
         self.assertEqual(adversaries - {Adversary}, set(KINDS))

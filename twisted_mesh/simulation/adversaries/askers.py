@@ -1,6 +1,6 @@
 """Members that ask for everything again and again, and name runs and authors that there are not.
 
-Contract: each is an :class:`~twisted_mesh.simulation.adversaries.identities.Adversary`.  Every honest
+Contract: each is an :class:`~twisted_mesh.simulation.adversaries.adversary.Adversary`.  Every honest
 member must still get all messages, and no table may be over its limit.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.member import Surroundings
 from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, Want
 

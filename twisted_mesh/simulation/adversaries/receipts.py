@@ -10,7 +10,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from twisted_mesh.core import events
-from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.adversaries.adversary import Adversary
+from twisted_mesh.simulation.adversaries.identities import Minter
 from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame

@@ -1,7 +1,7 @@
 """Members that break the rules as relays and authors, each in one way.
 
 Contract: each is a :class:`~twisted_mesh.simulation.member.Member` that changes the frames of its core
-before they are sent.  Every honest member must still get all messages of honest members.
+before they are sent, or sends more.  Every honest member must still get all messages of honest members.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
@@ -167,6 +168,25 @@ class ManyRuns(Equivocator):
             self._runs += 1
             batch = Batch(self.origin, 2**40 + self._runs, 1, 1, 0, 0, bytes(32))
             Member.transmit(self, number, self.forge(batch, _BODY), len(_BODY))
+
+
+class Babbler(Adversary):
+    """Publishes messages without end, each in a batch of its own.
+
+    :ivar said: messages so far; :cvar most: messages in all; :cvar each_time: in each call of :meth:`act`.
+    """
+
+    each_time = 5
+    most = 1500
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.said = 0
+
+    def act(self) -> None:
+        """Publish some messages."""
+        for _ in range(min(self.each_time, self.most - self.said)):
+            self.said += self.publish("bla")
 
 
 RELAY_ADVERSARIES: tuple[type[Member], ...] = (

@@ -1,6 +1,6 @@
 """Adversaries that send messages of ended runs again.
 
-Contract: each is an :class:`~twisted_mesh.simulation.adversaries.identities.Adversary`.  Even so, no
+Contract: each is an :class:`~twisted_mesh.simulation.adversaries.adversary.Adversary`.  Even so, no
 message may come twice, and no old message may come to a member that joined after it was sent.
 """
 
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.member import Surroundings
 from twisted_mesh.wire.broadcast import SignedBatch
 

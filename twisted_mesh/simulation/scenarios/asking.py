@@ -21,7 +21,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.replies.questions import Question, Questions
 from twisted_mesh.core.replies.routes import MOST_HOPS
-from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule

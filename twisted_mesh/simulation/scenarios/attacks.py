@@ -20,22 +20,20 @@ from twisted_mesh.core.shares import LASTING, LATE
 from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
-    Babbler,
-    Besieger,
     Claimer,
-    Encircler,
     Flooder,
     Forger,
     Forgetter,
     Hoarder,
     MintedAccusers,
     Minter,
-    Misleader,
     Namer,
     Replayer,
     RoomTaker,
 )
+from twisted_mesh.simulation.adversaries.overlay import Besieger, Encircler, Misleader
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
+from twisted_mesh.simulation.adversaries.relays import Babbler
 from twisted_mesh.simulation.adversaries.runs import Recorder
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import patience

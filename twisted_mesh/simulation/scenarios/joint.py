@@ -15,7 +15,8 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import PolicyGiven
-from twisted_mesh.simulation.adversaries import askers, identities, receipts, relays, runs
+from twisted_mesh.simulation.adversaries import askers, identities, overlay, receipts, relays, runs
+from twisted_mesh.simulation.adversaries.adversary import Adversary
 from twisted_mesh.simulation.adversaries.outsiders import (
     Elsewhere,
     OfAnotherCa,
@@ -47,7 +48,7 @@ KINDS: Final = (
     *relays.RELAY_ADVERSARIES,
     *receipts.RECEIPT_ADVERSARIES,
     receipts.MintedSenders,
-    identities.Babbler,
+    relays.Babbler,
     identities.Boaster,
     identities.Forger,
     identities.Replayer,
@@ -58,9 +59,9 @@ KINDS: Final = (
     identities.Flooder,
     identities.Namer,
     identities.Hoarder,
-    identities.Misleader,
-    identities.Encircler,
-    identities.Besieger,
+    overlay.Misleader,
+    overlay.Encircler,
+    overlay.Besieger,
     askers.Asker,
     runs.Recorder,
     identities.RoomTaker,
@@ -69,13 +70,13 @@ KINDS: Final = (
 #: Adversaries that make others send all the time: a slow line would carry nothing else.
 ENDLESS: Final = (
     identities.Accuser,
-    identities.Babbler,
+    relays.Babbler,
     relays.ManyRuns,
     receipts.MintedSenders,
     identities.Minter,
     identities.MintedAccusers,
     identities.Flooder,
-    identities.Misleader,
+    overlay.Misleader,
     identities.RoomTaker,
     identities.Forgetter,
     askers.Asker,
@@ -232,13 +233,13 @@ class Joint(Asking):
         """Tell *adversaries* when to begin, whom to attack, and when to do less."""
         random = Random(~self.seed)
         for member in adversaries:
-            if isinstance(member, identities.Adversary):
+            if isinstance(member, Adversary):
                 member.begins = min(member.begins, FORMED)
             if isinstance(member, identities.Minter):
                 member.most = min(member.most, _MINTED)
-            if isinstance(member, identities.Encircler):
-                member.band = [one for one in adversaries if isinstance(one, identities.Encircler)]
-            if isinstance(member, identities.Besieger):
+            if isinstance(member, overlay.Encircler):
+                member.band = [one for one in adversaries if isinstance(one, overlay.Encircler)]
+            if isinstance(member, overlay.Besieger):
                 member.target = random.choice(others)
         self._calm(FORMED)
 
