@@ -26,7 +26,7 @@ from twisted_mesh.awaiting.messages import Messages, NamedMessages
 from twisted_mesh.awaiting.query import Query
 from twisted_mesh.awaiting.receipt import Receipt
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.delivery.named import check_consumer
+from twisted_mesh.delivery.named_consumers import check_consumer
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity

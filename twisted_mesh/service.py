@@ -36,7 +36,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler, QueueT
 from twisted_mesh.delivery.in_flight import InFlight
 from twisted_mesh.delivery.listeners import Listeners
-from twisted_mesh.delivery.named import NamedMessages, NamedQueue, check_consumer
+from twisted_mesh.delivery.named import NamedMessages, NamedQueue
+from twisted_mesh.delivery.named_consumers import check_consumer
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import Bounds, Consumers, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt

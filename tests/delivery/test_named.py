@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from tests.delivery.test_members import presence
 from tests.support.meshcase import MeshCase, batch, consume, rest, take
 from tests.support.page_code import functions_of
-from twisted_mesh.delivery.named import NAME_CHARACTERS, NamedMessages
+from twisted_mesh.delivery.named import NamedMessages
+from twisted_mesh.delivery.named_consumers import NAME_CHARACTERS
 from twisted_mesh.errors import ConsumerInUse, LocalError
 from twisted_mesh.message import Consumer
 from twisted_mesh.service import MeshService

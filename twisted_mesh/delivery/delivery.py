@@ -39,7 +39,8 @@ from twisted_mesh.delivery.listeners import (
     explained,
 )
 from twisted_mesh.delivery.losses import Cause, Losses, Ranges, in_words, is_one
-from twisted_mesh.delivery.named import NamedConsumers, NamedQueue
+from twisted_mesh.delivery.named import NamedQueue
+from twisted_mesh.delivery.named_consumers import NamedConsumers
 from twisted_mesh.delivery.queue import NEVER_CAME, READ_BYTES, Bounds, Consumers, MessageQueue, Reader
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.escaping import name_of
