@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 from OpenSSL import SSL
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.protocol import Factory
@@ -77,3 +80,45 @@ class TestTls(TlsCase):
         self.assertEqual(tls.failure_text(error), "wrong version number")
         self.assertEqual(tls.failure_text(SSL.Error()), "the TLS session failed")
         self.assertEqual(tls.failure_text(SSL.Error([])), "the TLS session failed")
+
+
+class TestEnd(TlsCase):
+    """A link is freed as soon as its connection has ended.
+
+    The garbage collector would stop a node for a tenth of a second when hundreds of strangers had come.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.service = self.node()
+
+    def stranger(self, *, encrypted: bool) -> Raw:
+        raw = self.dial(Raw(), self.service, encrypted=encrypted)
+        self.network.pump()
+        return raw
+
+    def assert_freed(self, raw: Raw) -> None:
+        """Check that the node keeps nothing of its only connection once *raw* has closed it."""
+        (link,) = self.parts_of(self.service).connections
+        kept = ref(link)
+        del link
+        raw.close()
+        self.network.advance(3)
+        self.assertIsNone(kept())
+
+    def test_of_a_stranger_that_says_nothing(self) -> None:
+        self.assert_freed(self.stranger(encrypted=False))
+
+    def test_of_a_stranger_with_a_session(self) -> None:
+        self.assert_freed(self.stranger(encrypted=True))
+
+    def test_of_a_stranger_that_speaks_no_tls(self) -> None:
+        raw = self.stranger(encrypted=False)
+        raw.write(b"GET / HTTP/1.1\r\n\r\n")
+        self.assert_freed(raw)
+
+    def test_of_a_link(self) -> None:
+        self.assert_freed(self.joined(self.service))

@@ -35,6 +35,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mesh.errors import NotAMember, Reason, RemoteError
@@ -105,6 +106,16 @@ class Session(TLSMemoryBIOProtocol):
         if getattr(self.transport, "disconnecting", False):
             # The session is over, by an error or by the peer.  A transport may wait for its producer.
             self.unregisterProducer()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """End the session because of *reason*, which forgets the stack frames in which it was raised.
+
+        A frame of Twisted refers to *reason* and to this session: only the garbage collector would free
+        them.
+        """
+        if reason is not None:
+            reason.cleanFailure()
+        super()._tlsShutdownFinished(reason)
 
     def _make(self, bytes: bytes) -> None:
         """Begin the session with its first *bytes*."""
