@@ -103,13 +103,13 @@ class TestRelaying(TriangleTestCase):
 
     def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:
         # A batch that is relayed and not kept would go in circles.
-        self.triangle(waiting_bytes=1600)
+        self.triangle(waiting_bytes=1100)
         cut("anna", 4)
         self.receive(3, have("anna", 1, 8))
         self.receive(1, batch("anna", 5), batch("anna", 7))
         self.assertEqual(self.receive(1, batch("anna", 9)), [])
         self.assertEqual(self.node.counts["no_room"], 1)
-        self.assertLessEqual(self.node.footprint()["waiting_bytes"], 1600)
+        self.assertLessEqual(self.node.footprint()["waiting_bytes"], 1100)
         # When the batch comes again, it is new.
         self.receive(1, batch("anna", 1, 4))
         self.assertEqual(self.sent(self.receive(1, batch("anna", 9)), 3), [(9, 9)])

@@ -79,6 +79,13 @@ class PlayTests(SynchronousTestCase):
         told = self.run_module("benchmarks.idle", "--members", "10", "--seconds", "1")
         self.assertRegex(told, r"^10 members, 0\.3 records a second: -?[0-9.]+ MiB, -?[0-9.]+ ms of")
 
+    def test_held_batches_take_what_is_counted_for_them(self) -> None:
+        only_at_length()
+        _, *rows = self.run_module("benchmarks.held").splitlines()
+        for row in rows:
+            *_, packed, took, counted = (int(figure) for figure in row.replace(",", "").split())
+            self.assertTrue(packed < took < 1.03 * counted)
+
     def test_memory(self) -> None:
         only_at_length()
         for name in ("raw", "mesh"):

@@ -19,6 +19,7 @@ from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready, Stream
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 from twisted_mesh.wire.fields import MAX_NUMBER
 
@@ -61,8 +62,9 @@ holed_steps = st.one_of(
 
 
 def batch_of(run: StreamId, first: int, count: int) -> SignedBatch:
-    """A batch without a body; its cost depends on where it begins."""
-    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"", bytes(first * 7 % 5 * 50))
+    """A batch that nobody has signed; its cost depends on where it begins."""
+    header = Batch(*run, first, count, 0, 0, bytes(32))
+    return SignedBatch(header, bytes(64), codec.pack(header), bytes(first * 7 % 5 * 50))
 
 
 def numbers(batches: Iterable[SignedBatch]) -> set[int]:

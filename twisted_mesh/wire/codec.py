@@ -35,7 +35,7 @@ MAX_BATCH_ARRAY: Final = 255  # bytes of a BATCH's array, unknown fields include
 MAX_LATER: Final = 256  # bytes of unknown fields in a signed record's array
 _HEADER: Final = 2  # bytes: kind and hops
 _SIGNATURE: Final = 64  # bytes
-_BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
+BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins in its payload
 #: From this size on a batch keeps its frame, and its body is a view of that, which takes 200 bytes (guess).
 _VIEWED: Final = 16 * 1024
 _WHOLE: Final = "whole"  # the name in the ``vars()`` of a batch of its frame, if it is kept
@@ -62,7 +62,7 @@ def decode(payload: bytes) -> Frame:
     kind = payload[0]
     try:
         if kind == Kind.BATCH:
-            return _signed_batch(payload)
+            return unpack_batch(payload)
         if kind == Kind.WHISPER:
             return Whisper(payload[_HEADER:])
         if kind in _RECORD_DECODERS:
@@ -73,14 +73,15 @@ def decode(payload: bytes) -> Frame:
         raise RemoteError(f"{Kind(kind).name}: {error}", Reason.SHAPE) from None
 
 
-def _signed_batch(payload: bytes) -> SignedBatch:
-    if len(payload) < _BATCH_ARRAY:
+def unpack_batch(payload: bytes) -> SignedBatch:
+    """The BATCH that :func:`pack_batch` made *payload* of; of other payloads see :func:`decode`."""
+    if len(payload) < BATCH_ARRAY:
         raise ValueError("it ends before its array")
     # The array is short: how deep unknown fields can be unpacked depends on the call stack, but all nodes
     # must agree on a batch.  If a node relays a batch that the next one refuses, their link is closed.
-    behind = _BATCH_ARRAY + payload[_BATCH_ARRAY - 1]
-    array = payload[_BATCH_ARRAY:behind]
-    signature = payload[_HEADER : _BATCH_ARRAY - 1]
+    behind = BATCH_ARRAY + payload[BATCH_ARRAY - 1]
+    array = payload[BATCH_ARRAY:behind]
+    signature = payload[_HEADER : BATCH_ARRAY - 1]
     body = payload[behind:] if len(payload) < _VIEWED else memoryview(payload)[behind:]
     return SignedBatch(_decode_batch(array), signature, array, body, payload[1])
 
@@ -91,7 +92,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
     credential = len(record.credential) if isinstance(record, Presence) else 0
     if len(array) - credential > MAX_RECORD and not isinstance(record, Direct | DirectKey):
         raise ValueError(f"more than {MAX_RECORD} bytes")
-    if len(array) - len(_encode(record)) > MAX_LATER:  # as in _signed_batch, all nodes must agree
+    if len(array) - len(_encode(record)) > MAX_LATER:  # as in unpack_batch, all nodes must agree
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")
     return SignedRecord(record, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
 
@@ -121,8 +122,17 @@ def encode(frame: Signed | Whisper | Plain) -> bytes:
 
 
 def _encode_batch(frame: SignedBatch) -> bytes:
+    return _join(*_parts(frame))
+
+
+def pack_batch(frame: SignedBatch) -> bytes:
+    """The payload of *frame*."""
+    return b"".join(_parts(frame))
+
+
+def _parts(frame: SignedBatch) -> tuple[bytes | memoryview, ...]:
     header, length = bytes((frame.kind, frame.hops)), bytes((len(frame.array),))
-    return _join(header, frame.signature, length, frame.array, frame.body)
+    return header, frame.signature, length, frame.array, frame.body
 
 
 def payload(record: SignedRecord) -> bytes:
@@ -202,7 +212,7 @@ def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes]
 def size(frame: Signed | Whisper | Plain) -> int:
     """Bytes of *frame* as encoded, length included."""
     if isinstance(frame, SignedBatch):
-        return LENGTH_BYTES + _BATCH_ARRAY + frame.size
+        return LENGTH_BYTES + BATCH_ARRAY + frame.size
     if isinstance(frame, SignedRecord):
         return LENGTH_BYTES + _HEADER + _SIGNATURE + len(frame.array)
     return len(encode(frame))

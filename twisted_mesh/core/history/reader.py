@@ -87,7 +87,7 @@ def held_runs(history: History, now: float) -> Iterator[HeldRun]:
             continue
         batches, ages = stream.batches, list[float]()
         if (oldest := batches.oldest()) is not None:
-            ages += now - oldest[0], now - next(batches.newest_first())[0]
+            ages += now - oldest[0], now - next(batches.arrivals())[0]
         size = batches.held_bytes
         if (kept := stored.get(stream.run)) is not None:
             size = kept.bytes

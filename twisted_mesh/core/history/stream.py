@@ -315,21 +315,21 @@ class Stream:
 
     def drop_oldest(self) -> None:
         """Drop the oldest held batch from memory."""
-        batch = self.batches.drop_oldest()
-        if batch.first >= self.batches.gap_end:
-            behind = batch.last + 1
+        first, last = self.batches.drop_oldest()
+        if first >= self.batches.gap_end:
+            behind = last + 1
             in_storage = self._storage is not None and behind <= self.stored + 1
             self.low = max(self.low, min(self._stored_low, behind) if in_storage else behind)
 
     def first_since(self, seconds: float, now: float) -> int:
         """The first message up to the head that is held and came in the last *seconds*; or head + 1."""
         first = self.head + 1
-        for arrived, signed in self.batches.newest_first():
-            if signed.batch.first < self.batches.gap_end:
+        for arrived, begins in self.batches.arrivals():
+            if begins < self.batches.gap_end:
                 break
             if arrived < now - seconds:
                 return first
-            first = signed.batch.first
+            first = begins
         if self._storage is not None and self.low < first:
             stored = self._storage.first_since(self.run, seconds)
             if stored is not None:
