@@ -72,6 +72,8 @@ class Protocol(NamedTuple):
 
 #: Of a removed node, by epoch: the last message of the run that is taken, and the hash of the header there.
 Cuts = Mapping[int, tuple[int, bytes]]
+#: By the author's key, or none for all others: its batches and bytes a second; 0 for those of the config.
+Quotas = Mapping[bytes, tuple[int, int]]
 
 
 class LinkSecret(Interface):
@@ -156,6 +158,11 @@ class Policy:
     @property
     def removed(self) -> Mapping[bytes, Cuts]:
         """The nodes that the authority has removed, by key, each with the ends of its runs."""
+        return {}
+
+    @property
+    def quotas(self) -> Quotas:
+        """What authors may publish, as the authority says, while another author waits for a node's time."""
         return {}
 
     def take(self, packed: bytes) -> bool:

@@ -18,6 +18,7 @@ from twisted_mesh.wire.authority import Cut
 COMMAND, PRINTED = re.findall(
     r"^    \$ (mesh authority remove mesh.authority db)\n    (.+)$", PAGE, flags=re.M
 )[0]
+QUOTAS = re.findall(r"^    \$ mesh (authority quota .+)\n    (policy .+)$", PAGE, flags=re.M)
 (GENERATION,) = re.findall(r"``(--generation 2)``", PAGE)
 (END,) = re.findall(r"^    (mesh authority remove mesh.authority --below 2)$", PAGE, flags=re.M)
 
@@ -111,6 +112,43 @@ class TestCommand(RemovingCase):
             shown.splitlines()[-2:],
             ["policy 1: grants from generation 0 on are good", f"removed {self.db.id.decode()}"],
         )
+
+    def quota(self, *words: str) -> tuple[int, str, str]:
+        """As :meth:`run_it`, of ``quota`` and the authority."""
+        return self.run_it("quota", str(self.key).removesuffix(".pub"), *words, "--node", "x")
+
+    def test_the_commands_of_the_page_give_members_quotas_and_end_them(self) -> None:
+        key, id = str(self.key).removesuffix(".pub"), self.db.id.decode()
+        self.assertEqual(len(QUOTAS), 3)
+        shown = []
+        for number, (command, printed) in enumerate(QUOTAS, 1):
+            words = command.replace("mesh.authority", key).split()[1:]
+            told = re.sub("4dV17[^ :]+", id, printed)
+            self.assertEqual(self.run_it(*words, "--node", "x"), (0, f"{told}\n", ""))
+            self.assertTrue(told.startswith(f"policy {number}: "))
+            shown.append([line for line in self.run_it("show", key)[1].splitlines() if "quota" in line])
+        first = f"quota of {id}: 10 batches and 65,536 bytes a second"
+        others = "quota of all others: 50 batches a second"
+        self.assertEqual(shown, [[first], [first, others], [others]])
+        self.network.advance(1)
+        self.assertEqual(self.db.authority_policy, self.one.authority_policy)
+        self.assertEqual(self.quota("db", "--batches", "0")[0], 0)
+        self.assertIn(f"quota of {id}: as each node allows", self.run_it("show", key)[1])
+
+    def test_a_quota_that_there_cannot_be_is_one_sentence(self) -> None:
+        for words, told in (
+            (("db",), "give --batches, --bytes or both, or else --none"),
+            (("--all", "--bytes", "5", "--none"), "give --batches, --bytes or both, or else --none"),
+            (("db", "--bytes", "-1"), "a quota is a number from 0 to"),
+            (("db", "--none"), "there is no quota to end"),
+            (("web9", "--bytes", "1"), "web9"),
+        ):
+            status, out, error = self.quota(*words)
+            self.assertEqual((status, out, error.count("\n")), (1, "", 1))
+            self.assertIn(told, error)
+        for words in ((), ("db", "--all", "--bytes", "1")):
+            self.assertEqual(self.assertRaises(SystemExit, self.quota, *words).code, 2)
+        self.assertEqual(self.one.authority_policy, b"")
 
     def test_old_grants_are_ended(self) -> None:
         key = str(self.key).removesuffix(".pub")

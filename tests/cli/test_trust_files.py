@@ -19,7 +19,7 @@ from twisted_mesh.trust.policy import Trust
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "trust.rst").read_text()
 #: Each command of the page that needs no node, with the line that it prints.
-COMMANDS = re.findall(r"^    \$ mesh ((?:authority (?!remove)|id ).+)\n    (.+)$", PAGE, flags=re.M)
+COMMANDS = re.findall(r"^    \$ mesh ((?:authority (?!remove|quota)|id ).+)\n    (.+)$", PAGE, flags=re.M)
 _ID = r"[1-9A-HJ-NP-Za-km-z]{60,66}"
 
 

@@ -9,8 +9,9 @@ from tests.core.network import batch, direct, forged, have, of, origin_of, prese
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
-from twisted_mesh.core.events import Effect, LinkOpened, Timer
+from twisted_mesh.core.events import Effect, LinkOpened, PolicyGiven, Timer
 from twisted_mesh.core.shares import Kind
+from twisted_mesh.network import Policy, Quotas
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.membership import Purpose, Records, Roster
 from twisted_mesh.wire.signed import SignedRecord
@@ -336,6 +337,159 @@ class TestKinds(SharesCase):
         self.wait(2)
         self.receive(2, batch("bert", 2))
         self.assertEqual(len(self.delivered(self.receive(1, direct("emil", "me", 4)))), 1)
+
+
+class QuotaPolicy(Policy):
+    """A policy that names quotas, and takes in any other that a test gives it."""
+
+    quotas: Quotas = {}
+
+    def __init__(self, **quotas: tuple[int, int]) -> None:
+        """:param quotas: by the author's name; of ``others`` for all others."""
+        self.quotas = {
+            b"" if name == "others" else origin_of(name): quota for name, quota in quotas.items()
+        }
+
+    def take(self, packed: bytes) -> bool:
+        return True
+
+
+class TestQuotas(SharesCase):
+    """The authority may have an author publish less than its share while others wait."""
+
+    limits = {"history_seconds": 1600.0, "history_bytes": 16 * 2**20}
+    few: dict[str, tuple[int, int]] = {"emil": (2, 0)}
+
+    def begin(self, **more: float) -> None:
+        self.policy = QuotaPolicy(**self.few)
+        self.manner = {"policy": self.policy}
+        super().begin(**more)
+
+    def give(self, **quotas: tuple[int, int]) -> None:
+        """Let another policy come."""
+        self.policy.quotas = QuotaPolicy(**quotas).quotas
+        self.handle(PolicyGiven(bytes(65)))
+
+    def be_late(self) -> None:
+        self.node._shares.looked(shares.LATE, self.now)
+
+    def contend(self) -> None:
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 9)
+        self.be_late()
+
+    def test_it_holds_an_author_back_only_while_another_waits_and_the_node_is_late(self) -> None:
+        self.flood(1, 50)
+        self.receive(2, batch("bert", 1))
+        self.flood(51, 60)
+        self.assertEqual((self.head(), self.count()), (60, 0))
+        self.be_late()
+        self.flood(61, 70)
+        self.receive(2, *(batch("bert", at) for at in range(2, 20)))
+        self.assertEqual((self.head(), self.head("bert"), self.count()), (60, 19, 10))
+        self.wait(shares.LASTING)
+        self.assertEqual(self.wants(self.wait(1), 1), [("emil", 61, 70)])
+        self.assertEqual(self.gaps(self.flood(61, 70)), [])
+        self.assertEqual(self.head(), 70)
+
+    def test_messages_over_it_are_asked_for_as_it_allows(self) -> None:
+        self.contend()
+        self.flood(10, 29)
+        self.assertEqual(self.wants(self.wait(2.4), 1), [])
+        self.assertEqual(self.wants(self.wait(1.2), 1), [("emil", 10, 10)])
+
+    def test_two_seconds_of_it_may_come_in_a_row(self) -> None:
+        self.be_late()
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 9)
+        self.assertEqual((self.head(), self.count()), (4, 5))
+        self.now += 1
+        self.receive(2, batch("bert", 2))
+        self.flood(5, 9)
+        self.assertEqual((self.head(), self.count()), (6, 8))
+
+    def test_bytes_have_a_quota_of_their_own(self) -> None:
+        size = batch("emil", 1).size
+        self.give(emil=(0, size))
+        self.be_late()
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 9)
+        self.assertEqual((self.head(), self.count()), (2, 7))
+
+    def test_all_others_may_have_one(self) -> None:
+        self.give(others=(2, 0), emil=(0, 0))
+        self.be_late()
+        self.receive(2, *(batch("bert", at) for at in range(1, 9)))
+        self.receive(1, batch("cleo", 1))
+        self.flood(1, 50)
+        self.receive(2, *(batch("bert", at) for at in range(5, 9)))
+        self.assertEqual((self.head(), self.head("bert"), self.count()), (50, 8, 0))
+        self.receive(2, *(batch("bert", at) for at in range(9, 12)))
+        self.assertEqual((self.head("bert"), self.count()), (8, 3))
+
+    def test_a_policy_with_other_quotas_counts_at_once_and_one_with_the_same_changes_nothing(self) -> None:
+        self.contend()
+        self.give(emil=(2, 0))
+        self.flood(10, 12)
+        self.assertEqual((self.head(), self.count()), (9, 3))
+        self.give(emil=(3, 0))
+        self.flood(10, 30)
+        self.assertEqual(self.head(), 15)
+        self.give()
+        self.flood(16, 30)
+        self.assertEqual(self.head(), 30)
+
+    def test_more_than_the_configured_share_changes_nothing(self) -> None:
+        self.begin(**FEW)
+        self.give(emil=(100, 2**30))
+        self.receive(2, batch("bert", 1))
+        self.flood(1, 4)
+        self.be_late()
+        self.flood(5, 9)
+        self.assertEqual((self.head(), self.count()), (4, 5))
+
+    def test_records_and_direct_messages_come_whatever_it_has_published(self) -> None:
+        self.give(emil=(1, 1))
+        self.contend()
+        self.flood(10, 20)
+        refused = self.count()
+        self.assertEqual(refused, 11)
+        effects = self.receive(1, presence("emil", 4), direct("emil", "me", 1))
+        self.assertEqual((len(self.delivered(effects)), self.count()), (1, refused))
+        self.assertEqual(self.node.roster.get(origin_of("emil")).presence.counter, 4)
+
+    def test_a_node_that_is_late_all_the_time_holds_it_back_for_a_part_of_the_retention(self) -> None:
+        self.contend()
+        head, seconds = self.head(), 0
+        while self.head() == head or self.head() < head + 2 * seconds + 10:
+            self.now += 1
+            seconds += 1
+            self.be_late()
+            self.receive(2, batch("bert", 1 + seconds))
+            self.flood(self.head() + 1, self.head() + 20)
+            self.assertLess(seconds, 200)
+        self.assertAlmostEqual(seconds, 100, delta=2)  # of 1,600
+        for _ in range(30):  # so it goes on until the node is on time
+            self.now += 1
+            self.be_late()
+            self.receive(2, batch("bert", 2 + seconds))
+            seconds += 1
+            self.flood(self.head() + 1, self.head() + 20)
+        self.assertGreater(self.head(), 600)
+        self.wait(shares.LASTING)
+        self.receive(2, batch("bert", 2 + seconds))
+        before = self.head()
+        self.be_late()
+        self.flood(before + 1, before + 20)
+        self.assertLess(self.head(), before + 20)
+
+    def test_it_holds_back_a_part_of_what_others_have_room_for(self) -> None:
+        self.begin(history_bytes=16 * 1000)
+        self.contend()
+        size = batch("emil", 10).size
+        self.flood(10, 90)
+        self.assertEqual(self.count(), -(-1000 // size))
+        self.assertEqual(self.wants(self.wait(1), 1), [("emil", 10, 22)])
 
 
 class TestEachLimit(SharesCase):

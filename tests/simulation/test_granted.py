@@ -18,6 +18,16 @@ class TestGranted(SynchronousTestCase):
             tried = [member for member in stage.world.members if member.lies and member.heard]  # type: ignore[attr-defined]
             self.assertEqual(len(tried), 3, command)
 
+    def test_a_member_with_a_quota_is_held_back_while_others_wait_and_all_of_it_arrives(self) -> None:
+        for seed in at_length(range(1, 9), (1,)):
+            stage = GRANTED["quota"].run(seed, at_length(8, 6))
+            command = f"python -m twisted_mesh.simulation --schedule quota --seed {seed}"
+            self.assertEqual(stage.world.violations, [], command)
+            taken, refused, at_the_deaf = stage.shares
+            self.assertLess(taken, 130, command)  # of 240: 80 before the policy came, and one a second
+            self.assertGreater(refused, 0, command)
+            self.assertEqual(at_the_deaf, 0, command)
+
     def test_a_removed_member_is_delivered_up_to_its_cut_and_no_further(self) -> None:
         more = 0
         for seed in at_length(range(1, 9), (2,)):

@@ -16,6 +16,7 @@ from twisted_mesh.trust.authority import Authority, Grants, names_of, roles_of
 from twisted_mesh.trust.grants import AuthorityFiles
 from twisted_mesh.trust.policy import FilePolicy, Trust
 from twisted_mesh.wire.authority import Cut, Roles
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 MEMBER, LISTENER = Roles.LINK | Roles.AUTHOR, Roles.LINK | Roles.LISTEN
 
@@ -370,7 +371,7 @@ class TestGrants(AuthorityCase):
         self.assertEqual(kept.listeners, {nodes[0].origin, nodes[2].origin})
         kept.take(self.files.authority, nodes[0].origin, self.packed(nodes[0]))
         self.assertEqual(kept.listeners, {nodes[2].origin})
-        self.assertEqual(self.mine.footprint(), {"grants": 0, "removed_nodes": 0})
+        self.assertEqual(self.mine.footprint(), {"grants": 0, "removed_nodes": 0, "quotas": 0})
 
 
 class TestPolicies(AuthorityCase):
@@ -483,6 +484,42 @@ class TestPolicies(AuthorityCase):
         self.assertEqual(self.files.policy.generation, 2)
         self.files.remove(self.me.origin, [])
         self.assertEqual(self.files.policy.generation, 2)
+
+    def test_quotas_stay_until_they_are_ended_or_their_node_is_removed(self) -> None:
+        self.assertEqual((self.mine.quotas, EVERYBODY.quotas), ({}, {}))
+        other = self.other.origin
+        self.mine.take(self.files.set_quota(other, 10, 0))
+        self.mine.take(AuthorityFiles.load(self.key).set_quota(b"", 50, 65_536))
+        self.assertEqual(self.mine.quotas, {other: (10, 0), b"": (50, 65_536)})
+        self.assertIn("has removed 0 nodes and names 2 quotas", self.mine.policy_told)
+        self.assertEqual(self.mine.footprint()["quotas"], 2)
+        self.mine.take(self.files.set_quota(other, 0, 7))
+        self.mine.take(self.files.end_below(2))
+        self.mine.take(self.files.remove(self.me.origin, []))
+        self.assertEqual(self.mine.quotas, {b"": (50, 65_536), other: (0, 7)})
+        self.mine.take(self.files.remove(other, []))
+        self.assertEqual((self.mine.quotas, self.files.policy.generation), ({b"": (50, 65_536)}, 2))
+        self.mine.take(self.files.end_quota(b""))
+        self.assertEqual((self.mine.quotas, len(self.mine.removed)), ({}, 2))
+        self.assertNotIn("quota", self.mine.policy_told)
+
+    def test_a_quota_that_there_cannot_be_says_why(self) -> None:
+        for batches, size in ((-1, 5), (5, MAX_NUMBER + 1)):
+            error = self.assertRaises(LocalError, self.files.set_quota, b"", batches, size)
+            self.assertIn("a number from 0 to", str(error))
+        self.assertIn("no quota to end", str(self.assertRaises(TrustError, self.files.end_quota, b"")))
+        self.files.remove(self.other.origin, [])
+        error = self.assertRaises(TrustError, self.files.set_quota, self.other.origin, 1, 1)
+        self.assertIn("is removed", str(error))
+        self.patch(grants, "MAX_QUOTAS", 1)
+        self.files.set_quota(self.me.origin, 1, 1)
+        self.files.set_quota(self.me.origin, 2, 2)
+        error = self.assertRaises(TrustError, self.files.set_quota, b"", 1, 1)
+        self.assertIn("at most 1 quotas: end another", str(error))
+        self.patch(grants, "MAX_POLICY", 100)
+        error = self.assertRaises(TrustError, self.files.end_below, 2)
+        self.assertIn("1 removed node and 1 quota are more than a policy can name", str(error))
+        self.assertEqual(self.files.policy.number, 3)
 
     def test_a_grant_that_is_over_does_not_hide_a_good_one_with_a_lower_number(self) -> None:
         files, id = self.files, self.other.id.decode()

@@ -97,7 +97,9 @@ FOREIGN: list[Any] = [
 
 #: One frame of each kind, without its length.
 FRAMES: dict[Kind, bytes] = {
-    Kind[name.upper()]: payload(frame) for name, frame in VECTORS.items() if name != "greeting"
+    Kind[name.upper()]: payload(frame)
+    for name, frame in VECTORS.items()
+    if name not in ("greeting", "quotas")
 } | {
     Kind.PROOF: payload(codec.encode(Proof(bytes(64), bytes(32)))),
     Kind.PONG: payload(codec.encode(Pong(MAX_NUMBER))),

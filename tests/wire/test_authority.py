@@ -10,11 +10,13 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire.authority import (
     MAX_CUTS,
     MAX_POLICY,
+    MAX_QUOTAS,
     Cut,
     Grant,
     GrantContent,
     Policy,
     PolicyContent,
+    Quota,
     Removed,
     Roles,
     grant_of,
@@ -22,6 +24,7 @@ from twisted_mesh.wire.authority import (
     unpack_grant,
     unpack_policy,
 )
+from twisted_mesh.wire.codec import pack_policy
 from twisted_mesh.wire.fields import MAX_CERTIFICATE, MAX_GRANT, MAX_NUMBER, Kind
 
 KEY = NETWORK.key_with(f"authority={IDENTITY.origin.hex()}")
@@ -75,10 +78,16 @@ class TestPolicies(WireCase):
         self.assertIs(self.assertRaises(RemoteError, unpack_policy, array).reason, Reason.SHAPE)
 
     def test_what_is_signed_comes_out_as_it_went_in(self) -> None:
-        for value in (PolicyContent(KEY, 3, 2, [REMOVED]), PolicyContent(bytes(32), MAX_NUMBER, 0, [])):
-            self.assertEqual(unpack_policy(pack(value)), value)
-            policy = Policy(bytes(range(64)), pack(value))
-            self.assertEqual(policy.text, b"twisted_mesh/1/policy" + pack(value))
+        quotas = [Quota(KEY, 10, MAX_NUMBER), Quota(b"", 0, 0)]
+        for value in (
+            PolicyContent(KEY, 3, 2, [REMOVED]),
+            PolicyContent(bytes(32), MAX_NUMBER, 0, []),
+            PolicyContent(KEY, 1, 0, [], quotas),
+        ):
+            array = pack_policy(value)
+            self.assertEqual(unpack_policy(array), value)
+            policy = Policy(bytes(range(64)), array)
+            self.assertEqual(policy.text, b"twisted_mesh/1/policy" + array)
             self.assertEqual(policy_of(policy.packed), policy)
 
     def test_the_bounds_of_the_frame(self) -> None:
@@ -96,14 +105,27 @@ class TestPolicies(WireCase):
             [[bytes(32), [[1, 8]]]],
         ]
         bad += [[[bytes(32), [wrong]]] for wrong in ([-1, 8, b""], [1, MAX_NUMBER, b""], [1, 8, bytes(33)])]
-        for at, (good, wrong) in enumerate((KEYS, SEQUENCES, NUMBERS, ([[], full], [*bad, None, {}]))):
+        quota = [bytes(32), 1, 0]
+        no_quotas = [
+            [[bytes(33), 1, 0]],
+            [[bytes(32), -1, 0]],
+            [[b"", 1]],
+            [quota] * (MAX_QUOTAS + 1),
+            None,
+        ]
+        quotas = [[], [quota] * MAX_QUOTAS, [[b"", MAX_NUMBER, MAX_NUMBER, "later"]]], no_quotas
+        each = (KEYS, SEQUENCES, NUMBERS, ([[], full], [*bad, None, {}]), quotas)
+        for at, (good, wrong) in enumerate(each):
             for value in good:
                 unpack_policy(pack([*POLICY[:at], value, *POLICY[at + 1 :]]))
             for value in wrong:
                 self.assert_no_policy(pack([*POLICY[:at], value, *POLICY[at + 1 :]]))
 
+    def test_without_quotas_it_is_what_it_was_before_there_were_any(self) -> None:
+        self.assertEqual(pack_policy(PolicyContent(*POLICY)), pack(POLICY))
+
     def test_anything_else_is_no_policy(self) -> None:
         whole = pack(POLICY)
         for array in (b"", whole[:-1], whole + b"\0", pack(POLICY[:-1]), b"\x91" * 4000, b"\xc1"):
             self.assert_no_policy(array)
-        self.assertEqual(unpack_policy(pack([*POLICY, "later"])), PolicyContent(KEY, 3, 2, [REMOVED]))
+        self.assertEqual(unpack_policy(pack([*POLICY, [], "later"])), PolicyContent(KEY, 3, 2, [REMOVED]))

@@ -9,7 +9,7 @@ import re
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import CertificateAuthority, der
@@ -39,6 +39,7 @@ from twisted_mesh.wire.authority import (
     GrantContent,
     Policy,
     PolicyContent,
+    Quota,
     Removed,
     Roles,
     unpack_grant,
@@ -60,7 +61,7 @@ from twisted_mesh.wire.broadcast import (
     SnapshotEntry,
     Want,
 )
-from twisted_mesh.wire.codec import Frame, decode, encode
+from twisted_mesh.wire.codec import Frame, decode, encode, pack_policy
 from twisted_mesh.wire.fields import MAX_CERTIFICATE, MAX_GRANT, Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
@@ -176,12 +177,16 @@ GRANT_ARRAY = msgspec.msgpack.encode(
         serial=7,
     )
 )
-POLICY_ARRAY = msgspec.msgpack.encode(
-    PolicyContent(
-        network=NETWORK.key_with(AUTHORITY),
-        number=3,
-        generation=2,
-        removed=[Removed(bytes(range(32)), [Cut(epoch=1, number=8, hash=bytes(range(32, 64)))])],
+POLICY = PolicyContent(
+    network=NETWORK.key_with(AUTHORITY),
+    number=3,
+    generation=2,
+    removed=[Removed(bytes(range(32)), [Cut(epoch=1, number=8, hash=bytes(range(32, 64)))])],
+)
+POLICY_ARRAY = pack_policy(POLICY)
+QUOTAS_ARRAY = pack_policy(
+    replace(
+        POLICY, number=4, quotas=[Quota(key=IDENTITY.origin, batches=10, size=65_536), Quota(b"", 50, 0)]
     )
 )
 CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
@@ -258,6 +263,7 @@ PLAIN: dict[str, Frame] = {
         )
     ),
     "policy": Policy(signature=IDENTITY.sign(b"twisted_mesh/1/policy" + POLICY_ARRAY), array=POLICY_ARRAY),
+    "quotas": Policy(signature=IDENTITY.sign(b"twisted_mesh/1/policy" + QUOTAS_ARRAY), array=QUOTAS_ARRAY),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
 }
@@ -448,7 +454,9 @@ class TestDocumentation(SynchronousTestCase):
 
     def test_it_has_the_fields_of_a_policy_in_order(self) -> None:
         text = self.page.partition("The *array* of a POLICY")[2].partition("\n\n")[0]
-        fields = [*PolicyContent.__struct_fields__, *Removed.__struct_fields__, *Cut.__struct_fields__]
+        *first, quotas = PolicyContent.__struct_fields__
+        fields = [*first, *Removed.__struct_fields__, *Cut.__struct_fields__]
+        fields += [quotas, *Quota.__struct_fields__]
         self.assertEqual(re.findall(r"\*(\w+)\*", text)[: len(fields)], fields)
 
     def test_it_has_every_reason(self) -> None:

@@ -20,6 +20,7 @@ _AUTHORITY: Final = "Make the authority of a mesh, on a machine that runs no nod
 _NEW: Final = "Make the authority of a mesh: its private key in FILE, its public key in FILE.pub."
 _GRANT: Final = "Let a node belong to the mesh: make its grant in a new file."
 _REMOVE: Final = "Remove a member from the mesh, or end old grants, by way of the node here."
+_QUOTA: Final = "Say how much a member may publish while others wait, by way of the node here."
 _SHOW: Final = "Show what an authority has granted."
 _NODE: Final = "the control socket of the node, if more than one runs here"
 _SECONDS: Final = 10.0  # for which the node may take to answer (guess)
@@ -60,11 +61,25 @@ def add_verbs(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--below", type=int, metavar="GENERATION", help="end the grants of lower generations"
     )
     remove.add_argument("--node", metavar="PATH", default=argparse.SUPPRESS, help=_NODE)
+    _add_quota(_action(actions, "quota", _QUOTA, _quota))
     show = _action(actions, "show", _SHOW, _show)
     show.add_argument("path", metavar="FILE", help="the private key of the authority")
 
     parser = _action(subparsers, "id", _ID, _id)
     parser.add_argument("path", metavar="FILE", help="the node's identity")
+
+
+def _add_quota(quota: argparse.ArgumentParser) -> None:
+    """Add the options of ``authority quota``."""
+    quota.add_argument("path", metavar="FILE", help="the private key of the authority")
+    chosen = quota.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("member", metavar="MEMBER", nargs="?", help="as for remove")
+    chosen.add_argument("--all", action="store_true", help="all members that have no quota of their own")
+    for name, noun in (("--batches", "batches"), ("--bytes", "bytes of batches")):
+        told = f"{noun} in a second on average; 0 for as many as each node allows an author anyway (0)"
+        quota.add_argument(name, type=int, metavar="N", help=told)
+    quota.add_argument("--none", action="store_true", help="end the quota that there was")
+    quota.add_argument("--node", metavar="PATH", default=argparse.SUPPRESS, help=_NODE)
 
 
 Action = Callable[[argparse.Namespace], None]
@@ -142,6 +157,39 @@ def _remove(options: argparse.Namespace) -> None:
     print(f"policy {files.policy.number}: {told}; the node hands it on to all others")
 
 
+def _quota(options: argparse.Namespace) -> None:
+    from twisted_mesh.trust.grants import AuthorityFiles
+
+    rates = options.batches, options.bytes
+    if (rates == (None, None)) is not options.none:
+        raise LocalError("give --batches, --bytes or both, or else --none")
+    files, node = AuthorityFiles.load(options.path), the_node(options.node, os.environ, options.token)
+    if options.member is None:
+        key, whose = b"", "all others"
+        files.know(bytes.fromhex(node.post("/policy", {"policy": ""}, _SECONDS)["policy"]))
+    else:
+        found = node.post("/cut", {"member": options.member}, _SECONDS)
+        key, whose = bytes.fromhex(found["key"]), found["id"]
+        files.know(bytes.fromhex(found["policy"]))
+    if options.none:
+        packed, told = files.end_quota(key), f"the quota of {whose} is over"
+    else:
+        batches, size = (rate or 0 for rate in rates)
+        packed, told = files.set_quota(key, batches, size), _quota_told(whose, batches, size)
+    node.post("/policy", {"policy": packed.hex()}, _SECONDS)
+    print(f"policy {files.policy.number}: {told}; the node hands it on to all others")
+
+
+def _quota_told(whose: str, batches: int, size: int) -> str:
+    """A quota, for people."""
+    rates = [f"{rate:,} {noun}" for rate, noun in ((batches, "batches"), (size, "bytes")) if rate]
+    return (
+        f"quota of {whose}: {' and '.join(rates)} a second"
+        if rates
+        else f"quota of {whose}: as each node allows"
+    )
+
+
 def _show(options: argparse.Namespace) -> None:
     from twisted_mesh.identity import id_of
     from twisted_mesh.trust.grants import AuthorityFiles
@@ -155,6 +203,9 @@ def _show(options: argparse.Namespace) -> None:
         print(f"policy {policy.number}: grants from generation {policy.generation} on are good")
         for removed in policy.removed:
             print(f"removed {id_of(removed.key).decode()}")
+        for quota in policy.quotas:
+            whose = id_of(quota.key).decode() if quota.key else "all others"
+            print(_quota_told(whose, quota.batches, quota.size))
 
 
 def _id(options: argparse.Namespace) -> None:

@@ -93,7 +93,7 @@ class Node:
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
         authors = self.history.authors
-        shares = self._shares = Shares(local_node.origin, authors, links, effects, config)
+        shares = self._shares = Shares(local_node, authors, links, effects, config)
         admission = self._admission = Admission(local_node, roster, authors, shares, config)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
@@ -562,6 +562,7 @@ class Node:
 
     def _apply_policy(self, now: float) -> None:
         """End links and forget authors that the policy does not admit any more."""
+        self._shares.policy_changed()
         self._cut(now)
         for author in self.membership.expel():
             self.replies.forgotten(author)

@@ -10,6 +10,11 @@ Only verified frames count, so nobody can use up the share of another author.  A
 (:mod:`~twisted_mesh.core.authors`) has a share of its own, and so has a new one.  All new ones together
 have one share of the processor; as much again is kept for the authors of sites that bring few.  A neighbour
 that the application named is known, and while no author is known, all are.
+
+The mesh's authority may lower what a known author may publish, by a *quota*.  It does not bind records and
+direct messages, so no member seems gone by it, and no answer is late.  Other nodes hold the messages that a
+quota puts off, but only for some time and as far as they have room.  So while this node is late without a
+break, a quota binds for a small part of that time and room, and then only the share does.
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import UNMET, Authors
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import site_of
+from twisted_mesh.network import Quotas
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 LASTING: Final = 10.0  # seconds for which an author counts as waiting, and a late node as late (guess)
@@ -45,6 +52,10 @@ _ROOM_IN_A_ROW: Final = 2.0  # the bytes of so many seconds may come in a row (g
 _TIME_IN_A_ROW: Final = 0.25  # so may the work of so many seconds (guess)
 _DEBT: Final = 10.0  # answers, and what came while nobody waited, count up to so many seconds (guess)
 _LEAST: Final = 1e-9  # more than nothing
+_IN_A_ROW: Final = 2.0  # a quota lets the batches of so many seconds come in a row (guess)
+#: The part of ``history_seconds`` and ``history_bytes`` for which a quota holds an author back while this
+#: node is late all the time (guess).
+QUOTA_PART: Final = 1 / 16
 
 
 class Kind(IntEnum):
@@ -56,6 +67,7 @@ class Kind(IntEnum):
     DIRECT = 5
 
 
+_PUBLISHED: Final = (Kind.BATCH, Kind.RUN)  # the kinds to which quotas apply
 _TIME, _ROOM = 0, 1  # in an _Account, places before those of Kind
 
 
@@ -111,6 +123,9 @@ class _Account:
         if kind is Kind.RUN:
             self._spend(Kind.BATCH, 1, now)
 
+    def refused(self, size: int) -> None:
+        """Note that a frame of *size* bytes, which was over the share, was refused."""
+
     def _left(self, place: int, now: float) -> float:
         seconds = now + self._weights.burst[place] - max(now, self._earned[place])
         return seconds / self._weights.costs[place]
@@ -122,6 +137,86 @@ class _Account:
         self._earned[place] = earned if earned < most else most
 
 
+class _Lateness:
+    """Whether a node is late.
+
+    :ivar since: when the time began in which it is late, or was; :ivar until: when that ends.
+    """
+
+    __slots__ = ("since", "until")
+
+    def __init__(self) -> None:
+        self.since = self.until = -inf
+
+
+class _Quotas:
+    """The quotas of authors, and when they bind.
+
+    :ivar lateness: that of this node; :ivar longest: seconds of it after which no quota binds;
+    :ivar most: bytes of an author that its quota holds back meanwhile.
+    """
+
+    def __init__(self, lateness: _Lateness, config: MeshConfig) -> None:
+        self.lateness = lateness
+        self.longest = config.history_seconds * QUOTA_PART
+        self.most = config.history_bytes * QUOTA_PART
+        self._config = config
+        self.all: Quotas = {}
+
+    def account(self, origin: bytes, weights: _Weights) -> _Account:
+        """A new account of the known author *origin*, with its quota, if it has one."""
+        quota = self.all.get(origin) or self.all.get(b"")
+        if quota is None:
+            return _Account(weights)
+        batches, size = quota
+        rates = float(batches or self._config.known_batches), float(size or self._config.known_bytes)
+        return _QuotaAccount(weights, self, *rates)
+
+
+class _QuotaAccount(_Account):
+    """What one author with a quota may still bring."""
+
+    __slots__ = ("_batches", "_bytes", "_held_back", "_late_since", "_quotas")
+
+    def __init__(self, weights: _Weights, quotas: _Quotas, batches: float, size: float) -> None:
+        """:param batches: in a second; :param size: bytes in a second."""
+        super().__init__(weights)
+        self._quotas = quotas
+        self._batches = RateLimit(_IN_A_ROW * batches, batches, _DEBT)
+        self._bytes = RateLimit(_ROOM_IN_A_ROW * size, size, _DEBT)
+        self._late_since, self._held_back = -inf, 0  # the bytes that were refused since that time
+
+    def has(self, kind: Kind, now: float) -> bool:
+        if not super().has(kind, now):
+            return False
+        if kind not in _PUBLISHED or not self._binds(now):
+            return True
+        return self._batches.has(now) and self._bytes.left(now) > 0
+
+    def batches(self, now: float) -> int:
+        most = super().batches(now)
+        return min(most, int(self._batches.left(now))) if most and self._binds(now) else most
+
+    def spend(self, kind: Kind, size: int, time: float, now: float) -> None:
+        super().spend(kind, size, time, now)
+        if kind in _PUBLISHED:
+            self._batches.spend(now)
+            self._bytes.spend(now, size)
+
+    def refused(self, size: int) -> None:
+        if self._late_since != self._quotas.lateness.since:
+            self._late_since, self._held_back = self._quotas.lateness.since, 0
+        self._held_back += size
+
+    def _binds(self, now: float) -> bool:
+        """Whether the quota counts now."""
+        late = self._quotas.lateness
+        if now >= late.until:
+            return True
+        is_full = self._late_since == late.since and self._held_back >= self._quotas.most
+        return now < late.since + self._quotas.longest and not is_full
+
+
 class Shares:
     """The shares of all authors at one node.
 
@@ -129,10 +224,10 @@ class Shares:
     """
 
     def __init__(
-        self, own: bytes, authors: Authors, links: Links, effects: Effects, config: MeshConfig
+        self, local_node: LocalNode, authors: Authors, links: Links, effects: Effects, config: MeshConfig
     ) -> None:
-        """:param own: the origin of this node."""
-        self._own = own
+        own = self._own = local_node.origin
+        self._policy = local_node.policy
         self._authors = authors
         self._links = links
         self._effects = effects
@@ -144,17 +239,31 @@ class Shares:
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
         self._last = self._before = own  # the last two authors that were within their shares
         self._last_at = self._before_at = -inf
-        self._late_until = -inf
+        self._lateness = _Lateness()
+        self._quotas = _Quotas(self._lateness, config)
+        self._quotas.all = self._policy.quotas
         self.refused = 0
 
-    def may_bring(self, link: Link, origin: bytes, kind: Kind, now: float) -> bool:
-        """Whether *link* may bring a frame of *origin* that nobody asked for; if not, it is counted."""
-        if self._is_within(self._site(link.host, origin, now), origin, kind, now):
+    def may_bring(self, link: Link, origin: bytes, kind: Kind, now: float, size: int = 0) -> bool:
+        """Whether *link* may bring a frame of *origin* that nobody asked for; if not, it is counted.
+
+        :param size: of the frame, in bytes, if it is a batch.
+        """
+        site = self._site(link.host, origin, now)
+        if self._is_within(site, origin, kind, now):
             return True
-        if self._bind(origin, now):
-            self.refused += 1
-            return False
-        return True
+        if not self._bind(origin, now):
+            return True
+        self.refused += 1
+        if (account := self._accounts(site).get(origin)) is not None:
+            account.refused(size)
+        return False
+
+    def policy_changed(self) -> None:
+        """Go by the quotas of the policy from now on."""
+        if self._quotas.all != self._policy.quotas:
+            self._quotas.all = self._policy.quotas
+            self._known_accounts.clear()
 
     def is_within(self, origin: bytes, now: float) -> bool:
         """Whether *origin* is within its share, as to batches, whether that binds or not."""
@@ -165,8 +274,8 @@ class Shares:
         if not self._bind(origin, now):
             return MAX_NUMBER
         site = self._site("", origin, now)
-        accounts, weights = self._accounts(site)
-        batches = (accounts.get(origin) or _Account(weights)).batches(now)
+        accounts = self._accounts(site)
+        batches = (accounts.get(origin) or self._new_account(site, origin)).batches(now)
         if site is not None:
             batches = min(batches, ceil(self._new_time(site, now) / _VERIFY))
         return max(0, batches)
@@ -177,9 +286,9 @@ class Shares:
         """Count a verified frame of *origin*, of *size* bytes and so many *messages*."""
         time = _VERIFY + messages * _MESSAGE + size * _BYTE
         site = self._site(link.host, origin, now)
-        accounts, weights = self._accounts(site)
+        accounts = self._accounts(site)
         if (account := accounts.get(origin)) is None:
-            account = accounts[origin] = _Account(weights)
+            account = accounts[origin] = self._new_account(site, origin)
             if len(accounts) > ACCOUNTS:
                 accounts.popitem(last=False)
         else:
@@ -203,7 +312,9 @@ class Shares:
     def looked(self, late: float, now: float) -> None:
         """Take in that the timer that tells whether this node is late fires *late* seconds late."""
         if late >= LATE:
-            self._late_until = now + LASTING
+            if now >= self._lateness.until:
+                self._lateness.since = now
+            self._lateness.until = now + LASTING
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -221,11 +332,11 @@ class Shares:
             self.looked(self._effects.late(Timer.SHARES, now), now)
         else:
             self._effects.set_timer(Timer.SHARES, now + LOOK)
-        return now < self._late_until
+        return now < self._lateness.until
 
     def _is_within(self, site: str | None, origin: bytes, kind: Kind, now: float) -> bool:
         """Whether *origin*, which counts for *site*, is within its share, as to frames of *kind*."""
-        account = self._accounts(site)[0].get(origin)
+        account = self._accounts(site).get(origin)
         if account is not None and not account.has(kind, now):
             return False
         return site is None or self._new_time(site, now) > 0
@@ -260,8 +371,11 @@ class Shares:
             return None
         return site_of(host) if introducer == UNMET else introducer
 
-    def _accounts(self, site: str | None) -> tuple[OrderedDict[bytes, _Account], _Weights]:
-        return (self._known_accounts, self._known) if site is None else (self._new_accounts, self._new)
+    def _accounts(self, site: str | None) -> OrderedDict[bytes, _Account]:
+        return self._known_accounts if site is None else self._new_accounts
+
+    def _new_account(self, site: str | None, origin: bytes) -> _Account:
+        return self._quotas.account(origin, self._known) if site is None else _Account(self._new)
 
 
 def _time(rate: float) -> RateLimit:

@@ -15,7 +15,7 @@ from typing import Final
 
 from twisted_mesh.errors import LocalError, Reason, RemoteError, TrustError
 from twisted_mesh.identity import id_of, verify
-from twisted_mesh.network import Cuts, Protocol
+from twisted_mesh.network import Cuts, Protocol, Quotas
 from twisted_mesh.trust.files import read_lines
 from twisted_mesh.wire.authority import (
     MAX_POLICY,
@@ -136,6 +136,7 @@ class Removals:
     :ivar packed: the policy itself; empty if none is known.
     :ivar is_second: whether another policy with the same number was known before.
     :ivar removed: the ends of the runs of each removed node, by its key.
+    :ivar quotas: as in :attr:`twisted_mesh.network.Policy.quotas`.
     """
 
     def __init__(self) -> None:
@@ -143,6 +144,7 @@ class Removals:
         self.is_second = False
         self.number = self.generation = 0
         self.removed: Mapping[bytes, Cuts] = {}
+        self.quotas: Quotas = {}
 
     def take(self, authority: Authority, packed: bytes) -> bool:
         """Take in a policy if it is newer; return whether it is.
@@ -162,6 +164,7 @@ class Removals:
         self.removed = {
             one.key: {cut.epoch: (cut.number, cut.hash) for cut in one.cuts} for one in content.removed
         }
+        self.quotas = {one.key: (one.batches, one.size) for one in content.quotas}
         return True
 
 

@@ -15,7 +15,7 @@ import msgspec
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.grammar import counted
 from twisted_mesh.identity import id_of
-from twisted_mesh.network import Cuts, Policy
+from twisted_mesh.network import Cuts, Policy, Quotas
 from twisted_mesh.trust.authority import Authority, Grants, Removals, may_be
 from twisted_mesh.trust.certificates import Certificates
 from twisted_mesh.trust.shared_secret import Secret, Secrets
@@ -157,6 +157,10 @@ class ContentPolicy(Policy):
     def removed(self) -> Mapping[bytes, Cuts]:
         return self._removals.removed
 
+    @property
+    def quotas(self) -> Quotas:
+        return self._removals.quotas
+
     def take(self, packed: bytes) -> bool:
         authority = self.content.authority
         if authority is None or not self._removals.take(authority, packed):
@@ -170,6 +174,8 @@ class ContentPolicy(Policy):
         removals = self._removals
         removed = counted(len(removals.removed), "node")
         told = f"policy {removals.number} of the authority, which has removed {removed}"
+        if removals.quotas:
+            told += f" and names {counted(len(removals.quotas), 'quota')}"
         if removals.is_second:
             told += f"; it has signed another with that number, so its key was used in two places: {_AGAIN}"
         return told
@@ -205,7 +211,11 @@ class ContentPolicy(Policy):
         return mine + theirs if mine != theirs and mine else b""
 
     def footprint(self) -> dict[str, int]:
-        tables = {"grants": len(self._grants), "removed_nodes": len(self.removed)}
+        tables = {
+            "grants": len(self._grants),
+            "removed_nodes": len(self.removed),
+            "quotas": len(self.quotas),
+        }
         if (certificates := self.content.certificates) is not None:
             tables["certificates"] = len(certificates)
         return tables

@@ -15,25 +15,29 @@ from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
+from msgspec.structs import replace
 
 from twisted_mesh.errors import LocalError, RemoteError, TrustError
+from twisted_mesh.grammar import counted
 from twisted_mesh.identity import Identity, replace_synced
 from twisted_mesh.network import Protocol
 from twisted_mesh.trust.authority import Authority, Removals, names_of
 from twisted_mesh.trust.files import OF_AUTHORITY
 from twisted_mesh.wire.authority import (
     MAX_POLICY,
+    MAX_QUOTAS,
     Cut,
     Grant,
     GrantContent,
     Policy,
     PolicyContent,
+    Quota,
     Removed,
     Roles,
     policy_of,
     unpack_policy,
 )
-from twisted_mesh.wire.codec import pack
+from twisted_mesh.wire.codec import pack, pack_policy
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 _KEY: Final = "the authority's key"
@@ -146,8 +150,10 @@ class AuthorityFiles:
         :raises TrustError: the state cannot be written; or the policy has no room for another node.
         """
         with self._changing():
-            others = [one for one in self.policy.removed if one.key != key]
-            return self._sign_policy([*others, Removed(key, list(cuts))], 0)
+            last = self.policy
+            removed = [*(one for one in last.removed if one.key != key), Removed(key, list(cuts))]
+            quotas = [one for one in last.quotas if one.key != key]
+            return self._sign_policy(replace(last, removed=removed, quotas=quotas))
 
     def end_below(self, generation: int) -> bytes:
         """Sign a policy by which grants of lower generations are good no more; return it.
@@ -156,17 +162,49 @@ class AuthorityFiles:
         """
         _check_generation(generation, 1)
         with self._changing():
-            return self._sign_policy(self.policy.removed, generation)
+            last = self.policy
+            return self._sign_policy(replace(last, generation=max(generation, last.generation)))
 
-    def _sign_policy(self, removed: list[Removed], generation: int) -> bytes:
-        last = self.policy
-        generation = max(generation, last.generation)
-        content = PolicyContent(self.authority.network, last.number + 1, generation, removed)
-        packed = self._signed(Policy(bytes(64), pack(content)))
+    def set_quota(self, key: bytes, batches: int, size: int) -> bytes:
+        """Sign a policy by which the author with *key* has a quota, in place of an earlier one; return it.
+
+        :param key: empty for all authors that have no quota of their own.
+        :param batches: in a second, and :param size: their bytes; 0 for what each node is configured for.
+        :raises LocalError: there can be no such quota; the node is removed; there is no room for another
+            quota; or the state cannot be written.
+        """
+        for rate in (batches, size):
+            if not 0 <= rate <= MAX_NUMBER:
+                raise LocalError(f"a quota is a number from 0 to {MAX_NUMBER}, not {rate}")
+        with self._changing():
+            last = self.policy
+            if any(one.key == key for one in last.removed):
+                raise TrustError("the node is removed: it has no quota")
+            quotas = [*(one for one in last.quotas if one.key != key), Quota(key, batches, size)]
+            if len(quotas) > MAX_QUOTAS:
+                raise TrustError(f"a policy has at most {MAX_QUOTAS} quotas: end another with --none")
+            return self._sign_policy(replace(last, quotas=quotas))
+
+    def end_quota(self, key: bytes) -> bytes:
+        """Sign a policy without the quota of the author with *key*, as in :meth:`set_quota`; return it.
+
+        :raises TrustError: there is no such quota; or the state cannot be written.
+        """
+        with self._changing():
+            last = self.policy
+            quotas = [one for one in last.quotas if one.key != key]
+            if quotas == last.quotas:
+                raise TrustError("there is no quota to end: mesh authority show lists them")
+            return self._sign_policy(replace(last, quotas=quotas))
+
+    def _sign_policy(self, content: PolicyContent) -> bytes:
+        content = replace(content, number=content.number + 1)
+        packed = self._signed(Policy(bytes(64), pack_policy(content)))
         if len(packed) > MAX_POLICY:
-            raise TrustError(
-                f"{len(removed)} removed nodes are more than a policy can name: make a new authority"
-            )
+            named = counted(len(content.removed), "removed node")
+            if content.quotas:
+                named += f" and {counted(len(content.quotas), 'quota')}"
+            raise TrustError(f"{named} are more than a policy can name: make a new authority")
         self.state.policy = packed.hex()
         self._keep()
         return packed

@@ -28,6 +28,7 @@ from twisted_mesh.wire.membership import MAX_ID, MIN_ID
 
 MAX_POLICY: Final = 65_536  # bytes, signature included: some 300 removed nodes with three runs each (guess)
 MAX_CUTS: Final = 64  # runs of a removed node whose ends a policy names (guess)
+MAX_QUOTAS: Final = 256  # entries of a policy; they leave four fifths of it to removed nodes (guess)
 _SIGNATURE: Final = 64  # bytes
 _GRANT_DOMAIN: Final = b"twisted_mesh/1/grant"  # before the array that a grant signs, and no other text
 _POLICY_DOMAIN: Final = b"twisted_mesh/1/policy"  # the same for a policy
@@ -97,6 +98,18 @@ class Removed(msgspec.Struct, array_like=True, frozen=True):
     cuts: Annotated[list[Cut], msgspec.Meta(max_length=MAX_CUTS)]
 
 
+class Quota(msgspec.Struct, array_like=True, frozen=True):
+    """What an author may publish in a second, on average, at a node for whose time another author waits.
+
+    :ivar key: of the author; empty for each author that has no entry of its own.
+    :ivar batches: how many; 0 for as many as the node's configuration says, and so for *size*, their bytes.
+    """
+
+    key: Annotated[bytes, msgspec.Meta(max_length=32)]
+    batches: Number
+    size: Number
+
+
 class PolicyContent(msgspec.Struct, array_like=True, frozen=True):
     """What a policy says; the one with the highest *number* counts.
 
@@ -108,6 +121,7 @@ class PolicyContent(msgspec.Struct, array_like=True, frozen=True):
     number: Sequence
     generation: Number
     removed: list[Removed]
+    quotas: Annotated[list[Quota], msgspec.Meta(max_length=MAX_QUOTAS)] = []
 
 
 class Policy(FrameBase, array_like=True, frozen=True):

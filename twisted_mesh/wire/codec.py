@@ -161,9 +161,15 @@ def unpack_header(packed: bytes) -> SignedHeader:
         raise RemoteError(f"the header of a BATCH: {error}", Reason.SHAPE) from None
 
 
-def pack(signed: Batch | Record | Receipt | GrantContent | PolicyContent) -> bytes:
+def pack(signed: Batch | Record | Receipt | GrantContent) -> bytes:
     """The array of a value that is to be signed."""
     return _encode(signed)
+
+
+def pack_policy(content: PolicyContent) -> bytes:
+    """The array of a policy; if it has no quotas, the array ends before them."""
+    fields = msgspec.structs.astuple(content)
+    return _encode(fields if content.quotas else fields[:-1])
 
 
 def network_digest(protocol_id: bytes) -> bytes:

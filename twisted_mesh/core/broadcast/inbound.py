@@ -85,7 +85,7 @@ class Inbound:
         shares = self._admission.shares
         is_answer = self._repair.is_answer(link.number, batch)
         kind = Kind.BATCH if is_answer or self._history.is_known(run) else Kind.RUN
-        if not is_answer and not shares.may_bring(link, batch.origin, kind, now):
+        if not is_answer and not shares.may_bring(link, batch.origin, kind, now, signed.size):
             self._repair.refused(link, run, now)
             return None
         self._forks.verify(signed.header)

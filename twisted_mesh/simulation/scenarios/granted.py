@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import PolicyGiven
+from twisted_mesh.core.shares import LASTING, LATE
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.simulation.adversaries.outsiders import (
@@ -33,13 +34,14 @@ from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.trust.authority import Authority
 from twisted_mesh.trust.content import Content, ContentPolicy
 from twisted_mesh.trust.shared_secret import Secrets
-from twisted_mesh.wire.authority import Cut, Grant, GrantContent, PolicyContent, Removed, Roles
+from twisted_mesh.wire.authority import Cut, Grant, GrantContent, PolicyContent, Quota, Removed, Roles
 from twisted_mesh.wire.authority import Policy as SignedPolicy
-from twisted_mesh.wire.codec import pack
+from twisted_mesh.wire.codec import pack, pack_policy
 
 KEY: Final = Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"authority").digest()))
 HERE, THERE = Authority(KEY.origin, NETWORK), Authority(KEY.origin, Protocol("elsewhere"))
 MEMBER: Final = Roles.LINK | Roles.AUTHOR
+_TALKS, _SAID = 12.0, 240  # seconds in which a member with a quota publishes, and so many messages
 
 
 def grant(member: Member, authority: Authority = HERE, serial: int = 1) -> bytes:
@@ -48,10 +50,11 @@ def grant(member: Member, authority: Authority = HERE, serial: int = 1) -> bytes
     return KEY.sign(unsigned.text) + unsigned.array
 
 
-def policy(number: int, removed: dict[bytes, list[Cut]]) -> bytes:
-    """A policy that removes nodes with their cuts, packed."""
+def policy(number: int, removed: dict[bytes, list[Cut]], *quotas: Quota) -> bytes:
+    """A policy that removes nodes with their cuts, and has *quotas*, packed."""
     entries = [Removed(key, cuts) for key, cuts in removed.items()]
-    unsigned = SignedPolicy(bytes(64), pack(PolicyContent(HERE.network, number, 0, entries)))
+    content = PolicyContent(HERE.network, number, 0, entries, list(quotas))
+    unsigned = SignedPolicy(bytes(64), pack_policy(content))
     return KEY.sign(unsigned.text) + unsigned.array
 
 
@@ -157,7 +160,35 @@ def _removed(stage: Stage) -> None:
     )
 
 
+def _quota(stage: Stage) -> None:
+    world = stage.world
+    *inside, talker, deaf, newcomer = world.members
+    for member in world.members:
+        member.late = 0.0 if member is talker else 2 * LATE
+        member.policy = policy_with(grant(member))
+    deaf.policy = Deaf(policy_with(grant(deaf)).content)
+    stage.gather(members=[member for member in world.members if member is not newcomer])
+    stage.run(FORMED)
+    for _ in range(_SAID):
+        world.at(world.now + _TALKS * world.random.random(), partial(talker.publish, "one more"))
+    stage.chat(_TALKS, 4.0)
+    stage.run(_TALKS / 3)
+    inside[0].handle(PolicyGiven(policy(1, {}, Quota(talker.origin, 1, 0))))
+    stage.run(_TALKS / 3)
+    stage.gather(members=[newcomer])
+    stage.run(_TALKS / 3)
+    taken = max(member.node.head(talker.run) for member in inside)
+    refused = min(member.node.counts["over_share"] for member in inside)
+    stage.note(f"{taken} of {_SAID} messages were taken by then, and {refused} or more refused")
+    stage.shares = float(taken), float(refused), float(deaf.node.counts["over_share"])
+    stage.end(patience(world.config) + LASTING)
+    for member in (*inside, deaf):
+        if member.node.head(talker.run) < _SAID:
+            world.violated(member, "missed", "messages over their author's quota never came")
+
+
 GRANTED: Final = {
+    "quota": Scene(_quota, 8, MeshConfig(presence_interval=10.0)),
     "removed": Scene(_removed, 10, MeshConfig(presence_interval=10.0), kinds=(Accomplice, RollingBack)),
     "granted": Scene(
         _granted,

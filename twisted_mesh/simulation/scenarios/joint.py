@@ -40,6 +40,7 @@ from twisted_mesh.simulation.scenarios.stage import FORMED, later
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
 from twisted_mesh.trust.content import ContentPolicy
+from twisted_mesh.wire.authority import Quota
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 
@@ -250,9 +251,10 @@ class Joint(Asking):
                 member.recorded = self.world.last_handshake
 
     def _give_policy(self, number: int) -> None:
-        """Give a member the next policy of the authority, which removes a node that nobody knows."""
+        """Give a member the next policy, which removes a node that nobody knows, and has a low quota."""
         honest = self.world.honest()
-        packed = policy(_POLICIES[number][1], {bytes([number]) * 32: []})
+        quotas = Quota(b"", 1 + number, 0), Quota(honest[0].origin, 0, 1000)
+        packed = policy(_POLICIES[number][1], {bytes([number]) * 32: []}, *quotas[: 1 + number])
         honest[number % len(honest)].handle(PolicyGiven(packed))
 
     def _draw(self, start: float) -> None:
