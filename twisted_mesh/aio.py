@@ -362,7 +362,7 @@ class Mesh(LoopListeners):
         return with_replies(calls, await asked)
 
     async def ping(self, member: bytes, timeout: float | None = 5.0) -> float:
-        """Find out whether a member answers: its node, which tells its application nothing of it.
+        """Find out whether a member's node answers; the application there is not told.
 
         :param member: the member's id; *timeout*: seconds; None for ``direct_timeout``.
         :return: the round trip in seconds.

@@ -212,8 +212,8 @@ class MeshConfig:
     #: (docs/protocol.rst).
     peer_interval: float = 300.0
 
-    #: Batches of which this node remembers by which way they came, for ``trace()``; of more, the oldest is
-    #: forgotten (guess).
+    #: Batches of which this node remembers by which way they came, for ``trace()``; if there are more, the
+    #: oldest is forgotten (guess).
     ways_limit: int = 4096
 
     # Receipts and direct messages.
@@ -283,7 +283,8 @@ class MeshConfig:
     open_streams: int = 16_384
     #: Heads of closed streams kept; for one more, the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
-    #: Heads of closed streams kept of one author; of more, the lowest run is forgotten, and void (guess).
+    #: Heads of closed streams kept of one author; if there are more, the lowest run is forgotten, and void
+    #: (guess).
     closed_runs: int = 256
     #: Authors of whom this node notes that runs had ended before it joined (guess: four times
     #: ``members_limit``).

@@ -335,7 +335,7 @@ class MeshSocket(Listeners):
         return answer
 
     def ping(self, member: bytes, timeout: float | None = 5.0) -> float | Deferred[float]:
-        """Find out whether a member answers: its node, which tells its application nothing of it.
+        """Find out whether a member's node answers; the application there is not told.
 
         :param member: the member's id; *timeout*: seconds; None for ``direct_timeout``.
         :return: the round trip in seconds; in the reactor's thread, a Deferred of that.

@@ -570,7 +570,7 @@ class MeshService(Service, Listeners):
         return run.query(type, packets, seconds_of(timeout))
 
     def ping(self, member: bytes, timeout: float | None = 5.0) -> Deferred[float]:
-        """Find out whether a member answers: its node, which tells its application nothing of it.
+        """Find out whether a member's node answers; the application there is not told.
 
         :param member: the member's id, as in :attr:`members`.
         :param timeout: seconds until the answer must have come; None for ``direct_timeout``.

@@ -171,13 +171,13 @@ class Root(Resource):
     """All paths; another one is an error that names them.  The path ``/`` is the page."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """The answer to a path that is none."""
+        """The answer to a path that does not exist, which names those that do."""
         names = " ".join(f"/{name.decode()}" for name in sorted(self.children) if name not in FILES)
         return NoPath(f"there is no such path; the paths are {names}")
 
 
 class NoPath(Resource):
-    """A path that is none."""
+    """The answer to a path that does not exist."""
 
     isLeaf = True
 
@@ -186,7 +186,7 @@ class NoPath(Resource):
         self._sentence = sentence
 
     def render(self, request: Request) -> bytes:
-        """Say so."""
+        """Answer with 404, and the sentence."""
         return tell(request, Refused(http.NOT_FOUND, self._sentence))
 
 

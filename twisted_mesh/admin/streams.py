@@ -28,8 +28,8 @@ from twisted_mesh.escaping import for_json
 from twisted_mesh.message import Gap, Message
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
-BEAT: Final = 15.0  # (guess)
-PATIENCE: Final = 60.0  # (guess)
+BEAT: Final = 15.0  # seconds from one comment to the next (guess)
+PATIENCE: Final = 60.0  # seconds until a client that takes nothing is cut (guess)
 _SEPARATOR: Final = "."
 _MOST_DIGITS: Final = 19
 

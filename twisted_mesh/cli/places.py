@@ -19,7 +19,7 @@ from typing import Final
 SYSTEM: Final = Path("/run/twisted_mesh")  # as systemd makes it for ``RuntimeDirectory=twisted_mesh``
 MOST_PATH: Final = 107  # bytes of a UNIX socket's path (Linux's sockaddr_un, without the last zero byte)
 _NAME: Final = re.compile(r"node-\d+\.sock")
-_LOOKED_AT: Final = 1024  # sockets in one folder; of more, the rest is left alone (guess)
+_LOOKED_AT: Final = 1024  # sockets in one folder that are looked at; others are left alone (guess)
 _PATIENCE: Final = 1.0  # seconds for which a socket may take to answer (guess)
 
 

@@ -28,7 +28,8 @@ READ_ALL: Final = MAX_NUMBER  # the token of the last PING from a node that leav
 READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING behind this node's own messages: are they read?
 READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fast the peer reads
 SLOWED_SECONDS: Final = 5.0  # seconds from the last part of a slow frame until a line is fast again (guess)
-COMING_SECONDS: Final = 10.0  # seconds without pushes of a run that another link brings the peer (guess)
+#: Seconds for which a run is not pushed to a peer, after the peer said that another link brings it (guess).
+COMING_SECONDS: Final = 10.0
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each answer looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: messages of a run that a peer says it holds

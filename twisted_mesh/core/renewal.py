@@ -32,14 +32,14 @@ class Renewal:
         self._asked = -inf  # when this run last asked for a new one
         self._above = 0  # the epoch above which a new run must begin; 0 if this run may go on
         self._tries = 0
-        self._next = inf  # when to ask for it
+        self._next = inf  # when to ask for the new run
 
     def __bool__(self) -> bool:
         """Whether this run is over, and waits for a new one to begin."""
         return self._above > 0
 
     def follow(self, earlier: Renewal) -> None:
-        """Take over from the *earlier* run when a new one may be asked for."""
+        """Ask for no new run sooner than the *earlier* run, which this one follows, could have done."""
         self.earliest = max(earlier.earliest, earlier._asked + NEW_RUN_PAUSE)
 
     def require(self, above: int, now: float) -> None:

@@ -26,7 +26,8 @@ from twisted_mesh.message import Message
 
 #: Bytes of messages that are read at a time for somebody who looks at them, and may be slow (guess).
 PAST_BYTES: Final = 65_536
-#: So many runs are read side by side, to give their messages by time; of more, others follow (guess).
+#: Runs that are read side by side, so that their messages are given in the order of sending; further runs
+#: are read after these (guess).
 MERGED: Final = 64
 #: Reads a run of the history: :func:`twisted_mesh.core.history.reader.read`.
 Read = Callable[[StreamId, int, int, int], Iterator[Messages | Missing]]

@@ -35,7 +35,7 @@ class Query:
         return ids_of(self._question.answered.copy())
 
     def close(self) -> None:
-        """Await no more answers; the iteration ends after those that have come."""
+        """Do not wait for answers any more; the iteration ends after those that have come."""
         self._close(self)
 
     def __aiter__(self) -> Query:

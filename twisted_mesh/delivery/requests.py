@@ -197,7 +197,7 @@ class Requests:
         raise Unreachable(f"{request.name}: it did not acknowledge the message in {seconds:g} s")
 
     def _close(self, id: MessageId) -> None:
-        """Await the answer no more."""
+        """Do not wait for the answer any more."""
         self._questions.close(id)
         request = self._requests.pop(id, None)
         if request is not None and request.sent is not None:

@@ -170,13 +170,13 @@ class Traces:
             self._heard(opened, deliver.origin)
 
     def _heard(self, opened: _Open, origin: bytes) -> None:
-        """Await no more of the node *origin*."""
+        """Do not wait for the node *origin* any more."""
         opened.pending.discard(origin)
         if not opened.pending:
             self._end(opened)
 
     def _doubted(self, opened: _Open, doubtful: Collection[bytes]) -> None:
-        """Await no more of the *doubtful* nodes."""
+        """Do not wait for the *doubtful* nodes any more."""
         for origin in doubtful:
             self._heard(opened, origin)
 
@@ -188,7 +188,7 @@ class Traces:
         self._close(opened)
 
     def _close(self, opened: _Open) -> bool:
-        """Await no more answers; whether any were awaited."""
+        """Do not wait for answers any more; return whether any were awaited."""
         if opened not in self._open:
             return False
         del self._open[opened]

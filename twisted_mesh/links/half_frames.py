@@ -16,16 +16,16 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 @dataclass(eq=False, slots=True)
 class _Half:
-    """A link with an unfinished frame; *read* and *read_before*: bytes it had brought at two times."""
+    """A link with an unfinished frame; *read_before* and *read*: bytes it had brought at two times."""
 
     link: MeshProtocol
     size: int
-    at: float  # the later of the two times; the earlier one is at least half a window before
+    at: float  # the later of the two times, at least half a window after the earlier one
     read: int
     read_before: int
 
     def brought(self, window: float, now: float) -> int:
-        """The bytes that came lately, that is, in the last *window* seconds or in half of them at least."""
+        """The bytes that came in the last *window* seconds, or at least in the last half of them."""
         before = self.read if now - self.at >= window / 2 else self.read_before
         return self.link.read_bytes - before
 

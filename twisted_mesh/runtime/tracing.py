@@ -1,9 +1,8 @@
-"""What people ask of all nodes at once: by which way a message came, and who is linked with whom.
+"""Questions to all nodes at once: by which way a message came, and which nodes are linked.
 
-Contract: this node answers for itself; members that are up are asked, and so are those that are suspect,
-which are not waited for as long.  A node that has not answered in time is in the result all the same, and
-so is one that is down, or whose grant lets it only listen.  Of the nodes that an answer names, those count
-that this node knows; others are left out as the answer comes.
+Contract: this node answers for itself, and asks the members that are up or suspect; it waits less long for
+a suspect.  The result also has the nodes that did not answer in time, that are down, or whose grants let
+them only listen.  If an answer names nodes that this node does not know, it is kept without them.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Tracing:
         return Trace(names[origin], epoch, sequence, steps)
 
     async def graph(self, seconds: float) -> list[Neighbours]:
-        """Who is linked with whom."""
+        """Which nodes are linked with which, as each tells it."""
         names = self._names()
         return [
             Neighbours(

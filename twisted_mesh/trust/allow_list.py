@@ -16,7 +16,7 @@ from twisted_mesh.errors import TrustError
 from twisted_mesh.trust.files import read_lines
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID
 
-DIGEST_BYTES: Final = 8  # of a list, in the record of a node; two lists differ by it (guess)
+DIGEST_BYTES: Final = 8  # bytes of a list's hash in a node's record, enough to tell lists apart (guess)
 _BASE58: Final = frozenset("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")
 
 

@@ -33,9 +33,8 @@ from twisted_mesh.trust.files import read_bytes
 from twisted_mesh.wire.fields import MAX_CERTIFICATE
 
 MAX_CAS: Final = 8  # in a file: an old one, a new one, and those above them (guess)
-CERTIFICATES_KEPT: Final = (
-    16_384  # verified ones that a node remembers (guess: four times ``members_limit``)
-)
+#: Verified certificates that a node remembers (guess: four times ``members_limit``).
+CERTIFICATES_KEPT: Final = 16_384
 WARNED: Final = 30 * 86_400.0  # seconds before the own certificate expires from which on a node warns
 _CA: Final = "the CA's certificate"
 _OWN: Final = "the certificate"
@@ -145,7 +144,9 @@ class Certificates:
         if before <= now <= self._next_end:
             return False
         ends = [end for known in self._known.values() for end in self._ends(known)]
-        self._next_end = min((end for end in ends if end >= now), default=inf)  # also if it was set back
+        self._next_end = min(
+            (end for end in ends if end >= now), default=inf
+        )  # the clock may have been set back
         return any(before <= end < now for end in ends)
 
     def warning(self, path: Path) -> str | None:

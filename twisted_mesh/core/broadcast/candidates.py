@@ -131,7 +131,10 @@ class Candidates:
         return False
 
     def _missing(self, link: Link, run: StreamId, due: int) -> Range | None:
-        """The lowest missing range up to *due* that *link* claims; for a graft, with or without a claim."""
+        """The lowest missing range up to *due* that *link* claims.
+
+        If *due* is :data:`MAX_NUMBER`, the link is asked by a graft, and needs no claim.
+        """
         if not due:
             return None
         stream, head = self._history.get(run), self._history.head(run)

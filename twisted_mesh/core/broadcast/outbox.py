@@ -113,7 +113,7 @@ class Outbox:
 
         A larger entry is a batch of its own: over a slow line, small ones before it would wait for it.
         """
-        sizes = list(accumulate(map(len, entries)))  # of the entries up to and with each
+        sizes = list(accumulate(map(len, entries)))  # the bytes of all entries up to each, itself included
         bounds = [(sizes, MAX_MESSAGE_BYTES)]
         if sizes and sizes[-1] > MAX_CONTAINERS and NestedEntry in set(map(type, entries)):
             bounds.append((list(accumulate(map(containers_in, entries))), MAX_CONTAINERS))

@@ -38,10 +38,10 @@ class Outflow:
 
     @property
     def room(self) -> int:
-        """How many more bytes of own messages fit; no call changes that but those for an event.
+        """How many more bytes of own messages fit; only the calls for an event change that.
 
-        They are to fit into a queue, too: if all queues are full, messages are announced and pulled later,
-        which takes longer than to wait.  Whatever comes first into an empty queue fits.
+        They must fit into the queue of some link, too.  If all queues are full, messages are announced and
+        pulled later, and that takes longer than to wait.  If a queue is empty, a message of any size fits.
         """
         room, queued = self._limit - self._outbox.unsent_bytes, self._queued()
         return min(room, self._queue_limit - queued) if queued else room
@@ -56,8 +56,8 @@ class Outflow:
     def _queued(self) -> int:
         """The bytes in the emptiest queue of the links over which own messages are pushed.
 
-        There are none that matter once all own messages are accepted: a peer to which alone they are pushed
-        could keep its queue full for ever, with what it asks for, and the application would wait as long.
+        It is 0 once all own messages are accepted.  Else a peer, if they are pushed to it alone, could keep
+        its queue full for ever with the messages it asks for, and the application would wait as long.
         """
         if not self._outbox.unsent_bytes:
             return 0

@@ -15,7 +15,7 @@ from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 
-_HOPS_MOST: Final = 8  # hops of such a claim (guess: trees are less deep)
+_HOPS_MOST: Final = 8  # hops after which a claim counts no more (guess: trees are less deep)
 _PART: Final = 3  # claims are sent 3 times in gap_patience, and count for a third of it (guess)
 
 

@@ -20,7 +20,8 @@ STEPS_MOST: Final = 8  # announcements that are kept of one link on one run (gue
 class Pull:
     """The repair of *run*.
 
-    A *graft* is an announcement of MAX_NUMBER.  Its WANT asks for all that the peer has, and to push again.
+    A *graft* is an announcement of MAX_NUMBER.  Its WANT asks the peer for all messages that it has, and to
+    push later ones.
 
     :ivar announced: by link, its announcements, the soonest first: (when to ask, highest message).
     :ivar ranges: by link, the messages that it was asked for and has not sent.
@@ -33,7 +34,7 @@ class Pull:
     since: float = 0.0  # when that link was asked
     progress: float = 0.0  # when it was asked, or last sent a missing message
     got: int = 0  # bytes that the link has sent since it was asked
-    window: bool | None = None  # in which window its answer counts: True: verified; None: in none
+    window: bool | None = None  # whether its answer counts for verified runs, or others; None: for none
     dropped: bool = False  # whether a batch that the link sent was not kept
     in_vain: bool = False  # whether a link has not sent what it was asked for, and no message came since
     not_before: float = 0.0  # when to ask again after a batch was not kept
@@ -64,7 +65,7 @@ class Pull:
         return True
 
     def graft(self, link: int, now: float) -> None:
-        """Let *link* be asked for all that it has, and to push from then on."""
+        """Let the peer of *link* be asked for all messages that it has, and to push later ones."""
         self.announced[link] = deque([(now, MAX_NUMBER)])
 
     def is_graft(self, link: int) -> bool:

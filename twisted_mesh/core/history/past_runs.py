@@ -24,9 +24,8 @@ from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.storage import AuthorMarks, Restored
 from twisted_mesh.identity import MOST_CLAIMED
 
-_SLACK: Final = (
-    256  # at the limit a 256th of the heads is forgotten at once: sorting the sites takes time (guess)
-)
+#: At the limit a 256th of the heads is forgotten at once, since sorting the sites takes time (guess).
+_SLACK: Final = 256
 
 
 class PastRuns:

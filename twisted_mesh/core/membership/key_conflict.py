@@ -61,7 +61,7 @@ class KeyConflict:
 
     @property
     def until(self) -> float:
-        """When a new run begins, unless another record of the other node comes."""
+        """The time at which a new run begins, unless another record of the other node comes before."""
         return max(self._until, self._renewal.earliest)
 
     def recorded(

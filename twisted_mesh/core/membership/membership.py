@@ -116,7 +116,7 @@ class Membership:
         if event.epoch > epoch:
             self.conflict.met(event.epoch, now)
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)
-        # Only one end begins a new run, so that the epochs differ from then on
+        # Only one end begins a new run, so that the epochs differ from then on.
         elif event.epoch == epoch and not event.outgoing:
             self.renewal.require(epoch, now)
 

@@ -75,7 +75,7 @@ class Author:
     warned: Rank = (0, 0)  # its rank at the last suspicion that only passed through here
     spoke_again: bool = False  # whether another record came SPOKE_AGAIN after *met*
     lists: bytes = b""  # names its lists and this node's, if they differ and that was reported
-    told: float = -inf  # when another node's roster last named the record, since the author is gone
+    told: float = -inf  # when another roster last named the record of this author, which is gone
     forgets: RateLimit | None = None  # how often it may have others forgotten; None if it never did
     came: float = field(init=False)  # when its newest record came here; *heard* is earlier by a told age
 

@@ -146,7 +146,7 @@ class Replies:
     def evident(self, presence: Presence, now: float) -> None:
         """Take in an author's newest record, and give the receipts for which the author waits.
 
-        If an author leaves whose key is for one run, it can acknowledge messages only now.
+        An author that leaves, and whose key was made for one run, can acknowledge messages only now.
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
