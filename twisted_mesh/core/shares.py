@@ -40,9 +40,8 @@ LASTING: Final = 10.0  # seconds for which an author counts as waiting, and a la
 LOOK: Final = 0.02  # seconds from one look whether this node is late to the next (guess)
 LATE: Final = 0.004  # seconds by which a timer of a late node is late (measured: 1 ms in calm)
 PUT_OFF: Final = 0.5  # seconds until it is decided anew whether to ask for messages (guess)
-ACCOUNTS: Final = (
-    4096  # known authors that are counted, and new ones; the longest idle is forgotten (guess)
-)
+#: Known authors that are counted, and as many new ones; of each the longest idle is forgotten (guess).
+ACCOUNTS: Final = 4096
 SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
 _FEW: Final = 16  # a site that uses up to a sixteenth of what all new authors have uses few (guess)
 #: Seconds of a verification, of a message and of a byte: about half of what was measured, so that nodes

@@ -145,9 +145,8 @@ class MessageQueue:
         self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
         self._waiting: Deferred[Message] | None = None  # fires with the next message
         self._closed = False
-        self._handed_out: deque[tuple[Message, int]] | None = (
-            None  # a named consumer's, handed out and not taken
-        )
+        # The messages of a named consumer that are handed out and not taken; None for other consumers.
+        self._handed_out: deque[tuple[Message, int]] | None = None
         self._unreadable = False  # whether the history could not be read, and read_again() will be called
         self.reader = consumers.reader
         self.dropped = 0

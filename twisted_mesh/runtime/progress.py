@@ -78,7 +78,7 @@ class Progress:
         if self._tells_all:
             self._behind.setdefault(run, _Behind())
             self._moved[run] = None
-            if self._turn is None:  # one Taken for a turn costs a third of one for each message
+            if self._turn is None:  # one Taken a turn takes a third of the time of one a message
                 self._turn = self._clock.callLater(0, self._end_of_turn)
         elif run in self._behind:
             self._moved[run] = None
