@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
-from twisted_mesh import MeshService, Message, MessageQueue, NamedMessages
+from twisted_mesh import MeshConfig, MeshService, Message, MessageQueue, NamedMessages
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.message import NoWayBack, Source
 
@@ -91,6 +91,49 @@ class Application:
         return self.seen, waiting, lags, footprint
 
 
+#: The name of a consumer, and how many messages it takes at most; or "close" and "open" of the named one.
+take = st.tuples(st.sampled_from(["", "billing", "close", "open"]), st.integers(0, 6))
+takes = st.lists(take, max_size=3)
+
+
+class Consumers:
+    """An application with an iterator, and one with a name, each with room for six messages of 600 bytes.
+
+    :param asks: as of :class:`Application`.
+    :ivar seen: all that it got, in order.
+    """
+
+    def __init__(self, *, asks: bool) -> None:
+        self.seen: list[object] = []
+        config = MeshConfig(queue_limit=6, queue_bytes=600)
+        self.service = MeshService(Clock(), listen=(), encryption="Plaintext", config=config)
+        if asks:
+            self.service.register_handler(lambda message, link: None)
+        self.service.on("gap", lambda gap: self.seen.append(("gap", gap.ranges, gap.reason)))
+        self.service.startService()
+        self._unnamed, self._named = self.service.messages(), self.service.messages(name="billing")
+
+    def take(self, name: str, most: int) -> None:
+        """Let a consumer take messages, or be closed or opened."""
+        if name == "close":
+            self._named.close()
+        elif name == "open" and not self.service.consumers["billing"].open:
+            self._named = self.service.messages(name="billing")
+        elif name != "open":
+            consumer = self._named if name else self._unnamed
+            taken = [consumer.take() for _ in range(most)]
+            self.seen.append((name, [message and message.id for message in taken]))
+
+    def result(self) -> tuple[object, ...]:
+        """What it saw, what waits, and what was taken; the service ends."""
+        delivery, run = self.service._delivery, SOURCE.run
+        waiting = [[message.id for message in queue.peek()] for queue in delivery._live()]
+        places = delivery.taken(run, 100), delivery.places(run, 100)
+        footprint = delivery.footprint()
+        self.service.stopService()
+        return self.seen, waiting, places, footprint
+
+
 class TestStraightDelivery(SynchronousTestCase):
     @fixed
     @given(st.lists(batches, max_size=3))
@@ -108,4 +151,24 @@ class TestStraightDelivery(SynchronousTestCase):
                 number += len(some)
             results.append(application.result())
         self.flushLoggedErrors(Told)
+        self.assertEqual(*results)
+
+    @fixed
+    @given(st.lists(st.tuples(st.lists(st.sampled_from([0, 0, 0, 64, 9]), max_size=5), takes), max_size=8))
+    @example([([0], [("billing", 2), ("close", 0)]), ([0, 0], [])])
+    def test_queues_get_the_same_whether_a_batch_comes_whole_or_message_by_message(
+        self, drawn: list[tuple[list[int], list[tuple[str, int]]]]
+    ) -> None:
+        results = []
+        for asks in (False, True):
+            application = Consumers(asks=asks)
+            number = 1
+            for kinds, some in drawn:
+                entries = [[kind, 0, place] for place, kind in enumerate(kinds)]
+                deliver = Deliver(1, AUTHOR, 1, number, 5, 100 * len(kinds), entries)
+                application.service._delivery.deliver(deliver, SOURCE, None)
+                for name, most in some:
+                    application.take(name, most)
+                number += len(kinds)
+            results.append(application.result())
         self.assertEqual(*results)

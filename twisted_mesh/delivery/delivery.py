@@ -279,11 +279,22 @@ class Delivery:
                 last = emit_to_only_one(self.listeners, "message", messages)
                 if last is not None:
                     self._enqueue(last, size, named.values())  # in the queues that its listener made
+            elif deliver.first and (queues := self._only_queues(len(deliver.entries), deliver.size)):
+                batch, messages = list(messages), iter(())
+                for queue in queues:
+                    queue.put_all(batch, size)
             for message in messages:
                 self._hand_over(message, size, link, named.values())
         self._wake()
         if deliver.direct_number:
             self.look_for_full()
+
+    def _only_queues(self, count: int, size: int) -> list[MessageQueue]:
+        """The queues, if only they get a batch of *count* messages and *size* bytes, and all have room."""
+        if self._handlers or self._debug >= 5 or self.listeners.listeners("message"):
+            return []
+        queues = self._live()
+        return queues if all(queue.has_room_for_all(count, size) for queue in queues) else []
 
     def answer_queue(self) -> MessageQueue:
         """A new queue for the answers to a query: messages come to it only by ``put()``."""

@@ -198,6 +198,9 @@ class NamedQueue(MessageQueue):
     def has_room(self) -> bool:
         return not self.is_open or super().has_room
 
+    def has_room_for_all(self, count: int, size: int) -> bool:
+        return self.takes and super().has_room_for_all(count, size)
+
     def wake(self) -> None:
         if self._owner is not None and (owner := self._owner()) is not None:
             owner.wake()

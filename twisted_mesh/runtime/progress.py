@@ -73,10 +73,11 @@ class Progress:
 
     def may_have_moved(self, run: events.StreamId) -> None:
         """Note that a consumer took messages of *run*, put some back, or closed."""
-        if self._stopped:
+        if self._stopped or (self._turn is not None and run in self._moved):
             return
         if self._tells_all:
-            self._behind.setdefault(run, _Behind())
+            if run not in self._behind:
+                self._behind[run] = _Behind()
             self._moved[run] = None
             if self._turn is None:  # one Taken a turn takes a third of the time of one a message
                 self._turn = self._clock.callLater(0, self._end_of_turn)
