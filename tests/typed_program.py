@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_mesh import Gap, Member, MeshService, MeshSocket, Message
 from twisted_mesh.aio import Link, Mesh, Receipt
-from twisted_mesh.trace import Neighbours, Trace
+from twisted_mesh.trace import Lag, Neighbours, Trace
 
 
 def listen(service: MeshService, sock: MeshSocket) -> None:
@@ -45,6 +45,7 @@ def listen(service: MeshService, sock: MeshSocket) -> None:
     for answer in sock.query("x"):
         assert_type(answer, Message)
     assert_type(sock.graph(), list[Neighbours])
+    assert_type(sock.lag(), list[Lag])
     lost(Gap(message.sender, 1, 1, 1, "an example"))
     lost_here(Gap(message.sender, 1, 1, 1, "an example"))
     assert_type(first(service.members[message.sender]), bool)

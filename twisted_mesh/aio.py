@@ -38,7 +38,7 @@ from twisted_mesh.threads.hosted_node import HostedNode
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
-from twisted_mesh.trace import Neighbours, Trace
+from twisted_mesh.trace import Lag, Neighbours, Trace
 from twisted_mesh.trust.policy import Trust
 
 __all__ = ["Link", "Mesh", "Messages", "NamedMessages", "Query", "Receipt"]
@@ -395,6 +395,15 @@ class Mesh(LoopListeners):
         """
         graph: list[Neighbours] = await self._call(self._opened().graph, timeout)
         return graph
+
+    async def lag(self, timeout: float = 5.0) -> list[Lag]:
+        """Ask all members how many messages they lack, and how many their applications have not taken.
+
+        :param timeout: and the errors are as for :meth:`trace`.
+        :return: what each node says, this one first.
+        """
+        lag: list[Lag] = await self._call(self._opened().lag, timeout)
+        return lag
 
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``async for answer in mesh.query("?")``.

@@ -39,7 +39,7 @@ from twisted_mesh.runtime.profile import checked_debug_level
 from twisted_mesh.threads.proxies import Link, with_replies
 from twisted_mesh.threads.reactor_thread import reactor_thread
 from twisted_mesh.threads.standard_error import log_to_standard_error
-from twisted_mesh.trace import Neighbours, Trace
+from twisted_mesh.trace import Lag, Neighbours, Trace
 
 __all__ = ["Link", "MeshSocket", "MessageQueue", "NamedMessages", "Query", "Receipt", "default_protocol"]
 
@@ -370,6 +370,15 @@ class MeshSocket(Listeners):
         """
         graph: list[Neighbours] = self._thread.wait(self._node.if_open, self._node.graph, timeout)
         return graph
+
+    def lag(self, timeout: float = 5.0) -> list[Lag]:
+        """Ask all members how many messages they lack, and how many their applications have not taken.
+
+        :param timeout: and the errors are as for :meth:`trace`.
+        :return: what each node says, this one first.
+        """
+        lag: list[Lag] = self._thread.wait(self._node.if_open, self._node.lag, timeout)
+        return lag
 
     def query(self, *packets: Packet, timeout: float | None = 5.0, type: int = flags.broadcast) -> Query:
         """Send a message to everyone, and await the answers: ``for answer in socket.query("?")``.

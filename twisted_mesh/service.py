@@ -70,7 +70,7 @@ from twisted_mesh.runtime.reporting import Where
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Host, Settings
 from twisted_mesh.status import HeldStatus, Status
-from twisted_mesh.trace import Neighbours, Trace
+from twisted_mesh.trace import Lag, Neighbours, Trace
 from twisted_mesh.trust.policy import Trust
 
 _log = Logger()
@@ -611,6 +611,13 @@ class MeshService(Service, Listeners):
         :raises LocalError: *timeout* is no number, or below 0; NotRunning: the service does not run.
         """
         return self._running().graph(seconds_of(timeout))
+
+    def lag(self, timeout: float = 5.0) -> Deferred[list[Lag]]:
+        """Ask all members how many messages they lack, and how many their applications have not taken.
+
+        :param timeout: and the result and the errors are as for :meth:`graph`.
+        """
+        return self._running().lag(seconds_of(timeout))
 
     def _check_member(self, member: object) -> None:
         if not isinstance(member, bytes):

@@ -1,6 +1,6 @@
-"""By which way one message came to the nodes of a mesh, and who their neighbours are, as they say.
+"""By which way one message came to the nodes of a mesh, who their neighbours are, and how much they lack.
 
-:meth:`.MeshService.trace` and :meth:`.MeshService.graph` give these values.
+:meth:`.MeshService.trace`, :meth:`.MeshService.graph` and :meth:`.MeshService.lag` give these values.
 
 Contract: each step is the claim of its node alone.  No clock of one node is compared with that of another:
 each duration was measured by one node.
@@ -63,3 +63,18 @@ class Neighbours(msgspec.Struct, frozen=True):
     label: str | None
     state: str
     neighbours: list[str]
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far behind one node is, of all authors together, as it says.
+
+    :ivar state: as that of :class:`Neighbours`.
+    :ivar missing: how many messages it knows to exist that have not come; None if it has not answered.
+    :ivar untaken: how many have come that its application has not taken; None likewise.
+    """
+
+    id: str
+    label: str | None
+    state: str
+    missing: int | None
+    untaken: int | None

@@ -67,9 +67,9 @@ class HttpCase(MeshCase):
         clock = self.network.clock
         self.recent = Recent(clock, node, node.config, "run")
         self.addCleanup(self.recent.stop)
-        paths = Paths(clock, node, self.recent)
-        self.addCleanup(paths.stop)
-        self.factory = Clients(paths.root(), clock, node.config, judge)
+        self.paths = Paths(clock, node, self.recent)
+        self.addCleanup(self.paths.stop)
+        self.factory = Clients(self.paths.root(), clock, node.config, judge)
         self.factory.startFactory()
         self.addCleanup(self.factory.stopFactory)
 

@@ -77,6 +77,49 @@ class TestTraces(AskingCase):
             self.assertEqual(self.post("/trace", **body)[0], 400)
 
 
+class TestLags(AskingCase):
+    def test_each_node_says_how_many_messages_it_lacks(self) -> None:
+        code, told = self.post("/lag")
+        none = {"state": "up", "missing": 0, "untaken": 0}
+        self.assertEqual((code, told[0]), (200, self.named(self.a) | none))
+        self.assertIn(self.named(self.b, "db") | none, told)
+        self.assertEqual(self.post("/lag", wait_seconds=-1)[0], 400)
+
+
+class TestReceipts(AskingCase):
+    def test_a_message_is_sent_at_once_and_its_receipt_asked_for_as_often_as_wanted(self) -> None:
+        self.network.between(self.host(self.b), self.host(self.c))[1].reads = False
+        sent = {"sent": True, "neighbours": 1, "receipt": 1}
+        self.assertEqual(self.post("/send", 0, packets=["fire"], receipt=True), (200, sent))
+        for _ in range(2):
+            code, told = self.post("/receipt", receipt=1)
+            self.assertEqual((code, told["complete"], told["pending"]), (200, False, [self.named(self.c)]))
+        self.assertEqual(told["delivered"], [self.named(self.b, "db")])
+        (open,) = self.ask("GET", "/receipts")[1]
+        self.assertEqual((open["sequence"], open["pending"]), (told["sequence"], [self.c.id.decode()]))
+        self.network.between(self.host(self.b), self.host(self.c))[1].reads = True
+        code, told = self.post("/receipt", 20, receipt=1, wait_seconds=60)
+        self.assertEqual((code, told["complete"], len(told["delivered"])), (200, True, 2))
+        self.assertEqual(self.ask("GET", "/receipts"), (200, []))
+
+    def test_the_newest_are_kept(self) -> None:
+        self.patch(asking, "RECEIPTS", 2)
+        for number in (1, 2, 3):
+            self.assertEqual(self.post("/send", packets=[1], receipt=True)[1]["receipt"], number)
+        self.assertEqual(
+            [self.post("/receipt", receipt=number)[0] for number in (0, 1, 2, 3)], [404, 404, 200, 200]
+        )
+        self.assertEqual(self.paths.status().footprint["control_receipts"], 2)
+        self.paths.stop()
+        self.assertEqual(self.paths.status().footprint["control_receipts"], 0)
+
+    def test_what_cannot_be_asked(self) -> None:
+        for body in ({"wait_seconds": 1}, {"to": "db"}):
+            self.assertEqual(self.post("/send", packets=[1], receipt=True, **body)[0], 400)
+        for body in ({}, {"receipt": "x"}, {"receipt": 1, "wait_seconds": 4000}):
+            self.assertEqual(self.post("/receipt", **body)[0], 400)
+
+
 class TestRequests(AskingCase):
     def test_the_answer_of_one_member(self) -> None:
         code, told = self.post("/request", to="db", packets=["?", {"$b": "AP8="}], type=50)

@@ -89,6 +89,7 @@ class RequestTests(AioCase):
             self.assertEqual([step.state for step in trace.steps], ["missing", "missing"])
             graph = await a.graph(DEADLINE)
             self.assertEqual([one.neighbours for one in graph], [[b.id.decode()], [a.id.decode()]])
+            self.assertEqual([one.missing for one in await a.lag(DEADLINE)], [0, 0])
             asking = asyncio.ensure_future(a.request(b.id, "again", timeout=None))
             self.assertEqual(await self.packets(heard, 2), ["?", "again"])
             asking.cancel()

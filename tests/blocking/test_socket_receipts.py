@@ -139,6 +139,7 @@ class TestRequest(SocketCase):
         self.assertEqual((trace.steps[0].state, trace.steps[0].source), ("came", ids[1]))
         graph = {one.id: one.neighbours for one in a.graph(30)}
         self.assertEqual(graph, {ids[1]: ids[:1], ids[0]: ids[1:]})
+        self.assertEqual([one.missing for one in a.lag(30)], [0, 0])
         self.assertRaises(WrongValue, a.trace, (b"", 1, 1))
 
     def test_without_an_answer_it_raises(self) -> None:

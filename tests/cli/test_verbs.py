@@ -26,6 +26,7 @@ from twisted_mesh.cli import client, verbs
 from twisted_mesh.cli.main import main
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
+from twisted_mesh.runtime import reporting
 from twisted_mesh.service import MeshService
 
 reactor: Any = _reactor
@@ -117,6 +118,70 @@ class AskingVerbsTests(TestCase):
                 "and does not say whether it has it",
             ],
         )
+
+    async def test_ctrl_c_in_a_wait_says_who_has_the_message_so_far(self) -> None:
+        post = client.Client.post
+
+        def interrupted(asked: client.Client, path: str, body: Any, timeout: float) -> Any:
+            if path == "/receipt" and body["wait_seconds"]:
+                raise KeyboardInterrupt
+            return post(asked, path, body, timeout)
+
+        self.patch(client.Client, "post", interrupted)
+        billing = self.b.messages(name="billing")
+        told = r"^0 of 1 member has it\n  db \(\w{8}\): up for \d+ s\n$"
+        for more in ((), ("--trace",)):
+            status, said = await self.run_it("send", "fire", "--wait=9", *more)
+            self.assertEqual(status, 130)
+            self.assertRegex(said, told)
+        status, said = await self.run_it("send", "fire", "--wait=9", "--json")
+        self.assertEqual((status, json.loads(said)["delivered"]), (130, []))
+        billing.close()
+
+    async def test_receipts_tell_who_has_not_taken_which_message(self) -> None:
+        none = "no receipt is open: all members have each message that was sent with one\n"
+        self.assertEqual(await self.run_it("receipts"), (0, none))
+        billing = self.b.messages(name="billing")
+        for text in ("first", "second"):
+            self.a.send(text, receipt=True)
+        why = "but its application has not taken it yet"
+        told = rf"^message 2: 0 of 1 member has it\n  db \(\w{{8}}\): up for \d+ s, {why}\n"
+        status, said = await self.run_it("receipts")
+        self.assertEqual(status, 1)
+        self.assertRegex(said, told + r"message 1: 0 of 1 member has it\n  db \(\w{8}\): up for \d+ s\n$")
+        self.assertRegex((await self.run_it("receipts", "--count=1"))[1], told + "and 1 older message\n$")
+        status, said = await self.run_it("receipts", "--json")
+        self.assertEqual((status, [receipt["sequence"] for receipt in json.loads(said)]), (1, [1, 2]))
+        billing.close()
+
+    async def test_lag_shows_how_much_each_node_lacks(self) -> None:
+        self.patch(reporting, "LAG_SECONDS", 0.0)
+        head = r"^MEMBER +STATE +SINCE +MISSING +NOT TAKEN *\n"
+        own = r"\w{8} +this node +- +0 +0\n"
+        status, said = await self.run_it("lag")
+        self.assertEqual(status, 0)
+        self.assertRegex(said, rf"{head}{own}db \(\w{{8}}\) +up +\d+ s +0 +0\n$")
+        billing = self.b.messages(name="billing")
+        self.a.send("fire")
+        await eventually(lambda: self.b.consumers["billing"].lag)
+        status, said = await self.run_it("lag", "--json")
+        self.assertEqual(
+            (status, [(node["missing"], node["untaken"]) for node in json.loads(said)]),
+            (1, [(0, 0), (0, 1)]),
+        )
+        billing.close()
+        await self.b.stopService()
+        self.assertRegex((await self.run_it("lag"))[1], head + own + "$")
+
+    def test_a_member_that_is_up_and_says_nothing_is_shown_so(self) -> None:
+        own = {"id": "x" * 9, "label": "web", "state": "up", "missing": 0, "untaken": 0}
+        silent = own | {"id": "y" * 9, "state": "silent", "missing": None, "untaken": None}
+        member = {"id": "y" * 9, "state": "up", "since_unix_seconds": 0}
+        (table,) = verbs._lags([own, silent], {"y" * 9: member})
+        self.assertEqual([*table.columns[1].cells], ["this node", "no answer"])
+        self.assertEqual([*table.columns[3].cells], ["0", "-"])
+        (table,) = verbs._lags([own, silent], {})
+        self.assertEqual([*table.columns[1].cells], ["this node", "silent"])
 
     async def test_a_name_that_fits_no_other_member_that_is_there_says_whose_it_is(self) -> None:
         me = self.a.id.decode()

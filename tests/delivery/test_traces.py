@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.meshcase import MeshCase
+from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.delivery.traces import ANSWERS_BURST, ASKER_BURST, ASKER_RATE, ASKERS, AT_ONCE, MOST_OPEN
 from twisted_mesh.errors import Congested, LocalError, NotRunning, Unreachable
@@ -192,6 +192,34 @@ class TestGraph(TraceCase):
         self.patch(tracing, "NAMED_EACH", 1)
         told = self.result_of(self.a.graph(), after=1)
         self.assertEqual([len(each.neighbours) for each in told], [1, 1, 1])
+
+
+class TestLag(TraceCase):
+    def lag(self, after: float = 1) -> dict[str, tuple[str, int | None, int | None]]:
+        """What each node says, by id."""
+        told = self.result_of(self.a.lag(1), after=after)
+        return {each.id: (each.state, each.missing, each.untaken) for each in told}
+
+    def test_each_node_says_how_many_messages_it_lacks(self) -> None:
+        a, b, c = (node.id.decode() for node in (self.a, self.b, self.c))
+        self.assertEqual(self.lag(), dict.fromkeys((a, b, c), ("up", 0, 0)))
+        messages = self.c.messages()
+        puppet = self.joined(self.b)
+        self.send_frames(puppet, *(batch(puppet.me, number, "x") for number in (1, 3, 6)), after=1)
+        self.assertEqual(self.lag(), {a: ("up", 3, 0), b: ("up", 3, 0), c: ("up", 3, 1)})
+        messages.close()
+        self.assertEqual(self.lag()[c], ("up", 3, 0))
+
+    def test_it_is_looked_up_once_a_second(self) -> None:
+        reporting = self.parts_of(self.b).reporting
+        first = reporting.lag()
+        self.assertIs(reporting.lag(), first)
+        self.network.advance(1)
+        self.assertIsNot(reporting.lag(), first)
+
+    def test_one_that_does_not_answer_is_told_as_such(self) -> None:
+        self.network.between(self.host(self.b), self.host(self.c))[1].reads = False
+        self.assertEqual(self.lag()[self.c.id.decode()], ("silent", None, None))
 
 
 class TestAsking(TraceCase):

@@ -11,6 +11,8 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.tracing import (
     MOST_NAMED,
     Known,
+    LagAnswer,
+    LagQuestion,
     LinksAnswer,
     LinksQuestion,
     Telling,
@@ -34,13 +36,14 @@ def entry_of(value: Telling) -> Entry:
 class TestTracing(SynchronousTestCase):
     def test_what_was_packed_comes_out_and_is_no_message_of_an_application(self) -> None:
         links = (LinksQuestion(), LinksAnswer([]), LinksAnswer([KEY, OTHER]))
-        for value, kind in zip((QUESTION, ANSWER, NONE, *links), (1, 2, 2, 3, 4, 4), strict=True):
+        values = (QUESTION, ANSWER, NONE, *links, LagQuestion(), LagAnswer(3, 200))
+        for value, kind in zip(values, (1, 2, 2, 3, 4, 4, 5, 6), strict=True):
             entry = entry_of(value)
             self.assertEqual(entry[:2], [kind, 0])
             self.assertNotIn(kind, USERS)
             self.assertEqual(unpack(entry), value)
             self.assertEqual(unpack([*entry, "of a later version"]), value)
-        for kind in (0, 5, 64):
+        for kind in (0, 7, 64):
             self.assertIsNone(unpack([kind, 0]))
 
     def test_bounds(self) -> None:
@@ -60,6 +63,8 @@ class TestTracing(SynchronousTestCase):
                 self.assertRaises(PoisonedBody, unpack, entry)
         self.assertIsNotNone(unpack([*good[:9], [OTHER] * MOST_NAMED]))
         for entry in ([1, 0], [1, 0, KEY, -1, 1], [1, 0, KEY, 1, 0], [1, 0, KEY, 1, MAX_NUMBER + 1]):
+            self.assertRaises(PoisonedBody, unpack, entry)
+        for entry in ([6, 0], [6, 0, 1], [6, 0, -1, 1], [6, 0, 1, None], [6, 0, 1, 2**64]):
             self.assertRaises(PoisonedBody, unpack, entry)
         for entry in ([4, 0], [4, 0, [OTHER] * (MOST_NAMED + 1)], [4, 0, None]):
             self.assertRaises(PoisonedBody, unpack, entry)

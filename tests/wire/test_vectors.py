@@ -91,7 +91,7 @@ from twisted_mesh.wire.replies import (
     sealing_context,
 )
 from twisted_mesh.wire.signed import Record, SignedRecord
-from twisted_mesh.wire.tracing import WayQuestion
+from twisted_mesh.wire.tracing import LagAnswer, WayQuestion
 
 SEALING_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
 PSST = SealedText(join_entries([pack_entry(2, ["psst"])]), 5, (bytes(range(32)), 1, -4))
@@ -384,6 +384,10 @@ class TestVectors(SynchronousTestCase):
         before, _, after = body.partition(IDENTITY.origin)
         told = f"``{before.hex(' ')}`` (the key) ``{after.hex(' ')}``"
         self.assertIn(told, " ".join(TestDocumentation.page.split()))
+
+    def test_an_answer_how_far_behind_a_node_is(self) -> None:
+        body = join_entries((LagAnswer(3, 200).pack(),))
+        self.assertIn(f"``{body.hex(' ')}``", TestDocumentation.page)
 
 
 class TestDocumentation(SynchronousTestCase):

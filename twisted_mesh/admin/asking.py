@@ -6,6 +6,7 @@ cancelled, nothing is awaited any more.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from twisted_mesh.admin.bodies import Forget, Ping, Query, Reader, Request, Send, Trace
+from twisted_mesh.admin.bodies import Forget, Lag, Ping, Query, Reader, Request, Send, SentReceipt, Trace
 from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import as_json
 from twisted_mesh.delivery.names import UnknownName, member_named
@@ -39,10 +40,13 @@ GRAPH_SECONDS: Final = 2.0  # for which an answer of all members is given again 
 GRAPH_MEMBERS: Final = 50.0  # ... and one more for each so many members: to ask one costs 1 ms (guess)
 GRAPH_TIMEOUT: Final = 2.0  # seconds for which the members may take to answer (guess)
 _AT_ONCE: Final = 32  # pings that are sent in one turn of the reactor: 4 ms (measured)
+RECEIPTS: Final = 64  # the newest, of what clients sent (guess: 3 MB with 1,000 members)
 _SEND: Final = Reader(Send, '{"packets": […]}')
 _REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
 _QUERY: Final = Reader(Query, '{"packets": […]}')
 _PING: Final = Reader(Ping, "{}")
+_RECEIPT: Final = Reader(SentReceipt, '{"receipt": the number from /send}')
+_LAG: Final = Reader(Lag, "{}")
 _FORGET: Final = Reader(Forget, '{"member": "name"}')
 _GONE: Final = ("down", "left")
 _NOBODY: Final[Mapping[bytes, Member]] = MappingProxyType({})
@@ -60,28 +64,50 @@ class Asking:
         self._graph: list[Neighbours] | None = None  # the last answer, until it is too old
         self._forgetting: IDelayedCall | None = None  # until then
         self._asks_graph = False
+        # By number, with the members that were there: one that is forgotten meanwhile has a name, too.
+        self._receipts: OrderedDict[int, tuple[Receipt, Mapping[bytes, Member]]] = OrderedDict()
+        self._numbered = 0  # how many receipts had numbers
 
     def stop(self) -> None:
         """Keep no answer any more: the node stops."""
+        self._receipts.clear()
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
         self._graph = None
 
     def footprint(self) -> dict[str, int]:
-        return {"graph_neighbours": sum(len(node.neighbours) for node in self._graph or ())}
+        return {
+            "graph_neighbours": sum(len(node.neighbours) for node in self._graph or ()),
+            "control_receipts": len(self._receipts),
+        }
 
     def send(self, body: bytes) -> Any:
         """Send a message to everybody, or to one member."""
         send: Send = _SEND.read(body)
+        if send.receipt and (send.to is not None or send.wait_seconds):
+            raise Refused(http.BAD_REQUEST, "receipt is without to, and without wait_seconds")
         if send.to is not None:
             return self._send_to(send, self._member(send.to))
         type_ = broadcast if send.type is None else send.type
+        if send.receipt:
+            return self._with_receipt(self._node.send(*send.packets, type=type_, receipt=True))
         if not send.wait_seconds:
             self._node.send(*send.packets, type=type_)
             return {"sent": True, "neighbours": len(self._node.routing_table)}
         receipt = self._node.send(*send.packets, type=type_, receipt=True)
         there = dict(self._node.members)  # a member that is forgotten meanwhile has a name, too
         return receipt.complete(send.wait_seconds).addBoth(partial(self._who_has_it, receipt, there))
+
+    def receipt(self, body: bytes) -> Deferred[Any]:
+        """Wait until all members have a message that a client sent, and say who has it."""
+        sent: SentReceipt = _RECEIPT.read(body)
+        if sent.receipt not in self._receipts:
+            told = (
+                f"no receipt {sent.receipt} is kept: the newest {RECEIPTS} since the start of the node are"
+            )
+            raise Refused(http.NOT_FOUND, told)
+        receipt, there = self._receipts[sent.receipt]
+        return receipt.complete(sent.wait_seconds).addBoth(partial(self._who_has_it, receipt, there))
 
     def request(self, body: bytes) -> Deferred[Any]:
         """Send a message to one member, and await its answer."""
@@ -104,6 +130,11 @@ class Asking:
         there = [member for member in self._node.members.values() if member.state != "left"]
         members = there if ping.to is None else [self._member(ping.to)]
         return Deferred.fromCoroutine(self._ping(members, ping.wait_seconds))
+
+    def lag(self, body: bytes) -> Deferred[Any]:
+        """Find out how many messages each node lacks."""
+        lag: Lag = _LAG.read(body)
+        return self._node.lag(lag.wait_seconds)
 
     def trace(self, body: bytes) -> Deferred[Any]:
         """Find out by which way a message came to each node."""
@@ -278,6 +309,14 @@ class Asking:
                 for node_id in sorted(receipt.missed)
             ],
         }
+
+    def _with_receipt(self, receipt: Receipt) -> Any:
+        """Keep *receipt* for ``POST /receipt``, and give its number."""
+        self._numbered += 1
+        self._receipts[self._numbered] = receipt, dict(self._node.members)
+        if len(self._receipts) > RECEIPTS:
+            self._receipts.popitem(last=False)
+        return {"sent": True, "neighbours": len(self._node.routing_table), "receipt": self._numbered}
 
     def _asker(self, receipt: Receipt, node_id: bytes) -> dict[str, Any] | None:
         by = receipt.forgotten.get(node_id)

@@ -41,9 +41,18 @@ class Send(Packets, kw_only=True):
     """The body of ``POST /send``.
 
     :ivar to: an id, the beginning of one or a label: the member that gets the message alone.
+    :ivar receipt: whether the answer comes at once, with the number of a receipt for ``POST /receipt``.
     """
 
     to: str | None = None
+    receipt: bool = False
+    wait_seconds: float = 0.0
+
+
+class SentReceipt(Body, kw_only=True):
+    """The body of ``POST /receipt``: the number that ``POST /send`` gave."""
+
+    receipt: int
     wait_seconds: float = 0.0
 
 
@@ -67,6 +76,12 @@ class Ping(Body, kw_only=True):
     """
 
     to: str | None = None
+    wait_seconds: float = 5.0
+
+
+class Lag(Body, kw_only=True):
+    """The body of ``POST /lag``."""
+
     wait_seconds: float = 5.0
 
 

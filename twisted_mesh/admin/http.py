@@ -76,6 +76,7 @@ class Paths:
             b"links": lambda _: node.status().links,
             b"members": lambda _: node.status().members,
             b"authors": lambda _: node.status().authors,
+            b"receipts": lambda _: node.status().receipts,
             b"history": lambda _: node.held(),
             b"healthz": lambda _: {"status": "ok"},
             b"readyz": self._ready,
@@ -85,11 +86,13 @@ class Paths:
         asking, removing = self._asking, Removing(node)
         posts = {
             b"send": asking.send,
+            b"receipt": asking.receipt,
             b"request": asking.request,
             b"query": asking.query,
             b"ping": asking.ping,
             b"forget": asking.forget,
             b"trace": asking.trace,
+            b"lag": asking.lag,
             b"cut": removing.cut,
             b"policy": removing.policy,
             b"ack": self._consuming.acknowledge,

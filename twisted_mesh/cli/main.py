@@ -50,9 +50,15 @@ def parser() -> argparse.ArgumentParser:
         ("members", verbs.members),
         ("links", verbs.links),
         ("authors", verbs.authors),
+        ("lag", verbs.lag),
     ):
         table = _add(subparsers, name, verb)
         table.add_argument("--watch", action="store_true", help="show it again every second")
+    _add_wait(subparsers.choices["lag"], 5.0, "wait so long for the answers (5)")
+    receipts = _add(subparsers, "receipts", verbs.receipts)
+    receipts.add_argument(
+        "--count", type=_count, default=10, metavar="N", help="the newest N messages (10)"
+    )
     _add(subparsers, "health", verbs.health)
     _add(subparsers, "page", verbs.page)
     trust_files.add_verbs(subparsers)

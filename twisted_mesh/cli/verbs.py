@@ -80,18 +80,40 @@ def send(client: Client, options: Namespace) -> int:
     """Send a message to everybody, or to one member."""
     if options.trace:
         return _sent_and_traced(client, options)
+    if options.wait and options.to is None:
+        answer = _sent_with_receipt(client, options)
+        if not options.json:
+            return _told_who_has_it(client, answer)
+        print(json.dumps(answer))
+        return YES if answer["complete"] else NO
     body = {"to": options.to, **_message(options)}
     answer = client.post("/send", body, options.wait + _SLACK if options.wait else _LONGEST)
     if options.json:
         print(json.dumps(answer))
-        return YES if answer.get("complete", True) else NO
-    if options.to is not None:
+    elif options.to is not None:
         print(f"{name_of(answer['member'], answer['label'])} has it")
-        return YES
-    if not options.wait:
+    else:
         print("sent" if answer["neighbours"] else "sent, but the node has no neighbour yet")
-        return YES
-    return _told_who_has_it(client, answer)
+    return YES
+
+
+def _sent_with_receipt(client: Client, options: Namespace) -> Any:
+    """Send a message to everybody, and wait until all have it; after Ctrl-C, say who has it so far."""
+    body = {**_message(options), "wait_seconds": 0, "receipt": True}
+    number = client.post("/send", body, _SLACK)["receipt"]
+
+    def ask(seconds: float) -> Any:
+        return client.post("/receipt", {"receipt": number, "wait_seconds": seconds}, seconds + _SLACK)
+
+    try:
+        return ask(options.wait)
+    except KeyboardInterrupt:
+        so_far = ask(0)
+        if options.json:
+            print(json.dumps(so_far))
+        else:
+            print(*_who_has_it(so_far, _members_by_id(client), {}), sep="\n")
+        raise
 
 
 def _sent_and_traced(client: Client, options: Namespace) -> int:
@@ -99,7 +121,7 @@ def _sent_and_traced(client: Client, options: Namespace) -> int:
     if options.to is not None:
         raise Failed("--trace is for messages to everybody, not --to one member")
     options.wait = options.wait or _TRACED_AFTER
-    receipt = client.post("/send", _message(options), options.wait + _SLACK)
+    receipt = _sent_with_receipt(client, options)
     author = client.get("/status")["node"]["id"]
     id = (author, receipt["epoch"], receipt["sequence"])
     traced = _trace(client, options, *id, _REASONS_WITHIN)  # who has it will answer soon
@@ -160,6 +182,42 @@ def _trace(
     told = client.post("/trace", body, wait + _SLACK)
     print(json.dumps(told) if options.json else "\n".join(tree(told, run)))
     return YES if has_everybody(told) else NO
+
+
+def lag(client: Client, options: Namespace) -> int:
+    """Show of each node how many messages it lacks."""
+    nodes: list[Any] = []
+
+    def ask() -> Any:
+        nodes[:] = client.post("/lag", {"wait_seconds": options.wait}, options.wait + _SLACK)
+        return nodes
+
+    _show(options, ask, lambda nodes: _lags(nodes, _members_by_id(client)))
+    return YES if all(node["missing"] == node["untaken"] == 0 for node in nodes) else NO
+
+
+def receipts(client: Client, options: Namespace) -> int:
+    """Show which members have not taken the messages that this node sent with receipts, and why."""
+    told = client.get("/receipts")
+    if options.json:
+        print(json.dumps(told))
+        return NO if told else YES
+    known = _members_by_id(client)
+    for at, receipt in enumerate(told[: -options.count - 1 : -1]):
+        named = {
+            "missed": [_named(known, node_id) for node_id in receipt["missed"]],
+            "pending": [_named(known, node_id) for node_id in receipt["pending"]],
+        }
+        reasons = (
+            {} if at else _reasons(client, receipt | named, known)
+        )  # they take seconds if one is silent
+        first, *others = _who_has_it(receipt | named, known, reasons)
+        print(f"message {receipt['sequence']:,}: {first}", *others, sep="\n")
+    if (further := len(told) - options.count) > 0:
+        print(f"and {counted(further, 'older message')}")
+    if not told:
+        print("no receipt is open: all members have each message that was sent with one")
+    return NO if told else YES
 
 
 def forget(client: Client, options: Namespace) -> int:
@@ -397,14 +455,49 @@ def _authors(authors: Any) -> Iterator[Any]:
     yield table if authors else "no messages are held"
 
 
+def _lags(nodes: Any, known: Mapping[str, Any]) -> Iterator[Any]:
+    table = _table("MEMBER", "STATE", ">SINCE", ">MISSING", ">NOT TAKEN")
+    own, *others = nodes
+    for node in (own, *sorted(others, key=lambda node: (node["label"] or "", node["id"]))):
+        member = known.get(node["id"])
+        table.add_row(
+            name_of(node["id"], node["label"]),
+            "this node" if node is own else node["state"] if member is None else _state(node, member),
+            "-" if member is None else duration(time.time() - member["since_unix_seconds"]),
+            *("-" if node[count] is None else f"{node[count]:,}" for count in ("missing", "untaken")),
+        )
+    yield table
+
+
+def _state(node: Any, member: Any) -> str:
+    """The state of a *member* that was asked; one that is up may have said nothing."""
+    state: str = member["state"]
+    return "no answer" if state == "up" and node["state"] == "silent" else state
+
+
+def _members_by_id(client: Client) -> dict[str, Any]:
+    return {member["id"]: member for member in client.get("/members")}
+
+
+def _named(known: Mapping[str, Any], node_id: str) -> dict[str, Any]:
+    return {"id": node_id, "label": known[node_id]["label"] if node_id in known else None}
+
+
 def _told_who_has_it(client: Client, receipt: Any) -> int:
     """Print how many members have a message, and why the others do not."""
-    known = {member["id"]: member for member in client.get("/members")}
-    waits = any(known.get(each["id"], {}).get("state") == "up" for each in receipt["pending"])
-    reasons = _reasons(client, receipt) if waits else {}
+    known = _members_by_id(client)
+    print(*_who_has_it(receipt, known, _reasons(client, receipt, known)), sep="\n")
+    return YES if receipt["complete"] else NO
+
+
+def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:
+    """How many members have a message, and why the others do not.
+
+    :param known: the members by id; :param reasons: of those that are up, by id.
+    """
     delivered, others = receipt["delivered"], [*receipt["pending"], *receipt["missed"]]
     total = len(delivered) + len(others)
-    print(f"{len(delivered)} of {counted(total, 'member')} {'has' if total == 1 else 'have'} it")
+    yield f"{len(delivered)} of {counted(total, 'member')} {'has' if total == 1 else 'have'} it"
     for each in others:
         member = known.get(each["id"])
         why = "unknown"
@@ -415,14 +508,15 @@ def _told_who_has_it(client: Client, receipt: Any) -> int:
         missed = ", will not get it" if each in receipt["missed"] else ""
         if (asker := each.get("forgotten_by")) is not None:
             why = f"forgotten, as {name_of(asker['id'], asker['label'])} asked"
-        print(f"  {name_of(each['id'], each['label'])}: {why}{missed}")
+        yield f"  {name_of(each['id'], each['label'])}: {why}{missed}"
     if not delivered and not others:
-        print(f"  {for_terminal(receipt['error'])}")
-    return YES if receipt["complete"] else NO
+        yield f"  {for_terminal(receipt['error'])}"
 
 
-def _reasons(client: Client, receipt: Any) -> dict[str, str]:
+def _reasons(client: Client, receipt: Any, known: Mapping[str, Any]) -> dict[str, str]:
     """Why members that are up have not taken a message of the node, as far as they answer now."""
+    if not any(known.get(each["id"], {}).get("state") == "up" for each in receipt["pending"]):
+        return {}
     author = client.get("/status")["node"]["id"]
     body = {
         "author": author,

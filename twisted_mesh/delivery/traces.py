@@ -1,4 +1,6 @@
-"""Asks other nodes by which way a message came to them, or who their neighbours are, and answers them.
+"""Asks other nodes by which way a message came to them, who their neighbours are or how much they lack.
+
+This node answers the same questions of others.
 
 Contract: a question and its answer are direct messages that the application does not get.  An answer counts
 if its node was asked, and is its first.  A trace ends when all have answered or cannot be reached, or when
@@ -24,6 +26,8 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.message import MessageId
 from twisted_mesh.wire.tracing import (
     Asked,
+    LagAnswer,
+    LagQuestion,
     LinksAnswer,
     LinksQuestion,
     Told,
@@ -41,6 +45,11 @@ ASKER_BURST: Final = MOST_OPEN  # questions of one node in a row: it has no more
 ASKER_RATE: Final = 2.0  # ... and a second on average (guess: a page asks every two seconds)
 ASKERS: Final = 1024  # nodes whose questions are counted apart, those that asked last (guess)
 Answers = dict[bytes, Told]  # by origin
+_ANSWERS: Final[dict[type[Asked], type[Told]]] = {
+    WayQuestion: WayAnswer,
+    LinksQuestion: LinksAnswer,
+    LagQuestion: LagAnswer,
+}
 Keep = Callable[[Told], Told]
 
 
@@ -53,7 +62,7 @@ class _Open:
         self, question: Asked, asked: Iterable[bytes], keep: Keep, done: Deferred[Answers]
     ) -> None:
         self.entry = question.pack()
-        self.type = WayAnswer if isinstance(question, WayQuestion) else LinksAnswer
+        self.type = _ANSWERS[type(question)]
         self.left = deque(asked)  # origins that are to be asked
         self.pending = set(self.left)
         self.answers: Answers = {}
@@ -123,9 +132,9 @@ class Traces:
             return False
         try:
             match unpack(deliver.entries[0]):
-                case WayQuestion() | LinksQuestion() as question:
+                case WayQuestion() | LinksQuestion() | LagQuestion() as question:
                     self._asked(deliver, question)
-                case WayAnswer() | LinksAnswer() as answer:
+                case WayAnswer() | LinksAnswer() | LagAnswer() as answer:
                     self._answered(deliver, answer)
                 case _:
                     return False

@@ -73,7 +73,7 @@ from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.runtime.tracing import Tracing
 from twisted_mesh.runtime.trust_watch import TrustWatch
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
-from twisted_mesh.trace import Neighbours, Trace
+from twisted_mesh.trace import Lag, Neighbours, Trace
 from twisted_mesh.wire.bodies import pack_entry, pack_many
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Role
@@ -445,6 +445,10 @@ class RunningNode:
     def graph(self, seconds: float) -> Deferred[list[Neighbours]]:
         self._check_granted()
         return Deferred.fromCoroutine(self.tracing.graph(seconds))
+
+    def lag(self, seconds: float) -> Deferred[list[Lag]]:
+        self._check_granted()
+        return Deferred.fromCoroutine(self.tracing.lag(seconds))
 
     def past(self, seconds: float, author: bytes | None, count: int | None) -> Iterator[Message]:
         me = self.driver.id

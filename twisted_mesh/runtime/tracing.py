@@ -1,4 +1,4 @@
-"""Questions to all nodes at once: by which way a message came, and which nodes are linked.
+"""Questions to all nodes at once: by which way a message came, which nodes are linked, how much each lacks.
 
 Contract: this node answers for itself, and asks the members that are up or suspect; it waits less long for
 a suspect.  The result also has the nodes that did not answer in time, that are down, or whose grants let
@@ -22,8 +22,17 @@ from twisted_mesh.identity import ORIGIN_BYTES, id_of
 from twisted_mesh.message import Member, MessageId
 from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.runtime.reporting import Reporting
-from twisted_mesh.trace import Neighbours, Step, Trace
-from twisted_mesh.wire.tracing import Asked, LinksAnswer, LinksQuestion, Told, WayAnswer, WayQuestion
+from twisted_mesh.trace import Lag, Neighbours, Step, Trace
+from twisted_mesh.wire.tracing import (
+    Asked,
+    LagAnswer,
+    LagQuestion,
+    LinksAnswer,
+    LinksQuestion,
+    Told,
+    WayAnswer,
+    WayQuestion,
+)
 
 NAMED: Final = 65_536  # nodes that all answers to a question may name together (guess: 0.5 MiB) ...
 NAMED_EACH: Final = 32  # ... but each answer so many: a node has about 10 links (guess)
@@ -82,6 +91,15 @@ class Tracing:
             for heard in await self._ask(LinksQuestion(), names, seconds)
         ]
 
+    async def lag(self, seconds: float) -> list[Lag]:
+        """How much each node lacks."""
+        return [
+            Lag(heard.id.decode(), heard.label, heard.state, heard.answer.missing, heard.answer.untaken)
+            if isinstance(heard.answer, LagAnswer)
+            else Lag(heard.id.decode(), heard.label, heard.state, None, None)
+            for heard in await self._ask(LagQuestion(), self._names(), seconds)
+        ]
+
     def _run(self) -> StreamId:
         return self._driver.node.status().stream
 
@@ -133,6 +151,8 @@ def _known(known: Mapping[bytes, bytes], most: int, answer: Told) -> Told:
     """
     if isinstance(answer, LinksAnswer):
         return LinksAnswer(_some(known, most, answer.neighbours))
+    if isinstance(answer, LagAnswer):
+        return answer
     source = known.get(answer.source or b"")
     return msgspec.structs.replace(answer, source=source, pushed=_some(known, most, answer.pushed))
 

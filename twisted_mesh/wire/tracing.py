@@ -1,6 +1,6 @@
 """Questions of people to nodes, and the answers, in the entries of direct messages.
 
-They are by which way a message came, and with which nodes a node is linked.
+They are by which way a message came, with which nodes a node is linked, and how much it lacks.
 
 Contract: a question and an answer are entries of kinds of their own, which nodes that do not know them
 acknowledge and ignore.  An answer is its author's own claim: nothing is decided by it.
@@ -90,10 +90,29 @@ class LinksAnswer(Telling, array_like=True, frozen=True):
     neighbours: Neighbours
 
 
-Asked = WayQuestion | LinksQuestion  #: the questions
-Told = WayAnswer | LinksAnswer  #: the answers
+class LagQuestion(Telling, array_like=True, frozen=True):
+    """Asks how many messages a node lacks."""
+
+    entry_kind: ClassVar = 5
+
+
+class LagAnswer(Telling, array_like=True, frozen=True):
+    """How far behind the node that answers is, of all authors together.
+
+    :ivar missing: messages that it knows to exist and that have not come.
+    :ivar untaken: messages that have come and that its application has not taken.
+    """
+
+    entry_kind: ClassVar = 6
+    missing: Number
+    untaken: Number
+
+
+Asked = WayQuestion | LinksQuestion | LagQuestion  #: the questions
+Told = WayAnswer | LinksAnswer | LagAnswer  #: the answers
 _TYPES: Final[dict[int, type[Telling]]] = {
-    type_.entry_kind: type_ for type_ in (WayQuestion, WayAnswer, LinksQuestion, LinksAnswer)
+    type_.entry_kind: type_
+    for type_ in (WayQuestion, WayAnswer, LinksQuestion, LinksAnswer, LagQuestion, LagAnswer)
 }
 _encode = msgspec.msgpack.Encoder().encode
 
