@@ -16,7 +16,7 @@ _JOINERS: Final = "\u200c\u200d"
 #: Characters that Unicode counts as letters, and that show nothing.
 _FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 _SPACE: Final = "Zs"
-ID_SHOWN: Final = 8  # characters of an id that are shown; four of them name a member
+ID_SHOWN: Final = 8  # characters of an id that are shown; the first four are enough to name a member
 #: A text with more different characters than this is escaped whole, since it would take over 50 ms to look
 #: all of them up (measured).  Unicode's first block of Han characters has 21,000.
 _DIFFERENT: Final = 30_000

@@ -245,7 +245,7 @@ class Options(usage.Options):
             return
         path = parent["logfile"] or (None if parent.get("nodaemon") else "twistd.log")
         is_file = path not in (None, "-")
-        if is_file or (as_json and parent.get("nodaemon")):  # twistd says why a daemon has no other log
+        if is_file or (as_json and parent.get("nodaemon")):  # twistd refuses a daemon that logs to a stream
             log_output.choose(path if is_file else None, as_json)
             parent["logger"] = log_output.FACTORY
 

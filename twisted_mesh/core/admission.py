@@ -26,8 +26,9 @@ from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 SITES: Final = 1024  # sites whose new authors are counted; the longest idle is forgotten (guess)
-#: All sites together may bring so many times the limit of one; once more is kept for sites that brought few
-#: (measured: with three times, relays of minted authors kept a newcomer out in 2 of 6 simulated runs).
+#: All sites together may bring so many times the limit of one site, and sites that have brought few may
+#: bring that limit once more (measured: with three times, relays of minted authors kept a newcomer out in
+#: 2 of 6 simulated runs).
 _IN_ALL: Final = 15
 _FEW: Final = 16  # a site that has brought up to a sixteenth of its limit has brought few (guess)
 

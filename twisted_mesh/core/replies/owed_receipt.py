@@ -45,13 +45,16 @@ class OwedReceipt:
             self.begins_at(self.gaps.pop(0)[1] + 1, self.taken)
 
     def goes_on(self) -> None:
-        """Begin behind the gaps that lie before the last message taken."""
+        """Let the range to sign for begin behind the gaps that the application has passed over."""
         while self.gaps and self.taken >= self.gaps[0][1]:
             first, last = self.gaps.pop(0)
             self.begins_at(last + 1, first - 1)
 
     def begins_at(self, low: int, before: int) -> None:
-        """Begin at *low*, behind a gap; the range taken before the gap ends at *before*."""
+        """Let the range to sign for begin at *low*, behind a gap.
+
+        :param before: the last message of the range before the gap.
+        """
         if (high := min(before, self.asks_up_to)) >= self.low:
             self.closed = [*self.closed, (self.low, high)][-RANGES_MOST + 1 :]
         self.low = low
