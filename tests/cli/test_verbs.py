@@ -202,6 +202,8 @@ class AskingVerbsTests(TestCase):
         ids = self.a.id.decode()[:8], self.b.id.decode()[:8]
         names = f"{ids[0]} at {self.path}, db ({ids[1]}) at {other}"
         self.assertEqual(str(told), f"2 nodes are found; choose one by --node LABEL or PATH: {names}")
+        Path("db").mkdir()  # a folder with the same name is no socket
+        self.addCleanup(Path("db").rmdir)
         for named, path in (("db", other), ("nobody", Path("nobody"))):
             chosen = await deferToThread(client.the_node, named, {})
             self.assertEqual(chosen.path, path)
@@ -318,6 +320,7 @@ class AskingVerbsTests(TestCase):
         await self.send(self.b, "fire")
         status, told = await self.run_it("listen", "--since=1h", "--count=1", f"--token={token}", node=url)
         self.assertRegex(told, r" db \(\w{8}\): fire\n$")
+        self.assertEqual(await self.offered(f"--node={url}", "--token", str(token), "ping", ""), ["db"])
         status, told = await self.run_it("members", node=url)
         self.assertEqual(status, 1)
         self.assertIn("this port answers with its token alone", told)
@@ -363,21 +366,23 @@ class AskingVerbsTests(TestCase):
         self.assertRegex(told, r"^db \(\w{8}\) is forgotten\n$")
         self.assertEqual(await self.run_it("members"), (0, "no other member\n"))
 
-    async def test_completion_offers_members_and_no_label_that_a_shell_would_run(self) -> None:
-        async def offered(*words: str) -> list[str]:
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                await deferToThread(main, ["complete", f"--node={self.path}", *words])
-            return out.getvalue().split()
+    async def offered(self, *words: str) -> list[str]:
+        """What a shell offers behind *words*."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            await deferToThread(main, ["complete", *words])
+        return out.getvalue().split()
 
+    async def test_completion_offers_members_and_no_label_that_a_shell_would_run(self) -> None:
         evil = MeshService(reactor, listen=(), label="x;reboot")
         evil.startService()
         self.addCleanup(evil.stopService)
         await evil.connect(*self.a.addresses[0])
         await eventually(lambda: evil.id in self.a.members)
         names = sorted(["db", evil.id.decode()[:8]])
-        self.assertEqual(await offered("request", ""), names)
-        self.assertEqual(await offered("send", "--to", "d"), ["db"])
+        here = f"--node={self.path}"
+        self.assertEqual(await self.offered(here, "request", ""), names)
+        self.assertEqual(await self.offered(here, "send", "--to", "d"), ["db"])
 
 
 class UnreadTests(SynchronousTestCase):

@@ -227,7 +227,7 @@ def the_node(named: str | None, environ: Mapping[str, str], token: str | None = 
         return WebClient(named, token)
     if token is not None:
         raise Failed("--token is for a node that --node names by its URL, http://ADDRESS:PORT")
-    if named is not None and (os.sep in named or Path(named).exists()):
+    if named is not None and (os.sep in named or Path(named).is_socket()):
         return Client(Path(named))
     sockets = places.found(environ)
     if named is not None:

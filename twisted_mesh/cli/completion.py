@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from twisted_mesh.cli import places
@@ -59,16 +59,17 @@ def add_verb(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def complete(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     """What may stand in place of the last of *words*, which follow the name of the command."""
     *before, last = words or [""]
-    node = None
+    given: dict[str, str] = {}  # the options so far, with their values
     places_filled, expects = 0, None  # positional words so far; the option of which the value comes next
     for word in before:
         name, equals, value = word.partition("=")
         option = parser._option_string_actions.get(name)
         if expects is not None:
-            node, expects = (word if expects.dest == "node" else node), None
+            given[expects.dest], expects = word, None
+        elif option is not None and equals:
+            given[option.dest] = value
         elif option is not None:
-            node = value if equals and option.dest == "node" else node
-            expects = None if equals or option.nargs == 0 else option
+            expects = None if option.nargs == 0 else option
         elif not word.startswith("-"):
             if (inner := _subparsers(parser)) is None:
                 places_filled += 1
@@ -76,33 +77,34 @@ def complete(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]
                 return []
             else:
                 parser = inner[word]
-    found = _values(expects, node) if expects is not None else _next(parser, places_filled, node)
+    found = _values(expects, given) if expects is not None else _next(parser, places_filled, given)
     return _beginning(last, [*found, *(parser._option_string_actions if last.startswith("-") else ())])
 
 
-def _next(parser: argparse.ArgumentParser, filled: int, node: str | None) -> Iterator[str]:
+def _next(parser: argparse.ArgumentParser, filled: int, given: Mapping[str, str]) -> Iterator[str]:
     """The words that may come behind *filled* positional ones."""
     if (inner := _subparsers(parser)) is not None:
         yield from inner
         return
     positional = parser._get_positional_actions()
     if filled < len(positional):
-        yield from _values(positional[filled], node)
+        yield from _values(positional[filled], given)
 
 
-def _values(action: argparse.Action, node: str | None) -> Iterator[str]:
+def _values(action: argparse.Action, given: Mapping[str, str]) -> Iterator[str]:
     """The values that an option or a positional word may have, as far as they are known."""
     if action.choices is not None:
         yield from map(str, action.choices)
     elif action.dest == "node":
         yield from map(str, places.found(os.environ))
     elif action.metavar == _MEMBER:
-        yield from _members(node)
+        yield from _members(given)
 
 
-def _members(node: str | None) -> Iterator[str]:
+def _members(given: Mapping[str, str]) -> Iterator[str]:
     try:
-        members: list[dict[str, Any]] = the_node(node, os.environ).get("/members")
+        node = the_node(given.get("node"), os.environ, given.get("token"))
+        members: list[dict[str, Any]] = node.get("/members")
     except Failed:
         return
     for member in members:
