@@ -48,7 +48,6 @@ class SentEvents(ABC):
         """Write the head of the answer and a comment, and then the events."""
         request = self._request
         request.setHeader(b"content-type", EVENTS)
-        request.channel.setTimeout(None)  # a stream is silent for as long as nothing happens
         request.notifyFinish().addBoth(lambda _: self.stopProducing())
         self._beats.start(BEAT, now=False)
         request.registerProducer(self, True)

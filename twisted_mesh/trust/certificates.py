@@ -195,7 +195,7 @@ class Certificates:
         return known.until, known.until + self._kept_for
 
     def _check(self, certificate: x509.Certificate, now: float, late: float) -> _Verified:
-        """Check that *certificate* is good for the node with its key, or was *late* seconds ago.
+        """Check that *certificate*, of the key of a node, is good for it, or was *late* seconds ago.
 
         :raises TrustError: it is not; the text goes on after the words "the certificate".
         """
@@ -235,11 +235,10 @@ def _has_signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def _check_use(certificate: x509.Certificate) -> None:
-    """Check that *certificate* is for TLS, by a key that a node can have.
+    """Check that *certificate* is for TLS.
 
     :raises TrustError: it is not; the text as of :meth:`Certificates._check`.
     """
-    origin_of(certificate)
     if isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
         raise TrustError("is signed with a weak hash: have one made with SHA-256")
     for extension in certificate.extensions:
