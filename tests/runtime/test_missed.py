@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.logs import logged
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.status import Report, StreamReport
+from twisted_mesh.errors import NotRunning
 from twisted_mesh.links.connections import Linked
 from twisted_mesh.message import CaughtUp
 from twisted_mesh.runtime import missed
@@ -47,13 +48,6 @@ class TestNode(MeshCase):
     def test_one_that_lacked_nothing_says_nothing(self) -> None:
         self.away()
         self.assertEqual(self.caught_up(), [])
-
-    def test_one_that_stops_meanwhile_looks_no_more(self) -> None:
-        self.stop(self.b)
-        self.b.startService()
-        self.link((self.b, self.a))
-        self.stop(self.b, after=20)
-        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class TestLooking(SynchronousTestCase):
@@ -123,6 +117,13 @@ class TestLooking(SynchronousTestCase):
         self.clock.pump([0.1] * 30)
         self.assertEqual([(one.messages, one.authors) for one in self.told], [(20, 5)])
         self.assertEqual(self.looking.footprint(), {"runs_looked_at": 0, "authors_fetched": 0})
+
+    def test_a_node_that_stops_looks_no_more_and_whoever_waits_is_told(self) -> None:
+        self.link()
+        waiting = self.looking.over()
+        self.looking.stop()
+        self.failureResultOf(waiting, NotRunning)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_messages_that_nobody_has_are_no_news(self) -> None:
         self.streams = {"a": (5, 3)}
