@@ -11,7 +11,6 @@ import argparse
 import subprocess
 import sys
 import time
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -60,19 +59,12 @@ def load(player: Player, seconds: float) -> tuple[float, float]:
 def measure(members: int, seconds: float) -> None:
     """Measure, and print."""
     mesh = SYSTEMS["mesh"]
-    with partial(Cast, mesh, Path(sys.executable), None)(2, False) as nodes:
+    with Cast(mesh, Path(sys.executable), None, 2, False) as nodes:
         nodes.link_all()
         node = nodes.players[0]
         idle, least = load(node, seconds)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.idle",
-            "--members",
-            str(members),
-            "--crowd",
-            str(nodes.port),
-        ]
+        options = ["--members", str(members), "--crowd", str(nodes.port)]
+        command = [sys.executable, "-m", "benchmarks.idle", *options]
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as child:
             nodes.wait("members", lambda: node.ask("links") >= members + 2, 120)
             busy, most = load(node, seconds)

@@ -43,11 +43,11 @@ class MeshNode(Node):
         await self._service.connect(HOST, port)
 
     def links(self) -> int:
-        """Members it knows of, or where it has to look for none, its links."""
+        """The members that it knows; or its links, if it looks for no neighbours."""
         return len(self._service.routing_table if self._alone else self._service.members)
 
     async def send(self, count: int, size: int) -> None:
-        """Until the service has enough, and on when that is drained."""
+        """Send until the service takes no more, and go on when it does."""
         body = bytes(size)
         a_turn = max(1, TURN_BYTES // size)
         if sys.argv[1:] == ["many"]:
@@ -77,7 +77,7 @@ class MeshNode(Node):
         self._service.send(body)
 
     async def ask(self, body: bytes) -> None:
-        """Of the first member, for its answer."""
+        """Ask the first member, and wait for its answer."""
         await self._service.request(next(iter(self._service.members)), body, timeout=30)
 
     async def _take(self, messages: MessageQueue | NamedMessages) -> None:

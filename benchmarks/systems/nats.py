@@ -37,7 +37,7 @@ class NatsNode(Node):
         return 0
 
     async def connect(self, port: int) -> None:
-        """To the server."""
+        """Connect with the server."""
         self._client = await nats.connect(
             f"nats://{HOST}:{port}",
             no_echo=True,
@@ -49,11 +49,11 @@ class NatsNode(Node):
         await self._client.flush()
 
     def links(self) -> int:
-        """The server, which reaches all."""
+        """1 if it is connected with the server, which reaches all; else 0."""
         return int(self._client.is_connected)
 
     async def send(self, count: int, size: int) -> None:
-        """The client waits where its buffer is full."""
+        """Publish; the client waits if its buffer is full."""
         body = bytes(size)
         for _ in range(count):
             await self._client.publish(_SUBJECT, body)
@@ -64,7 +64,7 @@ class NatsNode(Node):
         await self._client.publish(_SUBJECT, body)
 
     async def ask(self, body: bytes) -> None:
-        """Of all others: where two nodes are, that is one."""
+        """Ask all others, which is one in a mesh of two nodes, and wait for the first answer."""
         await self._client.request(_QUESTIONS, body, timeout=30)
 
     async def _answer(self, message: Msg) -> None:
@@ -77,7 +77,7 @@ class NatsNode(Node):
             self.tally.more()
 
     async def _dropped(self, error: Exception) -> None:
-        """What it says is counted: it did not come."""
+        """Do nothing: a message that was dropped counts as lost, since it does not come."""
 
 
 if __name__ == "__main__":

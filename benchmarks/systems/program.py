@@ -61,7 +61,7 @@ class Tally:
         self.expect(1, False)
 
     def expect(self, most: int, timing: bool) -> None:
-        """Begin anew: *most* are to come."""
+        """Begin to count anew; *most* messages are to come."""
         self.count = 0
         self.timing = timing
         self.marks: list[list[int]] = []
@@ -70,14 +70,14 @@ class Tally:
         self._next = 1
 
     def more(self, count: int = 1) -> None:
-        """So many have come."""
+        """Count messages that have come."""
         self.count += count
         if self.count >= self._next:
             self.marks.append([self.count, time.monotonic_ns(), resident()])
             self._next = (self.count // self._step + 1) * self._step
 
     def late(self, body: bytes) -> None:
-        """One of :func:`stamped` has come."""
+        """Count a message of :func:`stamped` that has come, and note how long it was under way."""
         self.delays.append(time.monotonic_ns() - _STAMP.unpack_from(body)[0])
         self.more()
 
@@ -132,7 +132,10 @@ class Node(ABC):
         raise NotImplementedError
 
     def expect(self, most: int, timing: bool) -> None:
-        """So many are to come; in each system alike, the garbage collector looks at nothing older."""
+        """Begin to count; *most* messages are to come.
+
+        In each system alike, the garbage collector looks at nothing older from now on.
+        """
         self.tally.expect(most, timing)
         gc.collect()
         gc.freeze()
