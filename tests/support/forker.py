@@ -10,6 +10,7 @@ that process has ended, null while it runs.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 #: These and the modules that they import: a fork starts a node in half the time, since most scripts
 #: need them (measured).
@@ -48,10 +49,17 @@ def run(
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     os.closerange(len(descriptors), max(descriptors) + 1)
+    sys.stdout, sys.stderr = _anew(sys.stdout, 1), _anew(sys.stderr, 2)
     sys.argv = ["-c", *arguments]
     sys.path[0] = ""
     main = sys.modules["__main__"] = ModuleType("__main__")
     exec(text, main.__dict__)
+
+
+def _anew(stream: TextIO, descriptor: int) -> TextIO:
+    """*stream* for what *descriptor* is now: the old one may remember that it was a file, with a place."""
+    raw = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115  # it lives as the process does
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True)  # type: ignore[arg-type]
 
 
 def status_of(process: int) -> int | None:
