@@ -125,13 +125,14 @@ class Consumers:
             self.seen.append((name, [message and message.id for message in taken]))
 
     def result(self) -> tuple[object, ...]:
-        """What it saw, what waits, and what was taken; the service ends."""
+        """What it saw until now, what waits, and what was taken; the service ends."""
         delivery, run = self.service._delivery, SOURCE.run
+        seen = list(self.seen)
         waiting = [[message.id for message in queue.peek()] for queue in delivery._live()]
         places = delivery.taken(run, 100), delivery.places(run, 100)
         footprint = delivery.footprint()
         self.service.stopService()
-        return self.seen, waiting, places, footprint
+        return seen, waiting, places, footprint
 
 
 class TestStraightDelivery(SynchronousTestCase):
