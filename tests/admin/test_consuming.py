@@ -21,8 +21,9 @@ from tests.delivery.test_named import KEPT
 from tests.support.meshcase import batch
 from tests.support.page_code import DOCS
 from tests.support.processes import eventually
+from twisted_mesh.admin import streams
 from twisted_mesh.admin.control import Control
-from twisted_mesh.admin.streams import BEAT, PATIENCE
+from twisted_mesh.admin.streams import BEAT, GONE, PATIENCE
 from twisted_mesh.delivery.in_flight import MOST
 from twisted_mesh.service import MeshService
 
@@ -184,6 +185,20 @@ class TestFlow(ConsumingCase):
         self.assertEqual(self.ask("GET", "/status")[1]["footprint"]["control_consumers"], 1)
         reader.lose()
         self.assertEqual(self.ask("GET", "/status")[1]["footprint"]["control_consumers"], 0)
+        self.assertTrue(self.reader().transport.connected)
+
+    def test_a_reader_whose_host_answers_nothing_any_more_is_cut_and_another_can_come(self) -> None:
+        stalled, asked = self.reader(), []
+        stalled.transport.producer.pauseProducing()
+        gone: list[object] = []
+        self.patch(
+            streams, "has_vanished", lambda transport, seconds: asked.append(seconds) or transport in gone
+        )
+        self.network.advance(2 * PATIENCE)
+        self.assertEqual((stalled.transport.connected, {*asked}), (True, {GONE}))
+        gone.append(stalled.transport)
+        self.network.advance(BEAT)
+        self.assertFalse(stalled.transport.connected)
         self.assertTrue(self.reader().transport.connected)
 
     def test_so_is_one_while_the_application_has_it_open(self) -> None:

@@ -9,7 +9,8 @@ from tests.delivery.test_named import KEPT, NamedCase
 from tests.support.length import at_length
 from tests.support.meshcase import MIB
 from twisted_mesh.delivery.in_flight import MOST, InFlight
-from twisted_mesh.delivery.named import KEPT_GAPS, KEPT_SECONDS, Key, key_of
+from twisted_mesh.delivery.named import KEPT_GAPS, Key, key_of
+from twisted_mesh.delivery.named_consumers import KEPT_SECONDS
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -126,6 +127,7 @@ class TestAcknowledging(InFlightCase):
             consumer.close()
             self.assertEqual(b.footprint()["queued_messages"], kept)
             self.network.advance(seconds)
+            self.assertEqual(b.footprint()["queued_messages"], 0 if seconds else kept)
             consumer = self.opened(b)
             self.assertEqual(b.footprint()["queued_messages"], 0 if seconds else kept)
             for number in "012":
@@ -133,6 +135,23 @@ class TestAcknowledging(InFlightCase):
                 self.assertEqual(message.packets[1][0], number)
                 consumer.acknowledge(key_of(message))  # type: ignore[arg-type]
             consumer.close()
+
+    def test_consumers_that_were_closed_one_after_the_other_are_let_go_in_turn(self) -> None:
+        a, b = self.pair()
+        consumers = [b.hand_out(name, lambda: None, "new") for name in ("x", "y", "z")]
+        self.send(a, *range(3), after=1)
+        for consumer in consumers:
+            self.out(consumer, 1)
+            consumer.close()
+            self.network.advance(4)
+        kept = []
+        for _ in range(3):
+            kept.append(b.footprint()["queued_messages"])
+            self.network.advance(3)
+        self.assertEqual(kept, [6, 3, 0])
+        b.forget_consumer("x")
+        again = b.hand_out("y", lambda: None, "new")
+        self.assertEqual(self.packets(self.out(again)), [0, 1, 2])
 
     def test_a_whisper_that_was_not_handed_out_is_not_taken_with_a_message_that_was(self) -> None:
         a, b = self.pair()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import sys
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from twisted_mesh.links.in_transit import on_its_way, send_now
+from twisted_mesh.links.in_transit import has_vanished, on_its_way, send_now
 
 
 class TestInTransit(SynchronousTestCase):
@@ -24,6 +28,49 @@ class TestInTransit(SynchronousTestCase):
         connection = Connection(near, Protocol(), reactor)
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(on_its_way(connection), 0)
+
+
+class TestVanished(SynchronousTestCase):
+    """A host that is gone, and one that is there, as Linux tells of a connection."""
+
+    def told(self, repeats: int, probes: int, milliseconds: int) -> bool:
+        """Whether a host is gone for 60 seconds of whose connection the system says this."""
+        info = bytes([1, 0, repeats, probes]).ljust(56, b"\xff") + milliseconds.to_bytes(4, sys.byteorder)
+
+        @implementer(ISystemHandle)
+        class Transport:
+            def getHandle(self) -> Any:
+                return self
+
+            def getsockopt(self, level: int, option: int, size: int) -> bytes:
+                return info[:size]
+
+        return has_vanished(Transport(), 60)
+
+    def test_it_has_not_answered_for_so_long_though_it_was_asked_twice(self) -> None:
+        for repeats, probes, milliseconds, gone in (
+            (2, 0, 60_000, True),
+            (0, 9, 10**8, True),
+            (2, 0, 59_999, False),
+            (1, 1, 10**8, False),  # idle, and asked now
+        ):
+            self.assertEqual(self.told(repeats, probes, milliseconds), gone)
+
+    def test_a_connection_that_works_and_others_of_which_nothing_is_told(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        near = socket.create_connection(listener.getsockname())
+        connection = Connection(near, Protocol(), reactor)
+        connection.connected = 1
+        near.send(b"fire")
+        self.assertFalse(has_vanished(connection, 0))
+        connection.connectionLost(Failure(ConnectionDone()))
+        for transport in (connection, StringTransport(), None):
+            self.assertFalse(has_vanished(transport, 0))
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        self.assertFalse(has_vanished(Connection(near, Protocol(), reactor), 0))
 
 
 class TestSendNow(SynchronousTestCase):

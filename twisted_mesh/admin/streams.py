@@ -1,7 +1,8 @@
 """Events as a stream without end: server-sent events (WHATWG HTML, 9.2).
 
 Contract: a stream writes only while its transport accepts bytes.  A comment is written every :data:`BEAT`
-seconds, so that the end of a connection is noticed.
+seconds, so that the end of a connection is noticed.  A reader whose host has answered nothing for
+:data:`GONE` seconds is cut.
 
 A stream of the newest events keeps no event itself, but a number in
 :class:`~twisted_mesh.admin.recent.Recent`.  A reader that falls out of that is told how many events it
@@ -25,11 +26,13 @@ from twisted_mesh.admin.recent import Recent
 from twisted_mesh.cli.json_values import fields_of
 from twisted_mesh.errors import StoreError
 from twisted_mesh.escaping import for_json
+from twisted_mesh.links.in_transit import has_vanished
 from twisted_mesh.message import Gap, Message
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 BEAT: Final = 15.0  # seconds from one comment to the next (guess)
 PATIENCE: Final = 60.0  # seconds until a client that takes nothing is cut (guess)
+GONE: Final = 60.0  # seconds until a host that answers nothing is gone: TCP waits for 15 minutes (guess)
 _SEPARATOR: Final = "."
 _MOST_DIGITS: Final = 19
 
@@ -41,7 +44,7 @@ class SentEvents(ABC):
     def __init__(self, request: Request, clock: IReactorTime) -> None:
         self._request = request
         self._paused = False
-        self._beats = LoopingCall(self._beat)
+        self._beats = LoopingCall(self._look)
         self._beats.clock = clock
 
     def begin(self, comment: bytes) -> None:
@@ -75,6 +78,13 @@ class SentEvents(ABC):
     @abstractmethod
     def write_on(self) -> None:
         """Write the events that are there, until the transport accepts no more."""
+
+    def _look(self) -> None:
+        channel: Any = self._request.channel
+        if has_vanished(channel.transport, GONE):
+            channel.forceAbortClient()
+        else:
+            self._beat()
 
     def _beat(self) -> None:
         if not self._paused:

@@ -126,7 +126,7 @@ class Delivery:
         self._queues: tuple[ref[MessageQueue], ...] = ()  # without queues that were garbage-collected
         self._answers: dict[MessageQueue, None] = {}  # queues for the answers to queries
         self.waited_for: set[MessageQueue] = set()
-        self.named = NamedConsumers(self._make_named, config.consumers_limit, wall_clock)
+        self.named = NamedConsumers(self._make_named, config.consumers_limit, clock, wall_clock)
         self._gone = False  # whether a queue was freed since the last call of consumer_gone()
         self._backlog: MessageQueue | None = None  # messages that an earlier process did not hand on
         self._earlier: dict[StreamId, int] = {}  # by run: the last of these messages

@@ -26,9 +26,8 @@ from twisted_mesh.delivery.ranges import Ranges
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message
 
-#: What is in the queue of an owner that may come back at once is kept for so many seconds, up to so many
-#: bytes; else a client that takes one message at a time has 1 MiB read for each (guess).
-KEPT_SECONDS: Final = 10.0
+#: What is in the queue of an owner that may come back at once is kept, up to so many bytes; else a client
+#: that takes one message at a time has 1 MiB read for each (guess).
 KEPT_BYTES: Final = 2 * READ_BYTES
 KEPT_GAPS: Final = 64  # the newest gaps of one consumer that its owner can ask for (guess)
 #: Names a message: its author's id, the epoch of the author's run, and its number; below 0 if it is direct.
@@ -105,8 +104,6 @@ class NamedQueue(MessageQueue):
             self.takes = False
             freed()
 
-        if not 0 <= now - self.since <= KEPT_SECONDS:
-            self._leave_to_history()
         self._owner = ref(owner, gone)
         owner.turn = self.turn = self.turn + 1
         self.since = now
@@ -131,7 +128,7 @@ class NamedQueue(MessageQueue):
                     position.given = max(position.given, message.sequence)
         self._put_back_out()
         if not keeps or self._bytes > KEPT_BYTES:
-            self._leave_to_history()
+            self.leave_to_history()
         if self._waiting is not None:
             self._end_wait()
 
@@ -139,7 +136,7 @@ class NamedQueue(MessageQueue):
         """Hand out no more messages, since the service stops; those that are out can still be taken."""
         self._stopping = True
         self._look()
-        self._leave_to_history()
+        self.leave_to_history()
         self.wake()
         if self._waiting is not None:
             self._end_wait()
@@ -241,7 +238,7 @@ class NamedQueue(MessageQueue):
         if keys and taken == len(keys):
             return True
         keys = keys[taken:]
-        self._leave_to_history()
+        self.leave_to_history()
         ends = {one[:2]: one[2] for one in keys or [key] if one[2] > 0}
         found = self._drop_directs({one for one in keys if one[2] < 0})
         for run, position in list(self._positions.items()):
@@ -312,7 +309,7 @@ class NamedQueue(MessageQueue):
     def lose_all(self) -> None:
         """Report all messages as lost that were not taken, since the history is gone."""
         self._put_back_out()
-        self._leave_to_history()
+        self.leave_to_history()
         for run in list(self._behind):
             self.unplaced(run)
         self._tell_gaps()
@@ -349,7 +346,7 @@ class NamedQueue(MessageQueue):
                 self._count_direct(1, size)
         self._handed_out.clear()
 
-    def _leave_to_history(self) -> None:
+    def leave_to_history(self) -> None:
         """Let the messages in the queue wait in the history; those that it does not hold stay."""
         waiting, self._queue = self._queue, deque()
         self._bytes = 0

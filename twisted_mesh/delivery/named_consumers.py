@@ -6,9 +6,12 @@ as the service is.  A consumer's messages are in its own queue (:mod:`~twisted_m
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import Final, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
@@ -18,6 +21,8 @@ from twisted_mesh.delivery.queue import Reader
 from twisted_mesh.errors import ConsumerInUse, LocalError, WrongType, WrongValue
 from twisted_mesh.message import Consumer
 
+#: For so many seconds that stays in memory which the next owner of a consumer would get first (guess).
+KEPT_SECONDS: Final = 10.0
 #: Characters of a name (guess: as many as in a member's label).
 NAME_CHARACTERS: Final = 64
 
@@ -34,15 +39,21 @@ class NamedConsumers:
         self,
         make: Callable[[str], NamedQueue],
         limit: int,
+        clock: IReactorTime,
         wall_clock: Callable[[], float],
     ) -> None:
         """
         :param make: makes the queue of a name; :param limit: how many there may be.
+        :param clock: for timers.
         :param wall_clock: gives seconds since 1970.
         """
         self._make = make
         self._limit = limit
+        self._clock = clock
         self.now = wall_clock
+        # Those that nobody has open and whose next owner may come at once: until then they keep messages.
+        self._kept: OrderedDict[NamedQueue, float] = OrderedDict()
+        self._letting_go: IDelayedCall | None = None
         self._gone = False  # whether an owner was freed since the last look()
         self._handle: Callable[[events.Event], None] | None = None  # while the service runs
         self._is_stored = False
@@ -69,6 +80,7 @@ class NamedConsumers:
         elif queue.is_open:
             raise ConsumerInUse(f"the consumer {name!r} is open already: close() that iterator first")
         owner = make(queue)
+        self._kept.pop(queue, None)
         queue.open(owner, self._freed, self.now())
         self._tell()
         if not queue.is_placed:
@@ -81,9 +93,23 @@ class NamedConsumers:
         self._tell()
 
     def pause(self, queue: NamedQueue) -> None:
-        """As :meth:`close`, but its next owner may come at once."""
+        """As :meth:`close`, but messages stay in memory for a while, as its next owner may come at once."""
         queue.leave(self.now(), keeps=True)
+        self._kept[queue] = self._clock.seconds() + KEPT_SECONDS
+        if self._letting_go is None:
+            self._letting_go = self._clock.callLater(KEPT_SECONDS, self._let_go)
         self._tell()
+
+    def _let_go(self) -> None:
+        """Leave to the history what was kept for owners that have not come."""
+        self._letting_go, now = None, self._clock.seconds()
+        while self._kept:
+            queue, until = next(iter(self._kept.items()))
+            if until > now:
+                self._letting_go = self._clock.callLater(until - now, self._let_go)
+                return
+            del self._kept[queue]
+            queue.leave_to_history()
 
     def forget(self, name: str) -> list[StreamId]:
         """Forget a consumer; return the streams of which it had not taken all.
@@ -96,6 +122,7 @@ class NamedConsumers:
         if queue.is_open:
             raise ConsumerInUse(f"the consumer {name!r} is open: close() its iterator first")
         del self.queues[name]
+        self._kept.pop(queue, None)
         self._tell()
         return queue.runs
 
@@ -171,6 +198,10 @@ class NamedConsumers:
     def end(self) -> None:
         """The service has stopped: end all iterations."""
         self._handle = None
+        self._kept.clear()
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+            self._letting_go = None
         for queue in self.queues.values():
             if self._is_stored:
                 queue.leave(self.now())

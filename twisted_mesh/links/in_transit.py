@@ -2,15 +2,16 @@
 
 Contract: :func:`send_now` hands them to this host's system; :func:`on_its_way` counts those that the system
 holds.  While the line carries bytes, the count changes.  It does not tell how many bytes the far end's
-program has read, nor how many bytes a proxy holds.
+program has read, nor how many bytes a proxy holds.  :func:`has_vanished` tells a host that is gone from one
+whose program reads nothing.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from socket import socket
-from typing import Protocol, cast, runtime_checkable
+from socket import IPPROTO_TCP, socket
+from typing import Final, Protocol, cast, runtime_checkable
 
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.tcp import Connection
@@ -19,6 +20,13 @@ from twisted.protocols.policies import ProtocolWrapper
 if sys.platform != "win32":
     from fcntl import ioctl
     from termios import TIOCOUTQ
+if sys.platform == "linux":
+    from socket import TCP_INFO
+
+# Linux's struct tcp_info: repeats without an answer of data, and of questions whether there is room again;
+# and at byte 56 the milliseconds since the last acknowledgement.
+_TCP_INFO: Final = struct.Struct("=2xBB52xI")
+_UNANSWERED: Final = 2  # repeats: a host that is there has answered each but perhaps the last
 
 
 @runtime_checkable
@@ -41,6 +49,22 @@ def on_its_way(transport: object) -> int:
         return 0  # the socket is of another kind, closed, or deleted by Twisted since it is lost
     size: int = struct.unpack("i", told)[0]
     return size
+
+
+def has_vanished(transport: object, seconds: float) -> bool:
+    """Whether the far end's system has answered nothing of *transport* for so many seconds, though asked.
+
+    A system answers also while its program reads nothing.  False if this host's system does not tell.
+    """
+    transport = _innermost(transport)
+    if sys.platform != "linux" or not ISystemHandle.providedBy(transport):
+        return False
+    try:
+        told = cast(socket, transport.getHandle()).getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO.size)
+        repeats, probes, silent = _TCP_INFO.unpack(told)
+    except (OSError, AttributeError, struct.error):
+        return False  # as of on_its_way()
+    return bool(max(repeats, probes) >= _UNANSWERED and silent >= seconds * 1000)
 
 
 def send_now(transport: object) -> None:
