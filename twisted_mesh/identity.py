@@ -9,6 +9,7 @@ which others may still hold messages.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from secrets import randbelow
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import base58
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -151,23 +152,11 @@ class Identity:
         :param kind: what the key is, for errors.
         :raises IdentityError: no such file, not an Ed25519 key in PEM, or others can read it.
         """
+        # The error is raised here, so that no function that has a key in a variable is in its traceback.
         file = Path(path)
-        try:
-            with file.open("rb") as stream:
-                mode = os.fstat(stream.fileno()).st_mode
-                pem = stream.read()
-        except OSError as error:
-            raise IdentityError(f"{kind} {file}: {error.strerror}") from error
-        try:
-            key = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise IdentityError(
-                f"{kind} {file} holds no private key in PEM: restore it, or name another file"
-            ) from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise IdentityError(f"{kind} {file} holds another kind of key than Ed25519")
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # checked last: the advice is right only for a key
-            raise IdentityError(f"{kind} {file} can be read by others: chmod 600 {file}")
+        key = _read_key(file)
+        if isinstance(key, str):
+            raise IdentityError(f"{kind} {file}{key}")
         return cls(key, file)
 
     @classmethod
@@ -178,13 +167,8 @@ class Identity:
         :raises IdentityError: the file exists, or cannot be written.
         """
         file, key = Path(path), Ed25519PrivateKey.generate()
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            _write_synced(descriptor, file, pem)
-            _sync_directory(file)
-        except OSError as error:
-            raise IdentityError(f"{kind} {file}: {error.strerror}") from error
+        if (why := _write_key(file, key)) is not None:  # raised here, as in load()
+            raise IdentityError(f"{kind} {file}: {why}")
         identity = cls(key, file)
         identity._is_new = True
         return identity
@@ -269,6 +253,55 @@ class Identity:
             raise IdentityError(f"epoch {file} is damaged: delete it if the clock is right") from error
         except OSError as error:
             raise IdentityError(f"epoch {file}: {error.strerror}") from error
+
+
+def _read_key(file: Path) -> Ed25519PrivateKey | str:
+    """The key in *file*, or why it cannot be used; the text goes on after the name of the file."""
+    try:
+        with open_regular(file) as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            pem = stream.read()
+    except OSError as error:
+        return f": {error.strerror}"
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return " holds no private key in PEM: restore it, or name another file"
+    if not isinstance(key, Ed25519PrivateKey):
+        return " holds another kind of key than Ed25519"
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):  # checked late: the advice is right only for a key
+        return f" can be read by others: chmod 600 {file}"
+    if (count := pem.count(b"PRIVATE KEY-----") // 2) > 1:
+        return f" holds {count} private keys: keep the one that this node is to have"
+    return key
+
+
+def _write_key(file: Path, key: Ed25519PrivateKey) -> str | None:
+    """Write *key* to the new *file*, mode 0600; return why that cannot be done, or None."""
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_synced(descriptor, file, pem)
+        _sync_directory(file)
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """*file*, to be read; it is no pipe, whose reader would wait for somebody to write.
+
+    :raises OSError: it cannot be read, or is a pipe or a device.
+    """
+    stream = open(file, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(file))
+    return stream
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def replace_synced(file: Path, content: bytes) -> None:

@@ -63,7 +63,8 @@ class GuestTests(TestCase):
 
     async def test_one_that_cannot_start_or_join_says_why(self) -> None:
         only_at_length()
-        told = "mesh: the secret /nonexistent: No such file or directory\n"
+        told = "mesh: the secret /nonexistent: No such file or directory; "
+        told += "name a file that this node can read\n"
         words = ("members", "--peer=127.0.0.1:9", "--secret=/nonexistent")
         self.assertEqual(await self.run_it(*words), (2, told))
         self.patch(guest, "JOINS", 0.01)

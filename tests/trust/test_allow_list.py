@@ -72,6 +72,20 @@ class TestLists(ListCase):
             path = self.file(anna, mode=mode)
             self.refused_list(Trust.deny(path), "changed by others", f"chmod go-w {path.absolute()}")
 
+    def test_a_node_that_its_own_lists_keep_out_is_warned(self) -> None:
+        for trust, words in (
+            (self.ids(BERT), ("the list of members does not have", "add it there, at all nodes")),
+            (Trust.deny(self.file(id_of(ANNA).decode())), ("a list of denied nodes has",)),
+        ):
+            policy = self.policy(trust)
+            self.assertIsNone(policy.warning)
+            policy.fit(id_of(ANNA), False)
+            for word in (id_of(ANNA).decode(), *words):
+                self.assertIn(word, policy.warning or "")
+        policy = self.policy(self.ids(ANNA))
+        policy.fit(id_of(ANNA), False)
+        self.assertIsNone(policy.warning)
+
     def test_nobody_need_be_denied(self) -> None:
         policy = self.policy(Trust.deny(self.file("# nobody yet")))
         self.assertFalse(policy.bars(ANNA))

@@ -181,6 +181,10 @@ class TestFiles(CertificateCase):
         self.refused_by(self.trust(None, *cas, self.ca.certificate), "has 9: whoever has a certificate")
         self.policy(None, *cas[1:], self.ca.certificate)
 
+    def test_a_certificate_of_the_ca_that_is_there_twice(self) -> None:
+        twice = self.trust(None, self.ca.certificate, self.ca.certificate)
+        self.refused_by(twice, "has the same certificate twice: take one of them out")
+
     def test_certificates_that_are_good_for_no_node(self) -> None:
         node = self.me.private_key.public_key()
         client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])

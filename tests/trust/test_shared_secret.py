@@ -97,8 +97,12 @@ class TestFiles(SecretCase):
         self.refused(self.file(*lines), "4 lines", "keep the 3 newest")
 
     def test_a_file_that_cannot_be_used_says_what_to_do(self) -> None:
-        self.refused(Path(self.mktemp()), "No such file")
-        self.refused(Path(os.devnull).parent, "Is a directory")
+        remedy = "name a file that this node can read"
+        self.refused(Path(self.mktemp()), "No such file", remedy)
+        self.refused(Path(os.devnull).parent, "Is a directory", remedy)
+        pipe = Path(self.mktemp())
+        os.mkfifo(pipe, 0o600)  # it would be waited for, as it would be each time that it is read again
+        self.refused(pipe, "Not a regular file", remedy)
         self.refused(self.file(), "is empty", "mesh secret new")
         self.refused(self.file("# only a comment"), "is empty", "mesh secret new")
         self.refused(self.file(SECRET.hex(), SECRET.hex().upper()), "twice", "take one")

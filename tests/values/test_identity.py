@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbelow
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import IdentityError
@@ -189,6 +190,31 @@ class TestKeyFiles(IdentityCase):
 
     def test_a_missing_file_is_told(self) -> None:
         self.assert_refused("No such file or directory")
+
+    def test_a_pipe_is_no_key_and_is_not_waited_for(self) -> None:
+        os.mkfifo(self.file, 0o600)
+        self.assert_refused("Not a regular file")
+
+    def test_of_two_keys_none_is_chosen(self) -> None:
+        self.write(PEM + pem(Ed25519PrivateKey.generate()))
+        self.assert_refused("holds 2 private keys: keep the one that this node is to have")
+
+    def test_no_traceback_shows_a_key(self) -> None:
+        for content, mode in ((PEM, 0o644), (PEM + PEM, 0o600), (PEM[:-20], 0o600)):
+            self.write(content, mode)
+            self.assert_not_shown(Identity.load, PEM.splitlines()[1])
+        self.assert_not_shown(Identity.create, b"PRIVATE KEY")
+
+    def assert_not_shown(self, call: Callable[[Path], object], part: bytes) -> None:
+        """Assert that *call* fails, and that no variable of a frame of it has *part*."""
+        try:
+            call(self.file)
+        except IdentityError:
+            failure = Failure(captureVars=True)
+        frames = [frame for frame in failure.frames if frame[1] != __file__]
+        self.assertTrue(frames)
+        self.assertNotIn(part.decode(), repr([frame[3] for frame in frames]))
+        self.assertIsNone(failure.value.__context__)
 
     def test_a_directory_is_no_key(self) -> None:
         self.file.mkdir()

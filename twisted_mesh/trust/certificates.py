@@ -279,6 +279,8 @@ def read_certificates(
             f"{_CA} {ca} has {len(cas)}: whoever has a certificate of one of them would belong to the "
             f"mesh; name a file with those of its own CA, {MAX_CAS} at most"
         )
+    if len(set(cas)) < len(cas):
+        raise TrustError(f"{_CA} {ca} has the same certificate twice: take one of them out")
     try:
         for found in cas:
             _check_ca(found, ca)

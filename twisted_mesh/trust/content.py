@@ -111,11 +111,20 @@ class ContentPolicy(Policy):
     def bars(self, origin: bytes) -> bool:
         return self._why_barred(origin) is not None
 
+    @property
+    def own_barred(self) -> str | None:
+        """Why nodes with the same lists do not link with this one; None if they do."""
+        told = self._why_not_listed(self.own_id) if self.own_id else None
+        return told and f"this node is kept out by nodes with the same lists: {told}"
+
     def _why_barred(self, origin: bytes) -> str | None:
         content = self.content
         if content.only is None and not content.denied:
             return None
-        node_id = id_of(origin)
+        return self._why_not_listed(id_of(origin))
+
+    def _why_not_listed(self, node_id: bytes) -> str | None:
+        content = self.content
         if node_id in content.denied:
             return f"a list of denied nodes has {node_id.decode()}"
         if content.only is not None and node_id not in content.only:

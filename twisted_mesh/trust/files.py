@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from twisted_mesh.errors import TrustError
+from twisted_mesh.identity import open_regular
 
 #: Bytes of a file: 60,000 ids have room (guess).
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -52,11 +53,11 @@ def read_lines(path: Path, kind: str, forbidden: int, remedy: str, other: str | 
 def read_bytes(path: Path, kind: str, forbidden: int, remedy: str) -> tuple[bytes, float]:
     """The content of a file, and when it was written; parameters and errors as of :func:`read_lines`."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             status = os.fstat(stream.fileno())
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise TrustError(f"{kind} {path}: {error.strerror}") from None
+        raise TrustError(f"{kind} {path}: {error.strerror}; name a file that this node can read") from None
     if status.st_mode & forbidden:
         what = "read" if forbidden & stat.S_IRGRP else "changed"
         raise TrustError(f"{kind} {path} can be {what} by others: chmod {remedy} {path}")

@@ -229,7 +229,9 @@ class FilePolicy(ContentPolicy):
     @property
     def warning(self) -> str | None:
         certificates = self.content.certificates
-        return None if certificates is None else certificates.warning(self._files["certificate"])
+        if certificates is not None and (told := certificates.warning(self._files["certificate"])):
+            return told
+        return self.own_barred
 
     def _go_by(self, content: Content) -> bool:
         before, content = self.content, self._in_time(content)
