@@ -202,6 +202,21 @@ class TestFrames(OpenCase):
         events = self.take(self.anna, b"".join(map(codec.encode, pings)))
         self.assertEqual(events, [pings[:TOGETHER], pings[TOGETHER : 2 * TOGETHER], pings[2 * TOGETHER :]])
 
+    def test_nor_more_than_were_handled_in_a_millisecond_before(self) -> None:
+        pings = b"".join(codec.encode(Ping(number)) for number in range(4 * TOGETHER))
+
+        def sizes(frames: int, seconds: float) -> list[int]:
+            self.anna.took(frames, seconds)
+            return [len(event) for event in self.take(self.anna, pings) if isinstance(event, list)]
+
+        self.assertEqual(set(sizes(32, 0.008)), {4})
+        self.assertEqual(set(sizes(4, 0.008)), {1})
+        self.assertEqual(set(sizes(1, 0)), {2})  # it becomes no more than twice as many at a time
+        self.assertEqual(set(sizes(2, 0.0001)), {4})
+        for _ in range(4):
+            self.anna.took(32, 0.0002)
+        self.assertEqual(set(sizes(32, 0)), {TOGETHER})
+
     def test_whoever_is_closed_between_them_is_read_no_more(self) -> None:
         pings = [Ping(number) for number in range(2 * TOGETHER)]
         events = self.anna.receive(b"".join(map(codec.encode, pings)), 99, 100)

@@ -46,15 +46,18 @@ class TestTurns(MeshCase):
         self.clock = self.network.clock = self.mesh.clock = TurnClock()
         self.handled: list[tuple[object, float]] = []  # the packet of each message, and when it was handled
         self.longest = 0.0  # seconds of the longest turn
+        self.unread = 0.0  # the longest seconds from one look for bytes to the next
+        self.looked = 0.0
+        self.cost = COST
 
     def hub(self, **options: object) -> MeshService:
-        """A node at which each message takes :data:`COST` seconds."""
+        """A node at which each message takes ``cost`` seconds."""
         node = self.node(encryption="Plaintext", **options)
         node.register_handler(self.take)
         return node
 
     def take(self, message: Message, link: MeshProtocol | None) -> bool:
-        self.clock.rightNow += COST
+        self.clock.rightNow += self.cost
         self.handled.append((message.packets[1], self.clock.seconds()))
         return True
 
@@ -68,11 +71,14 @@ class TestTurns(MeshCase):
         """One turn of the reactor: its calls are made, and each connection is read once."""
         began = self.clock.seconds()
         self.clock.advance(0)
+        self.unread = max(self.unread, self.clock.seconds() - self.looked)
+        self.looked = self.clock.seconds()
         steps: list[Callable[[], None]] = [end.steps()[-1] for end in self.network.ends if end.steps()]
         for step in steps:
             step()
         self.longest = max(self.longest, self.clock.seconds() - began)
         self.clock.rightNow += COST  # nobody gets all of the time
+        self.looked += COST
 
     def turns(self, seconds: float, *each: Callable[[], None]) -> None:
         """Take turns for *seconds*, and call *each* before every tenth."""
@@ -101,6 +107,46 @@ class TestTurns(MeshCase):
         self.flood(self.linked_from(self.hub(), CROWD, 30))
         self.turns(2.0)
         self.assertLess(self.longest, 0.03)
+
+    def test_nor_do_frames_that_take_long(self) -> None:
+        hub = self.hub()
+        flooding, honest = self.linked_from(hub, CROWD), self.linked_from(hub, "10.8.0.1")
+        self.cost = 2e-3
+        self.flood(flooding)
+        self.turns(0.1)  # by now the node knows how long they take
+        self.longest = 0.0
+        self.turns(0.5, partial(self.ask, *honest))
+        self.assertLess(self.longest, 0.012)
+        self.assertLess(self.delays[-1], 0.02)
+
+    def test_what_a_host_got_for_bytes_that_waited_counts_when_more_come_in_the_same_turn(self) -> None:
+        hub = self.hub()
+        (flooding,), (honest,) = self.linked_from(hub, CROWD), self.linked_from(hub, "10.8.0.1")
+        self.flood([flooding])
+        self.ask(honest)
+        self.turns(1.0)
+        most = 0
+        for _ in range(50):
+            flooding.send(*[whisper("more")] * 36)  # 7 ms of work
+            self.ask(honest)
+            before = len(self.handled)
+            self.turn()
+            most = max(most, [packet for packet, _ in self.handled[before:]].count("more"))
+        self.assertLess(most * COST, 0.0065)  # a slice, and the rest of an event
+
+    def test_nor_do_bytes_that_wait_have_it_twice_before_the_next_look_for_bytes(self) -> None:
+        hub = self.hub()
+        (flooding,), (honest,) = self.linked_from(hub, CROWD), self.linked_from(hub, "10.8.0.1")
+        self.ask(honest)
+        self.turns(0.1)
+        self.unread = 0.0
+        for _ in range(50):
+            flooding.send(*[whisper("more")] * 60)  # 12 ms of work
+            self.ask(honest)
+            self.turn()
+        self.assertLess(self.unread, 0.0075)
+        self.turns(1.0)
+        self.assertEqual([packet for packet, _ in self.handled].count("more"), 50 * 60)
 
     def test_a_host_that_floods_over_many_links_keeps_no_other_host_waiting(self) -> None:
         hub = self.hub()

@@ -39,7 +39,8 @@ from twisted_mesh.wire.framing import (
 from twisted_mesh.wire.link import Bye
 
 GREETING_DUE: Final = 2.0  # seconds until a peer without a greeting may want a secret (guess)
-TOGETHER: Final = 32  # frames in one event: handling them takes a few milliseconds (measured)
+TOGETHER: Final = 32  # frames in one event, at most (measured: more make nothing faster) ...
+TOGETHER_SECONDS: Final = 0.001  #: ... and as many as are handled in this time (guess: a fifth of a slice)
 _OPENING: Final = 4  # the first bytes of a connection, which tell TLS from plain text
 _DETAIL: Final = 512  # characters of the text in a BYE
 _FRONTIER_WAITS: Final = 30  # how many handshake_timeouts a slow frontier may take (guess: for 600 kB)
@@ -97,6 +98,7 @@ class LinkMachine:
     _frames: FrameReader = field(default_factory=lambda: FrameReader(GREETING_FRAME_BYTES))
     _arrival: Arrival = field(default_factory=Arrival)
     _opening: bytes = b""
+    _together: int = TOGETHER  # frames in the next event, at most
     _reported: int = 0  # bytes that had come at the last event about frames
     _seen: int = 0  # bytes that had come at the last check
     _waits: int = _FRONTIER_WAITS - 1  # more handshake_timeouts to wait for the frontier
@@ -165,7 +167,7 @@ class LinkMachine:
                     yield self._left(error_of(frame), now)
                     return
                 frames.append(frame)
-                if len(frames) == TOGETHER:
+                if len(frames) >= self._together:
                     self._arrival.ended()
                     self._reported = read
                     yield frames
@@ -186,6 +188,14 @@ class LinkMachine:
         if half > LENGTH_BYTES and self._arrival.grew(now) and self.phase in (Phase.OPEN, Phase.DRAINING):
             self._reported = read
             yield Arriving(self._number, begun(self._frames.head(HEAD_BYTES)), half, self._frames.need)
+
+    def took(self, frames: int, seconds: float) -> None:
+        """Take in that handling an event of so many *frames* took *seconds*: adapt the next events.
+
+        32 batches of one message each take 10 ms, as many PINGs a tenth of that (measured).
+        """
+        fitting = int(frames * TOGETHER_SECONDS / seconds) if seconds > 0 else TOGETHER
+        self._together = max(1, min(fitting, 2 * self._together, TOGETHER))
 
     def check_flow(self, read: int) -> bool:
         """Whether the link is open, and bytes have come since the last event and the last check."""

@@ -359,11 +359,16 @@ class MeshProtocol(Protocol):
         :param until: the time at which to stop.
         :return: whether all bytes are handled.
         """
+        began = self._now
         try:
             for event in self._unread:
                 self._on_event(event)
-                if self._now >= until and self._unread:
+                now = self._now
+                if isinstance(event, list):
+                    self._machine.took(len(event), now - began)
+                if now >= until and self._unread:
                     return False
+                began = now
         except RemoteError as error:
             self._forget_unread()
             if self.phase is Phase.DRAINING:

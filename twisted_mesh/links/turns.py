@@ -19,6 +19,7 @@ others get from now on.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,6 +28,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 SLICE: Final = 0.005  # seconds for one link in a turn (guess: four of them keep no message waiting long)
 _TURN: Final = 4 * SLICE  # seconds for all links in one turn
+_SEVERAL: Final = 1.0  # seconds for which a site counts that has brought bytes (guess)
 _SITES_MOST: Final = 4096  # sites whose time is counted (guess: four times links_limit)
 
 
@@ -39,9 +41,6 @@ class _SiteTimes:
     def __init__(self) -> None:
         self._got: dict[str, float] = {}
         self._least = 0.0  # what the last site had got before
-
-    def __len__(self) -> int:
-        return len(self._got)
 
     def of(self, site: str) -> float:
         """The seconds that *site* got; after a pause, not less than others had got meanwhile."""
@@ -86,12 +85,17 @@ class Turns:
         self._waiting: dict[str, _Waiting] = {}  # by site
         self._left = _TURN  # seconds that are left of this turn
         self._used: dict[str, float] = {}  # seconds that each site got in this turn
+        self._read: dict[str, float] = {}  # what each site got since this turn began
+        self._site: str | None = None  # the site whose bytes were handled last
+        self._changed = -inf  # when another site's bytes were
         self._next_turn: IDelayedCall | None = None
 
     def read(self, link: MeshProtocol) -> None:
         """Let *link* handle the bytes that have come, now or later."""
         if self._is_due(link):
-            self._let(link, SLICE)
+            site = link.site
+            took = self._let(link, min(SLICE, self._left_of(site)))
+            self._read[site] = self._read.get(site, 0.0) + took
         else:
             self._wait(link)
 
@@ -108,8 +112,7 @@ class Turns:
     def _is_due(self, link: MeshProtocol) -> bool:
         """Whether *link* may have time now: this turn has some, and no link that waits got less."""
         site = link.site
-        most = SLICE if len(self._times) > 1 else _TURN
-        if self._left <= 0 or self._used.get(site, 0.0) >= most:
+        if self._left_of(site) <= 0:
             return False
         if not self._waiting:
             return True
@@ -118,6 +121,11 @@ class Turns:
             return self._times.of(site) <= self._times.of(first)
         return link.unread_bytes <= self._waiting[site].fewest_bytes().unread_bytes
 
+    def _left_of(self, site: str) -> float:
+        """The seconds of this turn that are left for the links of *site*."""
+        several = self._site not in (None, site) or self._clock.seconds() < self._changed + _SEVERAL
+        return min(self._left, (SLICE if several else _TURN) - self._used.get(site, 0.0))
+
     def _let(self, link: MeshProtocol, most: float) -> float:
         """Let *link* handle bytes for *most* seconds; if some are left, it waits for its next turn.
 
@@ -125,6 +133,9 @@ class Turns:
         """
         site, seconds = link.site, self._clock.seconds
         began = seconds()
+        if site != self._site:
+            self._changed = -inf if self._site is None else began
+            self._site = site
         is_over = link.handle_unread(began + most)
         took = seconds() - began
         self._left -= took
@@ -146,22 +157,32 @@ class Turns:
             self._next_turn = self._clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
-        """Begin a turn: let links that wait have time, but leave most of the turn for bytes that come."""
+        """Begin a turn: let links that wait have time, but leave most of the turn for bytes that come.
+
+        The reactor has not looked for bytes since those that came were handled, so they count as well.  If
+        that leaves no time for links that wait, no bytes of their site are read before the next turn.
+        """
         self._next_turn = None
         self._left = _TURN
-        self._used.clear()
+        read, self._read = self._read, {}
+        self._used = dict(read)
         try:
-            while self._waiting and self._left > _TURN - SLICE:
-                self._let_first()
+            while self._left > _TURN - SLICE:
+                sites = [site for site in self._waiting if self._left_of(site) > 0]
+                if not sites:
+                    break
+                self._let_first(sites)
         finally:
+            for site in read.keys() - self._waiting.keys():
+                self._used[site] -= read[site]
             if self._waiting:
                 self._schedule()
             else:
                 self._times = _SiteTimes()
 
-    def _let_first(self) -> None:
-        """Let the link that comes first among those that wait have half of a slice."""
-        site = self._times.first(self._waiting)
+    def _let_first(self, sites: Iterable[str]) -> None:
+        """Let the link of *sites* that comes first have half of a slice, or what is left of it."""
+        site = self._times.first(sites)
         waiting = self._waiting[site]
         by_bytes = waiting.favour <= 0
         link = waiting.fewest_bytes() if by_bytes else next(iter(waiting.links.values()))
@@ -169,7 +190,7 @@ class Turns:
         if not waiting.links:
             del self._waiting[site]
         try:
-            took = self._let(link, SLICE / 2)
+            took = self._let(link, min(SLICE / 2, self._left - (_TURN - SLICE), self._left_of(site)))
         except BaseException:
             link.cut()  # as Twisted does if the bytes were handled when they came
             raise
