@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from math import inf
+from operator import itemgetter
 from secrets import randbelow
 from types import MappingProxyType
 from typing import Any, Literal, overload
@@ -580,6 +581,10 @@ class MeshService(Service, Listeners):
         :raises TypeError: and ValueError: *member* is no id of another node; LocalError: *timeout* is no
             number, or below 0; NotRunning: the service does not run.
         """
+        return self._ping(member, timeout).addCallback(itemgetter(0))
+
+    def _ping(self, member: bytes, timeout: float | None) -> Deferred[tuple[float, int]]:
+        """As :meth:`ping`, also with the number of relays over which the answer came, as they say."""
         run = self._running()
         self._check_member(member)
         return run.ping(member, seconds_of(timeout))

@@ -18,6 +18,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     :ivar addresses: where it listens; :ivar told_address: where others are told to dial it, if anywhere.
     :ivar joined: whether a neighbour has sent its list of members.
     :ivar messages_sent: the number of its last message in this run.
+    :ivar messages_delivered: how many of others were handed to its application since it was made.
     :ivar messages_waiting: how many of its messages no neighbour's transport has accepted yet.
     """
 
@@ -34,6 +35,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     told_address: str | None
     joined: bool
     messages_sent: int
+    messages_delivered: int
     messages_waiting: int
 
 
@@ -98,6 +100,8 @@ class AuthorStatus(msgspec.Struct, frozen=True):
     :ivar behind: how many numbers beyond the head are known to exist.
     :ivar missing: how many of them have not come.
     :ivar taken: the last message up to which all consumers here have taken the messages.
+    :ivar taken_by: the same of each consumer with a name.
+    :ivar repaired: how many messages came because this node had asked for them.
     """
 
     id: str
@@ -107,6 +111,8 @@ class AuthorStatus(msgspec.Struct, frozen=True):
     behind: int
     missing: int
     taken: int
+    taken_by: dict[str, int]
+    repaired: int
 
 
 class HeldStatus(msgspec.Struct, frozen=True):

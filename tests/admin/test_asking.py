@@ -188,6 +188,7 @@ class TestPings(AskingCase):
         self.assertCountEqual([one["id"] for one in told], [self.b.id.decode(), self.c.id.decode()])
         self.assertEqual([(one["state"], one["error"]) for one in told], [("up", None)] * 2)
         self.assertTrue(all(one["round_trip_seconds"] >= 0 for one in told))
+        self.assertEqual(sorted(one["hops"] for one in told), [1, 2])
         self.assertEqual(self.received(self.b), [])
 
     def test_one_that_is_dead_does_not_answer(self) -> None:

@@ -236,7 +236,7 @@ class AskingVerbsTests(TestCase):
         for words in ((), ("db",)):
             status, told = await self.run_it("ping", *words)
             self.assertEqual(status, 0)
-            self.assertRegex(told, r"^MEMBER +STATE +RTT *\ndb \(\w{8}\) +up +\d+\.\d ms\n$")
+            self.assertRegex(told, r"^MEMBER +STATE +HOPS +RTT *\ndb \(\w{8}\) +up +1 +\d+\.\d ms\n$")
         status, told = await self.run_it("ping", "--json")
         self.assertEqual((status, json.loads(told)[0]["error"]), (0, None))
         await self.b.stopService()

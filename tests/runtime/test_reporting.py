@@ -45,7 +45,28 @@ class TestTree(TlsCase):
         self.assertEqual((author.head, author.behind, author.missing, author.taken), (5, 0, 0, 0))
         self.run_to_end(take(queue, 3))
         self.network.advance(1)
-        self.assertEqual(b.status().authors[0].taken, 3)
+        (author,) = b.status().authors
+        self.assertEqual((author.taken, author.taken_by, author.repaired), (3, {}, 0))
+        self.assertEqual((b.status().node.messages_delivered, a.status().node.messages_delivered), (5, 0))
+
+    def test_each_author_tells_how_far_each_consumer_is_and_what_was_asked_for(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=1)
+        billing, audit = (b.messages(name=name) for name in ("billing", "audit"))
+        self.send(a, *range(3))
+        self.run_to_end(take(billing, 3))
+        self.run_to_end(take(audit, 1))
+        self.network.advance(1)
+        (author,) = b.status().authors
+        self.assertEqual((author.taken, author.taken_by), (0, {"billing": 2, "audit": 0}))
+        self.network.part([self.host(a)], [self.host(b)])
+        self.network.advance(20)
+        self.send(a, 3, 4)
+        self.network.heal()
+        self.network.advance(60)
+        (author,) = b.status().authors
+        self.assertEqual((author.head, author.repaired), (5, 2))
+        for messages in (billing, audit):
+            messages.close()
 
     def test_a_hole_is_missing_and_a_warning(self) -> None:
         a = self.node()

@@ -279,7 +279,7 @@ class Asking:
         asked: list[Deferred[Any]] = []
         try:
             for at, member in enumerate(members, 1):
-                pinged = self._node.ping(member.id, seconds)
+                pinged = self._node._ping(member.id, seconds)
                 asked.append(
                     pinged.addCallbacks(_answered, _unanswered, errbackArgs=(member,)).addCallback(
                         partial(_pong, member)
@@ -345,13 +345,14 @@ def _why(failure: Failure, member: Member) -> str:
     return failure.getErrorMessage().removeprefix(f"{member.id.decode()}: ")
 
 
-def _answered(seconds: float) -> dict[str, Any]:
-    return {"round_trip_seconds": seconds, "error": None}
+def _answered(told: tuple[float, int]) -> dict[str, Any]:
+    seconds, relays = told
+    return {"round_trip_seconds": seconds, "hops": relays + 1, "error": None}
 
 
 def _unanswered(failure: Failure, member: Member) -> dict[str, Any]:
     failure.trap(Unreachable)
-    return {"round_trip_seconds": None, "error": _why(failure, member)}
+    return {"round_trip_seconds": None, "hops": None, "error": _why(failure, member)}
 
 
 def _pong(member: Member, result: dict[str, Any]) -> dict[str, Any]:

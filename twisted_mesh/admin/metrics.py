@@ -48,6 +48,11 @@ class _Reader(Collector):
         yield _gauge("mesh_uptime_seconds", "Seconds since the node was started.", node.uptime_seconds)
         yield _gauge("mesh_joined", "1 once a neighbour has sent its list of members.", node.joined)
         yield _counter("mesh_messages_sent", "Own messages in this run of the node.", node.messages_sent)
+        yield _counter(
+            "mesh_messages_delivered",
+            "Messages of others that were handed to the application.",
+            node.messages_delivered,
+        )
         yield _gauge(
             "mesh_messages_waiting", "Own messages that no neighbour has taken yet.", node.messages_waiting
         )

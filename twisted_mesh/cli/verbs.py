@@ -400,11 +400,12 @@ def _members(members: Any) -> Iterator[Any]:
 
 
 def _pongs(pongs: Any) -> Iterator[Any]:
-    table = _table("MEMBER", "STATE", ">RTT", "")
+    table = _table("MEMBER", "STATE", ">HOPS", ">RTT", "")
     for pong in sorted(pongs, key=lambda pong: (pong["label"] or "", pong["id"])):
         table.add_row(
             name_of(pong["id"], pong["label"]),
             pong["state"],
+            "-" if pong["hops"] is None else f"{pong['hops']}",
             round_trip(pong["round_trip_seconds"]),
             for_terminal(pong["error"] or ""),
         )

@@ -439,10 +439,14 @@ class ReceiptClosed(msgspec.Struct, frozen=True):
 
 
 class DirectEnded(msgspec.Struct, frozen=True):
-    """A direct message was acknowledged, or given up because of *why*."""
+    """A direct message was acknowledged, or given up because of *why*.
+
+    :ivar hops: how many relays have handed the acknowledgement on, as the last of them says.
+    """
 
     token: int
     why: str | None
+    hops: int = 0
 
 
 class GapFound(msgspec.Struct, frozen=True):

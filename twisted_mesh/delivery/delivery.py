@@ -90,6 +90,7 @@ class Delivery:
 
     :ivar counts: messages that consumers dropped, and refusals that were not told, by their names in
         ``MeshService.dropped``.
+    :ivar delivered: how many messages were handed to the application.
     :ivar is_full: whether a queue had no room for direct messages, as the core was told.
     :ivar label: gives the label of the node with an id, if one is known: the log names nodes by it.
     :ivar waited_for: the queues for whose next message the application waits; this set keeps them alive.
@@ -111,6 +112,7 @@ class Delivery:
         self._authors = AuthorLog(_log, clock.seconds, config)
         self._losses = Losses(clock, config, self._tell_loss)
         self.counts = Counter(dropped_messages=0, dropped_refusals=0)
+        self.delivered = 0
         self._refusals = RateLimit(config.refusals_rate, config.refusals_rate)
         self._seconds = clock.seconds
         self._unheard = 0  # messages that no handler took and no listener or consumer got
@@ -265,6 +267,7 @@ class Delivery:
 
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
         """Hand on the messages of one batch."""
+        self.delivered += len(deliver.entries)
         backlog = self._backlog if deliver.first else None
         messages = messages_of(
             deliver.entries, deliver.first, source, deliver.direct_number, deliver.answers

@@ -7,7 +7,7 @@ event of the core says how it ended.  When the run ends, every Deferred that wai
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
@@ -69,6 +69,7 @@ class PendingDirects:
         self._stopped = False
         self._tokens = 0
         self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # by token
+        self._pinged: dict[int, tuple[str, Deferred[int]]] = {}  # by token
 
     def send(
         self, origin: bytes, name: str, entry: bytes, answers: MessageId | None = None
@@ -79,21 +80,23 @@ class PendingDirects:
         :return: fires when the node has acknowledged the message, or fails with Unreachable.  If the
             Deferred is cancelled, the message may arrive all the same.
         """
-        return self._send(origin, name, (entry,), answers)
-
-    def ping(self, origin: bytes, name: str) -> Deferred[None]:
-        """As :meth:`send`, with nothing for the node's application."""
-        return self._send(origin, name, (), None)
-
-    def _send(
-        self, origin: bytes, name: str, entries: tuple[bytes, ...], answers: MessageId | None
-    ) -> Deferred[None]:
         if self._stopped:  # a reply to a message of an earlier run, whose links are closed
             return _over(name)
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))
         self._waiting[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, join_entries(entries), answers))
+        self._handle(events.SendDirect(token, origin, join_entries((entry,)), answers))
+        return waiting
+
+    def ping(self, origin: bytes, name: str) -> Deferred[int]:
+        """As :meth:`send`, with nothing for the node's application.
+
+        :return: fires with the number of relays over which the acknowledgement came.
+        """
+        token = self._tokens = self._tokens + 1
+        waiting: Deferred[Any] = Handover(lambda _: self._cancelled(token))  # if it fails, it is one line
+        self._pinged[token] = name, waiting
+        self._handle(events.SendDirect(token, origin, join_entries(()), None))
         return waiting
 
     @property
@@ -103,6 +106,7 @@ class PendingDirects:
 
     def _cancelled(self, token: int) -> None:
         self._waiting.pop(token, None)
+        self._pinged.pop(token, None)
 
     def new_run(self, _: events.NewRun) -> None:
         """Fail all Deferreds: a new run of the core has begun, which knows nothing of these messages."""
@@ -112,11 +116,20 @@ class PendingDirects:
         """Fire the Deferred of an acknowledged message, or fail that of a message that was given up."""
         name, waiting = self._waiting.pop(ended.token, ("", None))
         if waiting is None:
-            return
-        if ended.why is None:
+            self._answered(ended)
+        elif ended.why is None:
             waiting.callback(None)
         else:
             waiting.errback(Failure(Unreachable(f"{name}: {ended.why}")))
+
+    def _answered(self, ended: events.DirectEnded) -> None:
+        name, pinged = self._pinged.pop(ended.token, ("", None))
+        if pinged is None:
+            return  # it is cancelled
+        if ended.why is None:
+            pinged.callback(ended.hops)
+        else:
+            pinged.errback(Failure(Unreachable(f"{name}: {ended.why}")))
 
     def stop(self) -> None:
         """Fail all Deferreds, and from now on every reply."""
@@ -124,9 +137,10 @@ class PendingDirects:
         self._fail_all("the service stopped first")
 
     def _fail_all(self, why: str) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for name, deferred in waiting.values():
+        waiting: list[tuple[str, Deferred[Any]]] = [*self._waiting.values(), *self._pinged.values()]
+        self._waiting, self._pinged = {}, {}
+        for name, deferred in waiting:
             deferred.errback(Failure(Unreachable(f"{name}: {why}")))
 
     def footprint(self) -> dict[str, int]:
-        return {"unacknowledged": len(self._waiting)}
+        return {"unacknowledged": len(self._waiting) + len(self._pinged)}

@@ -104,10 +104,11 @@ class Requests:
             answer.addTimeout(seconds, self._clock, partial(self._too_late, request))
         return answer
 
-    def ping(self, origin: bytes, name: str, seconds: float) -> Deferred[float]:
+    def ping(self, origin: bytes, name: str, seconds: float) -> Deferred[tuple[float, int]]:
         """Have the node *origin* acknowledge a message that holds nothing; error texts call it *name*.
 
-        :return: fires with the seconds that it took; fails with Unreachable, after *seconds* at the latest.
+        :return: fires with the seconds that it took, and the number of relays over which the
+            acknowledgement came; fails with Unreachable, after *seconds* at the latest.
         """
         began, asked = self._clock.seconds(), self._directs.ping(origin, name)
 
@@ -116,7 +117,7 @@ class Requests:
 
         if seconds < inf:
             asked.addTimeout(seconds, self._clock, too_late)
-        return asked.addCallback(lambda _: self._clock.seconds() - began)
+        return asked.addCallback(lambda hops: (self._clock.seconds() - began, hops))
 
     def query(self, place: int, members: Iterable[bytes], seconds: float) -> Query:
         """The answers to the message to all at *place*, for *seconds* or until all *members* have."""

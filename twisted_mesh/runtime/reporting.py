@@ -227,6 +227,7 @@ class Reporting:
             told_address=None if where.told is None else show(where.told),
             joined=core.joined,
             messages_sent=core.sent,
+            messages_delivered=self._delivery.delivered,
             messages_waiting=self._driver.unsent,
         )
 
@@ -261,6 +262,8 @@ class Reporting:
             behind=stream.high - stream.head,
             missing=stream.missing,
             taken=self._delivery.taken_by_all(stream.run, stream.head),
+            taken_by=self._delivery.places(stream.run, stream.head),
+            repaired=stream.fetched,
         )
 
     def _open_receipts(self) -> Iterator[ReceiptStatus]:

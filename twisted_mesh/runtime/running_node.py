@@ -432,7 +432,7 @@ class RunningNode:
         self._log.sending(type, packets, len(entry))
         return self._requests.request(known, member.decode(), entry, seconds)
 
-    def ping(self, member: bytes, seconds: float) -> Deferred[float]:
+    def ping(self, member: bytes, seconds: float) -> Deferred[tuple[float, int]]:
         self._check_granted()
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))

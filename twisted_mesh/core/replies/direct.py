@@ -290,7 +290,7 @@ class Directs:
         if self._target(signed) != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
-            self._acknowledged(link, record)
+            self._acknowledged(link, record, signed.hops)
         elif isinstance(record, DirectKey):
             return self._record_in(record)
         else:
@@ -330,12 +330,12 @@ class Directs:
             return None
         return outgoing if answer.number in outgoing.waiting else None
 
-    def _acknowledged(self, link: Link, ack: DirectAck) -> None:
+    def _acknowledged(self, link: Link, ack: DirectAck, hops: int) -> None:
         if (outgoing := self._answered(ack)) is not None:
             self._count_not(link, ack.destination)
             sent = outgoing.waiting.pop(ack.number)
             self._bytes -= sent.size
-            self._end(sent.token, None)
+            self._effects.emit(events.DirectEnded(sent.token, None, hops))
 
     def _record_in(self, answer: DirectKey) -> SignedRecord | None:
         """The record in an answer to an own message, if it is its author's, and newer than the known one.
@@ -460,7 +460,7 @@ class Directs:
         state = "" if author is None else f"; it is {author.state.value} as far as this node knows"
         return f"it was not acknowledged in {seconds:g} s{state}"
 
-    def _end(self, token: int, why: str | None) -> None:
+    def _end(self, token: int, why: str) -> None:
         self._effects.emit(events.DirectEnded(token, why))
 
     def footprint(self) -> dict[str, int]:
