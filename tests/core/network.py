@@ -37,6 +37,7 @@ from twisted_mesh.wire.replies import (
     DirectAck,
     DirectKey,
     Receipt,
+    SealedMessage,
     SealedText,
     SignedReceipt,
     sealing_context,
@@ -194,17 +195,25 @@ def direct(
     text: bytes | None = None,
     answers: MessageId | None = None,
     key: int = 1,
+    count: int = 1,
+    acknowledges: int = 0,
 ) -> SignedRecord:
-    """The *number*-th message of *origin* for *destination*; its packet is its number.
+    """The *number*-th message of *origin* for *destination*, and more; each packet is its number.
 
-    :param text: the text that is sealed, in place of that of *body*.
-    :param key: the number of the destination's key with which the message is sealed.
+    :param body: that of each message, in place of its number.
+    :param text: the text that is sealed, in place of that of the messages.
+    :param key: the number of the destination's key with which the messages are sealed.
+    :param count: how many messages there are.
+    :param acknowledges: the last message of *destination* that *origin* acknowledges.
     """
-    body = join_entries([pack_entry(2, [number])]) if body is None else body
-    text = SealedText(body, number, answers).pack() if text is None else text
-    ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch, number)
+    messages = [
+        SealedMessage(join_entries([pack_entry(2, [at])]) if body is None else body, at, answers)
+        for at in range(number, number + count)
+    ]
+    text = SealedText(messages).pack() if text is None else text
+    ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch, number, count)
     sealed = StandInKeys(b"").encrypt(text, key_of(destination, key), sealing_context(*ends))
-    return signed_record(Direct(*ends, oldest, tries, sealed or b""))
+    return signed_record(Direct(*ends, oldest, tries, acknowledges, sealed or b""))
 
 
 def key_of(name: str, number: int = 1) -> bytes:
@@ -213,15 +222,15 @@ def key_of(name: str, number: int = 1) -> bytes:
 
 
 def opened(direct: Direct, name: str, number: int = 1) -> list[object]:
-    """The packets of a message that was sealed with the *number*-th key of *name*."""
+    """The packets of messages that were sealed with the *number*-th key of *name*."""
     keys = StandInKeys(origin_of(name))
     for _ in range(number):
         keys.renew()
-    ends = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch, direct.number)
-    text = keys.decrypt(direct.sealed, sealing_context(*ends))
+    runs = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch)
+    text = keys.decrypt(direct.sealed, sealing_context(*runs, direct.first, direct.count))
     assert text is not None, "it was sealed with another key"
-    [entry] = unpack_entries(SealedText.unpack(text).body)
-    return entry[2:]
+    messages = [unpack_entries(message.body) for message in SealedText.unpack(text).messages]
+    return [packet for [entry] in messages for packet in entry[2:]]
 
 
 def lacks_key(

@@ -75,6 +75,8 @@ class NodeTestCase(SynchronousTestCase):
 
     #: Whether the first neighbour tells that it has an empty roster, so that the node knows its bases.
     tells_roster = True
+    #: Whether the turn of the reactor ends behind each event.
+    ends_turns = True
     #: What the node says of itself besides what :func:`local_node` has.
     manner: dict[str, object] = {}
 
@@ -102,8 +104,14 @@ class NodeTestCase(SynchronousTestCase):
     # ── what happens ────────────────────────────────────────────────────────────────
 
     def handle(self, event: Event) -> list[Effect]:
-        """Let the node handle *event*; note the timers that it sets and the bytes that it sends."""
+        """Let the node handle *event*; note the timers that it sets and the bytes that it sends.
+
+        With :attr:`ends_turns`, the event is alone in its turn of the reactor.
+        """
         effects = self.node.handle(event, self.now)
+        if self.ends_turns and SetTimer(Timer.TURN, self.now) in effects:
+            effects.remove(SetTimer(Timer.TURN, self.now))
+            effects += self.node.handle(TimerFired(Timer.TURN), self.now)
         for timer in of(effects, SetTimer):
             self.timers[timer.timer] = timer.at
         for send in of(effects, Send):

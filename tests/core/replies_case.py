@@ -100,15 +100,19 @@ class RepliesTestCase(MembershipTestCase):
 
     def directs(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
         """The direct messages that are sent over a link: destination, number, and oldest number."""
-        records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
         return [
-            (NAMES[record.destination], record.number, record.oldest)
-            for record in records
-            if isinstance(record, Direct)
+            (NAMES[record.destination], at, record.oldest)
+            for record in self.direct_frames(effects, number)
+            for at in range(record.first, record.last + 1)
         ]
 
+    def direct_frames(self, effects: list[Effect], number: int) -> list[Direct]:
+        """The DIRECTs that are sent over a link."""
+        records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
+        return [record for record in records if isinstance(record, Direct)]
+
     def acks(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
-        """The acknowledgements that are sent over a link: author and number of each message."""
+        """The acknowledgements that are sent over a link: author, and number of the last message."""
         records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
         return [(NAMES[one.origin], one.number) for one in records if isinstance(one, DirectAck)]
 

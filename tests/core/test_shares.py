@@ -495,7 +495,7 @@ class TestQuotas(SharesCase):
 class TestEachLimit(SharesCase):
     """Of each thing so many may come in a row, and so many on average."""
 
-    def come(self, kind: Kind, size: int = 0, after: float = 0.0) -> int:
+    def come(self, kind: Kind, size: int = 0, after: float = 0.0, messages: int = 0) -> int:
         """How many of Emil's come while Bert waits, in a row, *after* so many seconds."""
         self.now += after
         counted, link, emil = self.node._shares, self.link(1), origin_of("emil")
@@ -504,7 +504,7 @@ class TestEachLimit(SharesCase):
         for came in range(9):
             if not counted.may_bring(link, emil, kind, self.now):
                 return came
-            counted.took(link, emil, kind, self.now, size)
+            counted.took(link, emil, kind, self.now, size, messages)
         return 9
 
     def limit(self, who: str, limits: dict[str, float]) -> None:
@@ -513,6 +513,11 @@ class TestEachLimit(SharesCase):
         self.up(1, "anna")
         if who == "new":
             self.node.history.authors.vouched(origin_of("bert"))
+
+    def test_direct_messages_that_share_a_frame_count_one_by_one(self) -> None:
+        self.limit("known", {"directs_burst": 8, "directs": 4.0})
+        self.assertEqual(self.come(Kind.DIRECT, messages=4), 2)
+        self.assertEqual((self.come(Kind.DIRECT, messages=4), self.come(Kind.DIRECT, after=2)), (0, 8))
 
     def test_things(self) -> None:
         things = (

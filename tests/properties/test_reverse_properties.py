@@ -15,7 +15,7 @@ from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, MemberRanges, ReceiptTracker
 from twisted_mesh.core.replies.senders import WINDOW, Senders
-from twisted_mesh.wire.replies import Direct
+from twisted_mesh.wire.replies import MAX_DIRECTS, Direct
 
 reverse = settings(fixed, max_examples=at_length(200, 80))
 
@@ -30,11 +30,12 @@ tracker_steps = st.one_of(
     st.tuples(st.just("close"), st.integers(1, 30)),
 )
 
+ranges = st.integers(1, 4) | st.integers(1, MAX_DIRECTS)  # how many messages a DIRECT has
 direct_steps = st.one_of(
-    st.tuples(st.just("takes"), st.integers(1, 40)),
-    st.tuples(st.just("takes"), st.integers(1, 3 * WINDOW)),
-    st.tuples(st.just("given up"), st.integers(1, 50)),
-    st.tuples(st.just("given up"), st.integers(1, 3 * WINDOW)),
+    st.tuples(st.just("takes"), st.integers(1, 40), ranges),
+    st.tuples(st.just("takes"), st.integers(1, 3 * WINDOW), ranges),
+    st.tuples(st.just("given up"), st.integers(1, 50), ranges),
+    st.tuples(st.just("given up"), st.integers(1, 3 * WINDOW), ranges),
 )
 
 asked_steps = st.one_of(
@@ -129,34 +130,37 @@ class TestOwedReceipt(SynchronousTestCase):
 class TestSenders(SynchronousTestCase):
     @reverse
     @given(st.lists(direct_steps, max_size=60))
-    def test_each_number_comes_once_in_order_within_the_window(self, steps: list[tuple[str, int]]) -> None:
+    def test_each_number_comes_once_in_order_within_the_window(
+        self, steps: list[tuple[str, int, int]]
+    ) -> None:
         config = MeshConfig()
         senders = Senders(config, Roster(config), Links(local_node("me"), config))
-        held, over, oldest = set[int](), 0, 1
-        for kind, number in steps:
+        seen, over, oldest = set[int](), 0, 1
+        for kind, number, count in steps:
             if kind == "given up":
                 oldest = max(oldest, number)
                 continue
-            record = direct("dora", "me", max(number, oldest), oldest=oldest).record
+            record = direct("dora", "me", max(number, oldest), oldest=oldest, count=count).record
             assert isinstance(record, Direct)
             incoming = senders.incoming(record, 0.0)
             assert incoming is not None
             over = max(over, oldest - 1)
-            held = {one for one in held if one > over}
             assert incoming.head == over
-            if record.number > over:
-                assert senders.hold(record, 1) == (record.number <= over + WINDOW)
-                held |= {record.number} if record.number <= over + WINDOW else set()
+            if record.last > over:
+                assert senders.hold(record, 1) == (record.last <= over + WINDOW)
+            if over < record.last <= over + WINDOW:
+                seen.update(range(record.first, record.last + 1))
             while (turn := senders.next_held(record.origin)) is not None:
-                over += 1
-                assert turn[1].direct.number == over and over in held
-                turn[0].head = over
-                held.discard(over)
-            assert over + 1 not in held
-            assert set(incoming.held) == held
-            sizes = sum(one.size for one in incoming.held.values())
+                frame = turn[1].direct
+                assert frame.first <= over + 1 <= frame.last
+                assert seen.issuperset(range(over + 1, frame.last + 1))
+                turn[0].head = over = frame.last
+            held = [one.direct for one in incoming.held.values()]
+            assert all(over + 1 < one.first <= one.last <= over + WINDOW for one in held)
+            assert sorted(incoming.order) == sorted(incoming.held) == sorted(one.first for one in held)
             assert senders.footprint() == {
                 "direct_senders": 1,
                 "direct_held": len(held),
-                "direct_held_bytes": sizes,
+                "direct_held_bytes": sum(one.size for one in incoming.held.values()),
             }
+            assert senders.head(record.origin, 1) == over and senders.head(record.origin, 2) == 0

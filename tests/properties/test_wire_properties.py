@@ -76,6 +76,7 @@ from twisted_mesh.wire.membership import (
     Suspect,
 )
 from twisted_mesh.wire.replies import (
+    MAX_DIRECTS,
     MAX_RECEIPT,
     MAX_TRIES,
     Direct,
@@ -143,7 +144,11 @@ records = st.one_of(
         *(numbers, st.integers(1, MAX_INTERVAL), numbers, st.binary(max_size=100), numbers, keys),
     ).filter(lambda record: len(pack(record)) - len(record.credential) <= MAX_RECORD),
     st.builds(Suspect, keys, keys, numbers, numbers),
-    st.builds(Direct, keys, numbers, keys, numbers, *[sequences] * 2, tries, st.binary(max_size=300)),
+    st.builds(
+        Direct,
+        *(keys, numbers, keys, numbers, st.integers(1, MAX_NUMBER - MAX_DIRECTS)),
+        *(st.integers(1, MAX_DIRECTS), sequences, tries, numbers, st.binary(max_size=300)),
+    ),
     st.builds(DirectAck, keys, numbers, keys, numbers, sequences, tries),
     st.builds(DirectKey, keys, numbers, keys, numbers, sequences, tries, st.binary(max_size=MAX_PRESENCE)),
 )

@@ -19,7 +19,16 @@ from twisted_mesh.wire.codec import decode, encode
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from twisted_mesh.wire.membership import MAX_PRESENCE, MAX_RECORD
-from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import (
+    MAX_DIRECTS,
+    MAX_RECEIPT,
+    Direct,
+    Receipt,
+    Receipts,
+    SealedMessage,
+    SealedText,
+    SignedReceipt,
+)
 from twisted_mesh.wire.signed import SignedRecord
 
 KEY = IDENTITY.origin
@@ -94,7 +103,10 @@ class TestReceipts(WireCase):
 class TestDirect(WireCase):
     def test_bounds(self) -> None:
         ends = (KEYS, NUMBERS, KEYS, NUMBERS)
-        direct = (*ends, SEQUENCES, SEQUENCES, BYTES, ([b"", bytes(9)], ["", None, 1]))
+        firsts = ([1, MAX_NUMBER - 999], [0, -1, MAX_NUMBER, None, "1"])  # two messages follow the first
+        counts = ([1, MAX_DIRECTS], [0, MAX_DIRECTS + 1, -1, None])
+        sealed = ([b"", bytes(9)], ["", None, 1])
+        direct = (*ends, firsts, counts, SEQUENCES, BYTES, NUMBERS, sealed)
         ack = (*ends, SEQUENCES, BYTES)
         key = (*ack, ([b"", bytes(MAX_PRESENCE)], [bytes(MAX_PRESENCE + 1), "", None]))
         for kind, bounds in ((Kind.DIRECT, direct), (Kind.DIRECT_ACK, ack), (Kind.DIRECT_KEY, key)):
@@ -103,8 +115,10 @@ class TestDirect(WireCase):
 
     def test_the_largest_message_fits_in_a_frame_and_may_be_larger_than_a_record(self) -> None:
         body = 5 + MAX_MESSAGE_BYTES  # an array of one message
-        sealed = bytes(32 + 6 + body + 16)
-        most = Direct(KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, 255, sealed)
+        text = SealedText([SealedMessage(bytes(body), MAX_NUMBER, (KEY, MAX_NUMBER, -MAX_NUMBER))]).pack()
+        sealed = bytes(32 + len(text) + 16)
+        numbers = (MAX_NUMBER, 1, MAX_NUMBER, 255, MAX_NUMBER)
+        most = Direct(KEY, MAX_NUMBER, OTHER, MAX_NUMBER, *numbers, sealed)
         signed = SignedRecord(most, bytes(64), codec.pack(most))
         self.assertGreater(len(signed.array), MAX_RECORD)
         self.assertLessEqual(codec.size(signed), MAX_FRAME_BYTES)

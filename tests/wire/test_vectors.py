@@ -86,6 +86,7 @@ from twisted_mesh.wire.replies import (
     DirectKey,
     Receipt,
     Receipts,
+    SealedMessage,
     SealedText,
     SignedReceipt,
     sealing_context,
@@ -94,7 +95,12 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 from twisted_mesh.wire.tracing import LagAnswer, WayQuestion
 
 SEALING_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
-PSST = SealedText(join_entries([pack_entry(2, ["psst"])]), 5, (bytes(range(32)), 1, -4))
+PSST = SealedText(
+    [
+        SealedMessage(join_entries([pack_entry(2, ["psst"])]), 5, (bytes(range(32)), 1, -4)),
+        SealedMessage(join_entries([pack_entry(2, ["psst"])]), 6, None),
+    ]
+)
 SEALED = 32 + len(PSST.pack()) + 16  # bytes, which differ each time a text is sealed
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
@@ -135,9 +141,11 @@ DIRECT = Direct(
     epoch=EPOCH,
     destination=bytes(range(32)),
     destination_epoch=1,
-    number=3,
+    first=3,
+    count=2,
     oldest=2,
     tries=1,
+    acknowledged=9,
     sealed=payload(VECTORS["direct"])[-SEALED:],
 )
 DIRECT_ACK = DirectAck(
@@ -357,14 +365,17 @@ class TestVectors(SynchronousTestCase):
             self.assertIs(verify(key, signature, text), vector["good"], vector)
 
     def test_a_sealed_text_is_opened_with_the_key_of_its_destination(self) -> None:
-        ends = (IDENTITY.origin, EPOCH, bytes(range(32)), 1, 3)
+        ends = (IDENTITY.origin, EPOCH, bytes(range(32)), 1, 3, 2)
         runs = (IDENTITY.origin, EPOCH.to_bytes(8, "big"), bytes(range(32)), (1).to_bytes(8, "big"))
-        context = b"".join((b"twisted_mesh/1/sealed", *runs, (3).to_bytes(8, "big")))
+        context = b"".join(
+            (b"twisted_mesh/1/sealed", *runs, (3).to_bytes(8, "big"), (2).to_bytes(8, "big"))
+        )
         self.assertEqual(sealing_context(*ends), context)
         suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
         text = suite.decrypt(DIRECT.sealed, SEALING_KEY, info=context)
         body = b"\xc4\x09" + join_entries([pack_entry(2, ["psst"])])
-        self.assertEqual(text, b"\x93" + body + b"\x05\x93\xc4\x20" + bytes(range(32)) + b"\x01\xfc")
+        first = b"\x93" + body + b"\x05\x93\xc4\x20" + bytes(range(32)) + b"\x01\xfc"
+        self.assertEqual(text, b"\x91\x92" + first + b"\x93" + body + b"\x06\xc0")
         self.assertEqual(SealedText.unpack(text), PSST)
 
     def test_a_receipt_is_signed_by_its_member(self) -> None:

@@ -40,6 +40,7 @@ class Timer(StrEnum):  # a plain Enum's members are slow keys: 62 ns, four times
     KEEPALIVE = "keepalive"
     JOINING = "joining"
     SHARES = "shares"
+    TURN = "turn"  # set for now: the end of the present turn, behind all that the application does in it
 
 
 class Holders(NamedTuple):

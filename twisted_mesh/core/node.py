@@ -443,7 +443,8 @@ class Node:
             return
         if not shares.may_bring(link, author, Kind.DIRECT, now) or not directs.verify(link, signed, now):
             return
-        shares.took(link, author, Kind.DIRECT, now, len(signed.array))
+        messages = signed.record.count if isinstance(signed.record, Direct) else 0
+        shares.took(link, author, Kind.DIRECT, now, len(signed.array), messages)
         answer = directs.received(link, signed, now)
         if isinstance(answer, Direct):
             self.membership.announcing.announce_first(now)
@@ -625,6 +626,8 @@ class Node:
                 self._keepalive.look(late, now)
             case Timer.SHARES:
                 self._shares.looked(late, now)
+            case Timer.TURN:
+                self.replies.directs.end_turn(now)
             case _:
                 assert_never(timer)
 

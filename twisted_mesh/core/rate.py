@@ -50,16 +50,16 @@ class RateLimit:
         """Whether there are *least* tokens at the time *now*."""
         return self.left(now) >= least
 
-    def take(self, now: float) -> bool:
-        """Take a token at the time *now*; False if there is none."""
+    def take(self, now: float, tokens: int = 1) -> bool:
+        """Take *tokens* at the time *now*, which may leave some missing; False if there is not one."""
         if not self.has(now):
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
 
-    def give_back(self) -> None:
-        """Put back a token that was taken: it turned out that nothing is to be limited."""
-        self._tokens = min(self._burst, self._tokens + 1)
+    def give_back(self, tokens: int = 1) -> None:
+        """Put back *tokens* that were taken: it turned out that nothing is to be limited."""
+        self._tokens = min(self._burst, self._tokens + tokens)
 
     def spend(self, now: float, tokens: float = 1) -> None:
         """Take *tokens* at the time *now*, also those that are missing."""

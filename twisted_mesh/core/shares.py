@@ -114,11 +114,11 @@ class _Account:
             return 0
         return min(int(self._left(Kind.BATCH, now)), ceil(self._left(_TIME, now) / _VERIFY))
 
-    def spend(self, kind: Kind, size: int, time: float, now: float) -> None:
-        """Count a thing of *kind*, of *size* bytes, that takes *time*."""
+    def spend(self, kind: Kind, size: int, time: float, now: float, things: int = 1) -> None:
+        """Count *things* of *kind*, of *size* bytes together, that take *time*."""
         self._spend(_TIME, time, now)
         self._spend(_ROOM, size, now)
-        self._spend(kind, 1, now)
+        self._spend(kind, things, now)
         if kind is Kind.RUN:
             self._spend(Kind.BATCH, 1, now)
 
@@ -196,8 +196,8 @@ class _QuotaAccount(_Account):
         most = super().batches(now)
         return min(most, int(self._batches.left(now))) if most and self._binds(now) else most
 
-    def spend(self, kind: Kind, size: int, time: float, now: float) -> None:
-        super().spend(kind, size, time, now)
+    def spend(self, kind: Kind, size: int, time: float, now: float, things: int = 1) -> None:
+        super().spend(kind, size, time, now, things)
         if kind in _PUBLISHED:
             self._batches.spend(now)
             self._bytes.spend(now, size)
@@ -282,7 +282,10 @@ class Shares:
     def took(
         self, link: Link, origin: bytes, kind: Kind, now: float, size: int = 0, messages: int = 0
     ) -> None:
-        """Count a verified frame of *origin*, of *size* bytes and so many *messages*."""
+        """Count a verified frame of *origin*, of *size* bytes and so many *messages*.
+
+        Each direct message counts as one thing of its kind, however many of them a frame has.
+        """
         time = _VERIFY + messages * _MESSAGE + size * _BYTE
         site = self._site(link.host, origin, now)
         accounts = self._accounts(site)
@@ -292,7 +295,7 @@ class Shares:
                 accounts.popitem(last=False)
         else:
             accounts.move_to_end(origin)
-        account.spend(kind, size, time, now)
+        account.spend(kind, size, time, now, max(1, messages) if kind is Kind.DIRECT else 1)
         if site is not None:
             (self._all_new if self._all_new.has(now, _LEAST) else self._few).spend(now, time)
             self._brought(site).spend(now, time)

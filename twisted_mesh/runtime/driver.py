@@ -84,6 +84,7 @@ class Driver:
         self._published = 0  # messages that were numbered in this run of the service
         self._flushing = False
         self._turn: IDelayedCall | None = None
+        self._core_waits = False  # whether the core wants to know when this turn ends
         self._timers = Timers(clock, self._fire)
         self._drained = WaitingDeferreds[None]()
         self._conditions = Conditions()  # the states of the core for which Deferreds wait
@@ -225,7 +226,13 @@ class Driver:
 
     def _end_of_turn(self) -> None:
         self._turn = None
-        self._write_out(self._batching.end_of_turn)
+        self._write_out(self._finish_turn)
+
+    def _finish_turn(self) -> None:
+        self._batching.end_of_turn()
+        if self._core_waits:
+            self._core_waits = False
+            self.handle(events.TimerFired(events.Timer.TURN))
 
     def _write_out(self, work: Callable[[], object]) -> None:
         """Do *work*, then flush the links that it wrote to."""
@@ -309,6 +316,9 @@ class Driver:
             case events.Close():
                 if (link := self._links.get(effect.link)) is not None:
                     link.close(RemoteError.of(effect.reason, effect.detail))
+            case events.SetTimer(timer=events.Timer.TURN):
+                self._core_waits = True
+                self._schedule()
             case events.SetTimer():
                 self._timers.set(effect.timer, effect.at)
             case events.Emit():

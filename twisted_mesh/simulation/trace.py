@@ -58,7 +58,8 @@ def describe(frame: AnyFrame) -> str:
             return f"SUSPECT {show((said.member, said.epoch))} {said.counter}, by {said.accuser.hex()[:6]}"
         case SignedRecord(record=Direct() | DirectAck() | DirectKey() as said):
             ends = [show((said.origin, said.epoch)), show((said.destination, said.destination_epoch))]
-            return f"{said.kind.name} {' to '.join(ends)} {said.number}, {frame.hops} hops"
+            numbers = f"{said.first}-{said.last}" if isinstance(said, Direct) else f"{said.number}"
+            return f"{said.kind.name} {' to '.join(ends)} {numbers}, {frame.hops} hops"
         case Receipts(entries=entries):
             return f"RECEIPTS {', '.join(map(_receipt, entries))}"
         case _:

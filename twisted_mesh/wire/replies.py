@@ -1,7 +1,7 @@
 """Frames for one node: receipts and direct messages.  They go the way back that the node's frames came.
 
 Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks, all signed by their authors.
-The text of a direct message is sealed: only its destination can read it.
+The text of direct messages is sealed: only their destination can read it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire.fields import FrameBase, Kind, MessageId, Number, Origin, Sequence, Span
+from twisted_mesh.wire.fields import MAX_NUMBER, FrameBase, Kind, MessageId, Number, Origin, Sequence, Span
 from twisted_mesh.wire.membership import MAX_PRESENCE
 
 MAX_TRIES: Final = 255
+#: Messages of one DIRECT, as many as one key exchange and one signature serve.  Of 32 each costs a tenth of
+#: a lone one (measured), of more hardly less; a consumer is handed so many at once, however full it is.
+MAX_DIRECTS: Final = 256
 
 Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]
 _SEALING_DOMAIN: Final = b"twisted_mesh/1/sealed"  # the context of a seal begins with it
@@ -59,8 +62,8 @@ class Receipts(FrameBase, array_like=True, frozen=True):
     entries: list[SignedReceipt]
 
 
-class SealedText(msgspec.Struct, array_like=True, frozen=True):
-    """The text of a direct message, which is sealed with a key of its destination.
+class SealedMessage(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One of the messages in a sealed text.
 
     :ivar body: as in BATCH.
     :ivar number: counts the direct messages of the run of ``origin``, to whichever node they are.
@@ -70,6 +73,12 @@ class SealedText(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
     number: Sequence
     answers: MessageId | None
+
+
+class SealedText(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The text of a DIRECT, sealed with a key of its destination: as many messages as the DIRECT counts."""
+
+    messages: Annotated[list[SealedMessage], msgspec.Meta(min_length=1, max_length=MAX_DIRECTS)]
 
     def pack(self) -> bytes:
         """The bytes to seal."""
@@ -84,7 +93,7 @@ class SealedText(msgspec.Struct, array_like=True, frozen=True):
         try:
             return _decode_text(text)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise PoisonedBody(f"a sealed text that is no text of a message: {error}") from None
+            raise PoisonedBody(f"a sealed text that holds no messages: {error}") from None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -92,11 +101,15 @@ _decode_text = msgspec.msgpack.Decoder(SealedText).decode
 
 
 class Direct(msgspec.Struct, array_like=True, frozen=True):
-    """A direct message: messages for one run of one node.
+    """Direct messages with consecutive numbers, for one run of one node.
 
-    :ivar number: counts the direct messages from this run of ``origin`` to that run of ``destination``.
+    The numbers count the direct messages from this run of ``origin`` to that run of ``destination``.
+
+    :ivar first: the number of the first message; :ivar count: how many messages there are.
     :ivar oldest: the lowest number that ``origin`` still repeats; it has given up all lower numbers.
-    :ivar tries: how often ``origin`` has sent this message before.
+    :ivar tries: how often ``origin`` has sent these messages before.
+    :ivar acknowledged: says what a DIRECT_ACK with this number says, of the messages from that run of
+        ``destination`` to this run; 0 for nothing.
     :ivar sealed: a :class:`SealedText`, sealed with the destination's key; empty if ``origin`` knows no
         key of that run, and asks for one.
     """
@@ -106,18 +119,32 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     epoch: Number
     destination: Origin
     destination_epoch: Number
-    number: Sequence
+    first: Sequence
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIRECTS)]
     oldest: Sequence
     tries: Tries
+    acknowledged: Number
     sealed: bytes
+
+    def __post_init__(self) -> None:
+        if self.last > MAX_NUMBER:  # it could not be acknowledged
+            raise ValueError("first + count is beyond the last number")
 
     @property
     def signer(self) -> bytes:
         return self.origin
 
+    @property
+    def last(self) -> int:
+        """The number of the last message."""
+        return self.first + self.count - 1
+
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
-    """Says that the application of ``destination`` got a DIRECT; ``tries`` is that of the DIRECT."""
+    """Says that the application of ``destination`` got the messages up to ``number``, the last of a DIRECT.
+
+    :ivar tries: that of the DIRECT.
+    """
 
     kind: ClassVar = Kind.DIRECT_ACK
     destination: Origin
@@ -153,11 +180,11 @@ class DirectKey(msgspec.Struct, array_like=True, frozen=True):
 
 
 def sealing_context(
-    origin: bytes, epoch: int, destination: bytes, destination_epoch: int, number: int
+    origin: bytes, epoch: int, destination: bytes, destination_epoch: int, first: int, count: int
 ) -> bytes:
-    """The bytes to which the seal of a DIRECT is bound: it opens as that message and as no other."""
+    """The bytes to which the seal of a DIRECT is bound: it opens as these messages and as no others."""
     runs = (origin, epoch.to_bytes(8, "big"), destination, destination_epoch.to_bytes(8, "big"))
-    return b"".join((_SEALING_DOMAIN, *runs, number.to_bytes(8, "big")))
+    return b"".join((_SEALING_DOMAIN, *runs, first.to_bytes(8, "big"), count.to_bytes(8, "big")))
 
 
 ReplyFrame = Receipts  #: those that are not signed: their entries are

@@ -25,7 +25,7 @@ from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.replies import Direct, DirectKey, SealedText, sealing_context
+from twisted_mesh.wire.replies import Direct, DirectKey, SealedMessage, SealedText, sealing_context
 from twisted_mesh.wire.signed import SignedRecord
 
 STRAY = ["stray_directs"]
@@ -34,7 +34,7 @@ DAY = 86_400.0
 
 class SealingTestCase(RepliesTestCase):
     def sealed(self, effects: list[Effect], number: int) -> list[Direct]:
-        """The direct messages that are sent over a link."""
+        """The DIRECTs that are sent over a link."""
         records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
         return [record for record in records if isinstance(record, Direct)]
 
@@ -76,7 +76,9 @@ class TestSending(SealingTestCase):
         self.up(4, "fred")
         effects = self.send(1, "fred", "first") + self.send(2, "fred", "second") + self.wait(20)
         self.assertEqual({one.sealed for one in self.sealed(effects, 4)}, {b""})
-        self.assertEqual({one.number for one in self.sealed(effects, 4)}, {1})  # one asks for all
+        self.assertEqual(
+            {(one.first, one.count) for one in self.sealed(effects, 4)}, {(1, 1)}
+        )  # one asks for all
         effects = self.receive(4, presence("fred", interval=3_000_000))
         self.assertEqual(self.texts(effects, 4, "fred"), ["first", "second"])
 
@@ -192,7 +194,8 @@ class TestTaking(SealingTestCase):
         assert isinstance(stolen, Direct)
         changes: list[dict[str, object]] = [
             {"origin": origin_of("cleo")},
-            {"number": 2, "oldest": 2},
+            {"first": 2, "oldest": 2},
+            {"count": 2},
             {"epoch": 2},
         ]
         for change in changes:
@@ -220,7 +223,7 @@ class TestTaking(SealingTestCase):
 
     def test_further_fields_of_the_text_are_ignored(self) -> None:
         body = join_entries([pack_entry(2, ["psst"])])
-        text = msgspec.msgpack.encode([body, 7, None, {"later": [None]}])
+        text = msgspec.msgpack.encode([[[body, 7, None, {"later": [None]}]], [None], "later"])
         self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1, text=text))), ["psst"])
 
     def test_number_and_the_message_that_is_answered_are_sealed_too(self) -> None:
@@ -230,15 +233,16 @@ class TestTaking(SealingTestCase):
         [sent] = self.sealed(effects, 1)
         keys = StandInKeys(origin_of("dora"))
         keys.renew()
-        ends = (sent.origin, sent.epoch, sent.destination, sent.destination_epoch, sent.number)
-        text = keys.decrypt(sent.sealed, sealing_context(*ends))
+        runs = (sent.origin, sent.epoch, sent.destination, sent.destination_epoch)
+        text = keys.decrypt(sent.sealed, sealing_context(*runs, sent.first, sent.count))
         assert text is not None
-        self.assertEqual(SealedText.unpack(text), SealedText(body, 7, answers))
+        self.assertEqual(SealedText.unpack(text), SealedText([SealedMessage(body, 7, answers)]))
         [got] = of(self.receive(1, direct("dora", "me", 1, answers=answers)), Deliver)
         self.assertEqual((got.direct_number, got.answers), (1, answers))
 
     def test_another_text_is_dropped(self) -> None:
-        for text in (b"", b"\xc1", b"\x90", b"\x91\xa1x", b"\x80", b"\x91" * 5000):
+        none, two = b"\x91\x90", SealedText([SealedMessage(join_entries(()), 1, None)] * 2).pack()
+        for text in (b"", b"\xc1", b"\x90", b"\x91\xa1x", b"\x80", b"\x91" * 5000, none, two):
             self.assertEqual(self.strays(direct("dora", "me", 1, text=text)), STRAY)
 
     def test_a_guest_that_has_sent_nothing_tells_its_key_when_it_is_asked(self) -> None:

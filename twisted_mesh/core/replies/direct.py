@@ -7,15 +7,19 @@ remembers how far each sender has come (:mod:`~twisted_mesh.core.replies.senders
 acknowledged again and not delivered again.  Relays verify messages, and remember only the link over which
 each came first: its acknowledgement goes back over that link.
 
-A message is sealed with the key that its destination's newest record names, each time it is sent, so that
-no relay can read it.  While no such record is known, nothing of the message is sent.  A destination that
-lacks the key does not take the message, and answers with its newest record.
+New messages leave at the end of the reactor's turn: those for one destination share a DIRECT, one seal and
+one signature, as far as they fit in.  Acknowledgements leave then, too.  A DIRECT to the same node over the
+same link has its acknowledgement in it, so that a request and its answer are two frames.
+
+A DIRECT is sealed with the key that its destination's newest record names, each time it is sent, so that
+no relay can read it.  While no such record is known, nothing of its messages is sent.  A destination that
+lacks the key does not take the messages, and answers with its newest record.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -25,7 +29,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.authors import UNMET, Authors
 from twisted_mesh.core.broadcast.trees import FirstArrivals
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Deliver
+from twisted_mesh.core.events import Deliver, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
@@ -39,20 +43,23 @@ from twisted_mesh.wire.bodies import unpack_weighed
 from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.replies import (
+    MAX_DIRECTS,
     MAX_TRIES,
     Direct,
     DirectAck,
     DirectKey,
+    SealedMessage,
     SealedText,
     sealing_context,
 )
-from twisted_mesh.wire.signed import SignedRecord
+from twisted_mesh.wire.signed import Record, SignedRecord
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
 _AT_ONCE: Final = 64 * 1024  # bytes of held messages that are delivered before other events (guess)
+_TOGETHER: Final = 64 * 1024  # bytes of the bodies of one DIRECT, unless it has one message alone (guess)
 _ENDED: Final = "it has left"
 
-# One transmission of a message: origin, epoch, destination, destination_epoch, number, tries.
+# One transmission of a DIRECT: origin, epoch, destination, destination_epoch, last number, tries.
 _Passage = tuple[bytes, int, bytes, int, int, int]
 
 
@@ -65,21 +72,24 @@ class Sent:
     answers: MessageId | None  # the message that it answers
     until: float  # when it is given up
     tries: int = 0  # how often it was sent
-    again: float = 0.0  # when it is sent again
+    again: float = field(init=False)  # when it is sent again
 
     def __post_init__(self) -> None:
         self.size = len(self.body) + _AROUND  # the bytes that count against ``direct_bytes``
+        self.again = self.until  # it leaves at the end of the turn
 
 
 @dataclass(eq=False, slots=True)
 class Outgoing:
     """The messages to one run of one node.
 
+    :ivar unsent: messages with this number, and higher ones, leave at the end of the turn.
     :ivar wants_record: whether a message could not be sealed, and waits for the node's next record.
     """
 
     epoch: int  # 0 if none is known
     next: int
+    unsent: int
     wants_record: bool = False
     waiting: OrderedDict[int, Sent] = field(default_factory=OrderedDict)  # by number
 
@@ -103,6 +113,9 @@ class Directs:
     _effects: Effects
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
+    _leaving: dict[bytes, None] = field(default_factory=dict)  # to whom messages leave this turn
+    #: The acknowledgements that leave at the end of the turn: by node, and then by number of the link.
+    _owed: dict[bytes, dict[int, DirectAck]] = field(default_factory=dict)
     _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
     _highest: int = 0  # the highest number given: a forgotten destination may remember lower ones
     counts: dict[str, int] = field(default_factory=_no_counts)
@@ -136,21 +149,22 @@ class Directs:
             self._end(event.token, "too many direct messages wait to be acknowledged")
             return
         if outgoing is None:
-            outgoing = self._outgoing[destination] = Outgoing(epoch, self._highest + 1)
+            outgoing = self._outgoing[destination] = Outgoing(epoch, self._highest + 1, self._highest + 1)
         self._bytes += sent.size
         number, outgoing.next = outgoing.next, outgoing.next + 1
         outgoing.waiting[number] = sent
         self._highest = max(self._highest, number)
-        self._leave(destination, outgoing, number, now)
+        self._leaving[destination] = None
+        self._effects.set_timer(Timer.TURN, now)
 
     def link_up(self, origin: bytes, now: float) -> None:
-        """Send the messages that wait for *origin* at once, since a link to it is up."""
-        if (outgoing := self._outgoing.get(origin)) is not None:
-            for number, sent in list(outgoing.waiting.items()):
-                if self._outgoing[origin] is not outgoing:
-                    break  # the destination began a new run, so all were sent again
+        """Send the messages that wait for *origin* at the end of the turn, since a link to it is up."""
+        if (outgoing := self._outgoing.get(origin)) is not None and outgoing.waiting:
+            for sent in outgoing.waiting.values():
                 sent.tries = 0
-                self._leave(origin, outgoing, number, now)
+            outgoing.unsent = next(iter(outgoing.waiting))
+            self._leaving[origin] = None
+            self._effects.set_timer(Timer.TURN, now)
 
     def leaves(self, origin: bytes, now: float) -> None:
         """Shorten the wait: *origin* leaves, and will not return, since its key is for one run."""
@@ -170,34 +184,67 @@ class Directs:
         epoch = 0 if link is None else link.peer.epoch
         return max(epoch, self._roster.rank(destination)[0])
 
-    def _leave(self, destination: bytes, outgoing: Outgoing, number: int, now: float) -> None:
+    def _leave(self, destination: bytes, outgoing: Outgoing, numbers: list[int], now: float) -> None:
+        """Send the messages with these *numbers*."""
         if (epoch := self._epoch_of(destination)) > outgoing.epoch:
             self._begin_anew(destination, outgoing, epoch, now)
             return
-        sent = outgoing.waiting[number]
         oldest = next(iter(outgoing.waiting))
-        ends = (*self._own, destination, outgoing.epoch, number)
-        sealed = self._sealed(destination, outgoing.epoch, ends, sent)
-        outgoing.wants_record = sealed is None
-        if sealed is not None or (number == oldest and outgoing.epoch):  # if empty, it asks for a record
-            for link, tries in self._ways(destination, sent.tries):
-                direct = Direct(*ends, oldest, tries, sealed or b"")
-                self._effects.send((link,), self._signer.signed(direct))
-        config = self._config
-        wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
-        sent.tries += 1
-        sent.again = min(now + wait, sent.until)
-        self.wake = min(self.wake, sent.again)
+        for some in _frames(outgoing, numbers):
+            self._leave_together(destination, outgoing, some, oldest)
+            for number in some:
+                sent = outgoing.waiting[number]
+                config = self._config
+                wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
+                sent.tries += 1
+                sent.again = min(now + wait, sent.until)
+                self.wake = min(self.wake, sent.again)
 
-    def _sealed(
-        self, destination: bytes, epoch: int, ends: tuple[bytes, int, bytes, int, int], sent: Sent
-    ) -> bytes | None:
-        """The sealed text of the message *ends*; None if no usable key of that run is known."""
-        author = self._roster.get(destination)
-        if author is None or author.presence.epoch != epoch:
+    def _leave_together(
+        self, destination: bytes, outgoing: Outgoing, numbers: list[int], oldest: int
+    ) -> None:
+        """Send the messages with these *numbers* in one DIRECT."""
+        first = outgoing.waiting[numbers[0]]
+        ends = (*self._own, destination, outgoing.epoch, numbers[0], len(numbers))
+        sealed = self._sealed(ends, [outgoing.waiting[number] for number in numbers])
+        outgoing.wants_record = sealed is None
+        if sealed is None:
+            if numbers[0] != oldest or not outgoing.epoch:
+                return
+            ends = (*ends[:-1], 1)  # an empty one asks for a record
+        acknowledged = self._senders.head(destination, outgoing.epoch)
+        owed = self._owed.get(destination, {})
+        for link, tries in self._ways(destination, first.tries):
+            direct = Direct(*ends, oldest, tries, acknowledged, sealed or b"")
+            self._effects.send((link,), self._signer.signed(direct))
+            ack = owed.get(link.number)
+            if ack is not None and ack.epoch == outgoing.epoch:
+                del owed[link.number]
+
+    def _sealed(self, ends: tuple[bytes, int, bytes, int, int, int], messages: list[Sent]) -> bytes | None:
+        """The sealed text of the *messages* from *ends*; None if no usable key of that run is known."""
+        author = self._roster.get(ends[2])
+        if author is None or author.presence.epoch != ends[3]:
             return None
-        text = SealedText(sent.body, sent.token, sent.answers).pack()
-        return self._local_node.sealing.encrypt(text, author.presence.sealing_key, sealing_context(*ends))
+        text = SealedText([SealedMessage(sent.body, sent.token, sent.answers) for sent in messages])
+        key = author.presence.sealing_key
+        return self._local_node.sealing.encrypt(text.pack(), key, sealing_context(*ends))
+
+    def end_turn(self, now: float) -> None:
+        """Send the new messages of this turn, and the acknowledgements that are owed."""
+        leaving, self._leaving = self._leaving, {}
+        for destination in leaving:
+            if (outgoing := self._outgoing.get(destination)) is not None:
+                numbers = [at for at in range(outgoing.unsent, outgoing.next) if at in outgoing.waiting]
+                outgoing.unsent = outgoing.next
+                if numbers:
+                    self._leave(destination, outgoing, numbers, now)
+        owed, self._owed = self._owed, {}
+        for acks in owed.values():
+            for ack in dict.fromkeys(acks.values()):
+                links = [self._routes.links.get(number) for number, one in acks.items() if one == ack]
+                ways = [link for link in links if link is not None]
+                self._effects.send(ways, self._signer.signed(ack))
 
     def recorded(self, presence: Presence, now: float) -> None:
         """Take in a node's newest record: send at once the messages that waited for it."""
@@ -217,14 +264,15 @@ class Directs:
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
         """The destination has a new run: send it, under new numbers, all messages not acknowledged yet."""
-        fresh = self._outgoing[destination] = Outgoing(epoch, self._highest + 1)
+        first = self._highest + 1
+        fresh = self._outgoing[destination] = Outgoing(epoch, first, first)
         for sent in outgoing.waiting.values():
             sent.tries = 0
             fresh.waiting[fresh.next] = sent
             fresh.next += 1
-        self._highest = max(self._highest, fresh.next - 1)
-        for number in list(fresh.waiting):
-            self._leave(destination, fresh, number, now)
+        self._highest = fresh.next - 1
+        fresh.unsent = fresh.next
+        self._leave(destination, fresh, list(fresh.waiting), now)
 
     def _has_room(self) -> bool:
         """Make room for one more destination: forget one for which no message waits, if any."""
@@ -256,7 +304,7 @@ class Directs:
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
             return False
-        if not link.rates.replies.take(now):
+        if not link.rates.replies.take(now, _messages(signed.record)):
             self.counts["dropped_directs"] += 1
             return False
         if not self._proves(link, author) or self._target(signed) != self._local_node.origin:
@@ -267,10 +315,10 @@ class Directs:
         """Whether *link* itself proves that a frame that it brings is of *author*."""
         return author == link.peer.origin and self._local_node.network.encrypted
 
-    def _count_not(self, link: Link, author: bytes) -> None:
-        """Count a frame of *author* not, which brought something new: unless its signature was verified."""
-        if self._proves(link, author):
-            link.rates.replies.give_back()
+    def _count_not(self, link: Link, frame: Direct | DirectAck) -> None:
+        """Count a *frame* not that brought something new: unless its signature was verified."""
+        if self._proves(link, frame.signer):
+            link.rates.replies.give_back(_messages(frame))
 
     @staticmethod
     def _target(signed: SignedRecord) -> bytes:
@@ -290,10 +338,12 @@ class Directs:
         if self._target(signed) != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
-            self._acknowledged(link, record, signed.hops)
+            if self._acknowledged(record, record.number, signed.hops):
+                self._count_not(link, record)
         elif isinstance(record, DirectKey):
             return self._record_in(record)
         else:
+            self._acknowledged(record, record.acknowledged, signed.hops)
             return self._arrived(link, record, now)
         return None
 
@@ -306,7 +356,8 @@ class Directs:
         answer follows them only for ``DETOURS`` hops.
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
-        passage = (*ends, record.number, record.tries)
+        number = record.last if isinstance(record, Direct) else record.number
+        passage = (*ends, number, record.tries)
         first_link = self._first_arrivals.of(passage)
         if not isinstance(record, Direct):
             target = record.origin
@@ -322,20 +373,25 @@ class Directs:
             return
         self._effects.send((route,), signed.relayed())
 
-    def _answered(self, answer: DirectAck | DirectKey) -> Outgoing | None:
-        """The messages of which *answer* answers one, if it still waits."""
-        outgoing = self._outgoing.get(answer.destination)
-        mine = (answer.origin, answer.epoch) == self._own
-        if outgoing is None or not mine or answer.destination_epoch != outgoing.epoch:
-            return None
-        return outgoing if answer.number in outgoing.waiting else None
-
-    def _acknowledged(self, link: Link, ack: DirectAck, hops: int) -> None:
-        if (outgoing := self._answered(ack)) is not None:
-            self._count_not(link, ack.destination)
-            sent = outgoing.waiting.pop(ack.number)
+    def _acknowledged(self, frame: Direct | DirectAck, number: int, hops: int) -> bool:
+        """End the messages up to *number*, which the author of *frame* has; return whether any waited."""
+        if isinstance(frame, Direct):
+            theirs, mine = (frame.origin, frame.epoch), (frame.destination, frame.destination_epoch)
+        else:
+            theirs, mine = (frame.destination, frame.destination_epoch), (frame.origin, frame.epoch)
+        outgoing = self._outgoing.get(theirs[0])
+        if outgoing is None or mine != self._own or theirs[1] != outgoing.epoch:
+            return False
+        waiting, ended = outgoing.waiting, []
+        for at in waiting if number < outgoing.next else ():
+            if at > number:
+                break
+            ended.append(at)
+        for at in ended:
+            sent = waiting.pop(at)
             self._bytes -= sent.size
             self._effects.emit(events.DirectEnded(sent.token, None, hops))
+        return bool(ended)
 
     def _record_in(self, answer: DirectKey) -> SignedRecord | None:
         """The record in an answer to an own message, if it is its author's, and newer than the known one.
@@ -346,8 +402,12 @@ class Directs:
             signed = codec.decode(answer.record)
         except RemoteError:
             signed = None
+        outgoing = self._outgoing.get(answer.destination)
         if (
-            self._answered(answer) is None
+            outgoing is None
+            or (answer.origin, answer.epoch) != self._own
+            or answer.destination_epoch != outgoing.epoch
+            or answer.number not in outgoing.waiting
             or not isinstance(signed, SignedRecord)
             or not isinstance(presence := signed.record, Presence)
             or presence.origin != answer.destination
@@ -359,18 +419,18 @@ class Directs:
         return signed
 
     def _arrived(self, link: Link, direct: Direct, now: float) -> Direct | None:
-        """Take in a message for this node; return it if it is its turn and no key opens it."""
+        """Take in messages for this node; return them if it is their turn and no key opens them."""
         if direct.destination_epoch != self._local_node.epoch or self._senders.is_over(direct):
-            # The sender of a message for an earlier run will learn of this one.
+            # The sender of messages for an earlier run will learn of this one.
             self.counts["stray_directs"] += 1
             return None
-        unopened, number = None, direct.number
+        unopened = None
         incoming = self._senders.incoming(direct, now)
-        if incoming is not None and number <= incoming.head:
-            self._acknowledge(direct, (link,))
-        elif incoming is not None and number == incoming.head + 1 and self._can_deliver:
-            self._senders.next_held(direct.origin)  # an earlier copy may be sealed with an older key
-            unopened = self._deliver(incoming, Held(direct, link.number))
+        if incoming is not None and direct.last <= incoming.head:
+            self._owe(direct, (link,), now)
+        elif incoming is not None and direct.first <= incoming.head + 1 and self._can_deliver:
+            self._senders.discard(direct)  # an earlier copy may be sealed with an older key
+            unopened = self._deliver(incoming, Held(direct, link.number), now)
         elif incoming is None or not self._senders.hold(direct, link.number):
             self.counts["dropped_directs"] += 1
         self._deliver_held((direct.origin,), now)
@@ -386,64 +446,74 @@ class Directs:
         size = 0
         for origin in origins:
             while self._can_deliver and (turn := self._senders.next_held(origin)) is not None:
-                self._deliver(*turn)
+                self._deliver(*turn, now)
                 size += turn[1].size
                 if size > _AT_ONCE:
                     self.wake = now
                     return
 
-    def _deliver(self, incoming: Incoming, held: Held) -> Direct | None:
-        """Deliver and acknowledge the next message of a run; return it if no key of this node opens it."""
+    def _deliver(self, incoming: Incoming, held: Held, now: float) -> Direct | None:
+        """Deliver the next messages of a run, without those that came before, and acknowledge them.
+
+        :return: *held*'s frame, if no key of this node opens it.
+        """
         direct = held.direct
         if (text := self._opened(direct)) is None:
             self.counts["unopened_directs"] += 1
             return direct
         try:
-            told = SealedText.unpack(text)
-            entries, size = unpack_weighed(told.body)
+            messages = SealedText.unpack(text).messages
+            if len(messages) != direct.count:
+                raise PoisonedBody("another number of messages than the frame says")
+            new = [(one, *unpack_weighed(one.body)) for one in messages[incoming.head + 1 - direct.first :]]
         except PoisonedBody:
             self.counts["stray_directs"] += 1
             return None
-        incoming.head = direct.number
+        incoming.head = direct.last
         link = self._routes.links.get(held.link)
         if link is not None:
-            self._count_not(link, direct.origin)
+            self._count_not(link, direct)
         own = held.link if link is not None and link.peer.origin == direct.origin else 0
         run = (direct.origin, direct.epoch)
-        self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers))
+        for told, entries, size in new:
+            self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers))
         # A relay may drop the acknowledgement, so it goes over the best link and back over the message's.
-        ways = (self._routes.known_to(direct.origin), link)
-        self._acknowledge(direct, list(dict.fromkeys(way for way in ways if way is not None)))
+        self._owe(direct, (self._routes.known_to(direct.origin), link), now)
         return None
 
-    def _acknowledge(self, direct: Direct, links: Sequence[Link]) -> None:
-        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
-        self._effects.send(links, self._signer.signed(ack))
+    def _owe(self, direct: Direct, links: Iterable[Link | None], now: float) -> None:
+        """Acknowledge *direct* over *links* at the end of the turn."""
+        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.last, direct.tries)
+        owed = self._owed.setdefault(direct.origin, {})
+        owed.update((link.number, ack) for link in links if link is not None)
+        self._effects.set_timer(Timer.TURN, now)
 
     def tell_key(self, link: Link, unopened: Direct, record: SignedRecord) -> None:
         """Answer with this node's newest *record*: the message was sealed with a key that it lacks."""
         ends = (*self._own, unopened.origin, unopened.epoch)
-        answer = DirectKey(*ends, unopened.number, unopened.tries, codec.payload(record))
+        answer = DirectKey(*ends, unopened.last, unopened.tries, codec.payload(record))
         self._effects.send((link,), self._signer.signed(answer))
 
     def _opened(self, direct: Direct) -> bytes | None:
-        ends = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch, direct.number)
-        return self._local_node.sealing.decrypt(direct.sealed, sealing_context(*ends))
+        runs = (direct.origin, direct.epoch, direct.destination, direct.destination_epoch)
+        context = sealing_context(*runs, direct.first, direct.count)
+        return self._local_node.sealing.decrypt(direct.sealed, context)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float) -> None:
         """Repeat messages that are due, and give up those whose time is over."""
         for destination, outgoing in list(self._outgoing.items()):
+            due = []
             for number, sent in list(outgoing.waiting.items()):
-                if self._outgoing.get(destination) is not outgoing:
-                    break  # the destination began a new run, so all were sent again
                 if sent.until <= now:
                     del outgoing.waiting[number]
                     self._bytes -= sent.size
                     self._end(sent.token, self._why(destination))
                 elif sent.again <= now:
-                    self._leave(destination, outgoing, number, now)
+                    due.append(number)
+            if due:
+                self._leave(destination, outgoing, due, now)
         times = [sent.again for out in self._outgoing.values() for sent in out.waiting.values()]
         self.wake = min(times, default=inf)
         self._deliver_held(self._senders.holding, now)
@@ -470,5 +540,30 @@ class Directs:
             "direct_waiting": sum(len(outgoing.waiting) for outgoing in self._outgoing.values()),
             "direct_bytes": self._bytes,
             "direct_first_arrivals": len(self._first_arrivals),
+            "direct_acknowledgements": sum(map(len, self._owed.values())),
             **self._senders.footprint(),
         }
+
+
+def _frames(outgoing: Outgoing, numbers: list[int]) -> Iterator[list[int]]:
+    """Cut *numbers*, which rise, into those whose messages share a DIRECT."""
+    together: list[int] = []
+    size = 0
+    for number in numbers:
+        sent, before = outgoing.waiting[number], together[-1] if together else 0
+        size += len(sent.body)
+        if together and (
+            number != before + 1
+            or size > _TOGETHER
+            or len(together) == MAX_DIRECTS
+            or sent.tries != outgoing.waiting[before].tries
+        ):
+            yield together
+            together, size = [], len(sent.body)
+        together.append(number)
+    yield together
+
+
+def _messages(record: Record) -> int:
+    """How many messages a frame counts as."""
+    return record.count if isinstance(record, Direct) else 1

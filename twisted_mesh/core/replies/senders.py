@@ -6,14 +6,15 @@ forgotten that is on the roster or at the far end of a link.  If these fill the 
 sender is not accepted, and its sender repeats it.  Of all other senders, those first met in the last ten
 minutes are forgotten first, the latest first: made-up senders displace each other.
 
-Messages whose turn has not come are held, in ``direct_held_bytes`` at most.  They are not acknowledged, so
-their senders repeat them: they may be dropped at any time.
+Messages whose turn has not come are held, in ``direct_held_bytes`` at most, with the frames that brought
+them.  They are not acknowledged, so their senders repeat them: they may be dropped at any time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 from twisted_mesh.config import MeshConfig
@@ -28,7 +29,7 @@ _AROUND: Final = 600  # bytes of memory that a held message needs beside its tex
 
 
 class Held(NamedTuple):
-    """A message whose turn has not come."""
+    """Messages whose turn has not come."""
 
     direct: Direct
     link: int  # the number of the link that brought it
@@ -43,13 +44,15 @@ class Held(NamedTuple):
 class Incoming:
     """The messages from one run of one node.
 
-    :ivar held: by number, messages above *head* whose turn has not come.
+    :ivar held: by the number of the first, messages above *head* whose turn has not come.
+    :ivar order: these numbers as a heap.
     """
 
     epoch: int  # the epoch of that run
     since: float  # when that node's first message came, of any run
     head: int = 0  # all numbers up to this were delivered, or given up by their sender
     held: dict[int, Held] = field(default_factory=dict)
+    order: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -87,41 +90,55 @@ class Senders:
             self._drop(origin)
             incoming = self._incoming[origin] = Incoming(direct.epoch, since)
         self._incoming.move_to_end(origin)
-        if incoming.head < direct.oldest - 1:
-            incoming.head = direct.oldest - 1
-            for number in [number for number in incoming.held if number <= incoming.head]:
-                self._release(origin, number)
+        incoming.head = max(incoming.head, direct.oldest - 1)
+        self._pass_over(origin, incoming)
         return incoming
 
+    def head(self, origin: bytes, epoch: int) -> int:
+        """The last message of that run that was delivered, or given up by its sender; 0 for none."""
+        incoming = self._incoming.get(origin)
+        return 0 if incoming is None or incoming.epoch != epoch else incoming.head
+
     def hold(self, direct: Direct, link: int) -> bool:
-        """Hold a message until its turn comes; return False if there is no room for it.
+        """Hold messages until their turn comes; return False if there is no room for them.
 
         The sender whose messages have been held for longest makes room, unless it is the same.
 
-        :param direct: a message of a run of which :meth:`incoming` was asked.
+        :param direct: messages of a run of which :meth:`incoming` was asked.
         """
-        origin, number, held = direct.origin, direct.number, Held(direct, link)
+        origin, held = direct.origin, Held(direct, link)
         incoming = self._incoming[origin]
-        if number > incoming.head + WINDOW:
+        if direct.last > incoming.head + WINDOW:
             return False
-        if number in incoming.held:  # this copy may be sealed with a newer key
-            self._release(origin, number)
+        self.discard(direct)  # this copy may be sealed with a newer key
         while self._bytes + held.size > self._config.direct_held_bytes:
             oldest = next(iter(self._holding), origin)
             if oldest == origin:
                 return False
             self._drop(oldest)
         self._holding[origin] = None
-        incoming.held[number] = held
+        incoming.held[direct.first] = held
+        heappush(incoming.order, direct.first)
         self._bytes += held.size
         return True
 
+    def discard(self, direct: Direct) -> None:
+        """Hold no earlier copy of *direct* any more."""
+        incoming = self._incoming[direct.origin]
+        if direct.first in incoming.held:
+            incoming.order.remove(direct.first)
+            heapify(incoming.order)
+            self._release(direct.origin, direct.first)
+
     def next_held(self, origin: bytes) -> tuple[Incoming, Held] | None:
-        """The run of *origin*, and its held message whose turn it is, which is held no more."""
+        """The run of *origin*, and its held messages whose turn it is, which are held no more."""
         incoming = self._incoming.get(origin)
-        if incoming is None or incoming.head + 1 not in incoming.held:
+        if incoming is None:
             return None
-        return incoming, self._release(origin, incoming.head + 1)
+        self._pass_over(origin, incoming)
+        if not incoming.order or incoming.order[0] > incoming.head + 1:
+            return None
+        return incoming, self._release(origin, heappop(incoming.order))
 
     @property
     def holding(self) -> list[bytes]:
@@ -136,8 +153,14 @@ class Senders:
             "direct_held_bytes": self._bytes,
         }
 
+    def _pass_over(self, origin: bytes, incoming: Incoming) -> None:
+        """Hold no messages any more that were all delivered or given up."""
+        order = incoming.order
+        while order and incoming.held[order[0]].direct.last <= incoming.head:
+            self._release(origin, heappop(order))
+
     def _release(self, origin: bytes, number: int) -> Held:
-        """Hold a message no more."""
+        """Hold no more the messages from *number* on, which is not in the order."""
         incoming = self._incoming[origin]
         held = incoming.held.pop(number)
         self._bytes -= held.size
@@ -148,8 +171,9 @@ class Senders:
     def _drop(self, origin: bytes) -> None:
         """Drop all messages of *origin* that are held; it repeats them."""
         if origin in self._holding:
-            for number in list(self._incoming[origin].held):
-                self._release(origin, number)
+            incoming = self._incoming[origin]
+            while incoming.order:
+                self._release(origin, incoming.order.pop())
 
     def _make_room(self, now: float) -> bool:
         """Forget some senders that are neither on the roster nor linked; False if there are none."""

@@ -21,11 +21,13 @@ from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Presence, PresenceFlags
 from twisted_mesh.wire.replies import (
+    MAX_DIRECTS,
     Direct,
     DirectAck,
     DirectKey,
     Receipt,
     Receipts,
+    SealedMessage,
     SealedText,
     SignedReceipt,
     sealing_context,
@@ -44,10 +46,15 @@ def is_back(frame: codec.Frame) -> bool:
 
 
 def sealed(
-    ends: tuple[bytes, int, bytes, int, int], key: bytes, packet: object, answers: MessageId | None = None
+    ends: tuple[bytes, int, bytes, int, int, int],
+    key: bytes,
+    packet: object,
+    answers: MessageId | None = None,
+    count: int = 1,
 ) -> bytes:
-    """A message of one *packet*, sealed with *key* as the direct message *ends*, in answer to *answers*."""
-    text = SealedText(join_entries([pack_entry(2, [packet])]), 1, answers).pack()
+    """*count* messages of one *packet*, sealed with *key* as the DIRECT *ends*, in answer to *answers*."""
+    message = SealedMessage(join_entries([pack_entry(2, [packet])]), 1, answers)
+    text = SealedText([message] * count).pack()
     return StandInKeys(b"").encrypt(text, key, sealing_context(*ends)) or b""
 
 
@@ -117,10 +124,10 @@ class Forger(Overstater):
             return
         victim, author = random.sample(heard, 2)
         ends = (author.origin, author.epoch, victim.origin, victim.epoch)
-        message = sealed((*ends, 1), victim.sealing_key, 1)
+        message = sealed((*ends, 1, 1), victim.sealing_key, 1)
         forged: list[AnyFrame] = [
             self.receipts(Receipt(author.origin, author.epoch, 1, 1, victim.origin, victim.epoch)),
-            self.signed(Direct(*ends, 1, 1, 0, message)),
+            self.signed(Direct(*ends, 1, 1, 1, 0, 1, message)),
             self.signed(DirectAck(*ends, 1, 0)),
             self.signed(DirectKey(*ends, 1, 0, b"")),
         ]
@@ -138,9 +145,40 @@ class Rusher(Overstater):
         known = [entry.presence for entry in self.node.roster]
         for presence in self.world.random.sample(known, min(_SOME, len(known))):
             for epoch, number, oldest in ((self.epoch, _FAR, 1), (count, 1, 1), (self.epoch, 1, _FAR)):
-                ends = (self.origin, epoch, presence.origin, presence.epoch, number)
+                ends = (self.origin, epoch, presence.origin, presence.epoch, number, 1)
                 message = sealed(ends, presence.sealing_key, 0)
-                self.put(self.signed(Direct(*ends, oldest, 0, message)))
+                self.put(self.signed(Direct(*ends, oldest, 0, 0, message)))
+
+
+class Ranger(Overstater):
+    """Sends direct messages in ranges that overlap, have holes, or count others than there are.
+
+    It acknowledges messages that it never got, too.
+    """
+
+    begins = 2.0
+
+    def start(self) -> None:
+        """Begin a run."""
+        self._next = 1
+        super().start()
+
+    def act(self) -> None:
+        """Send such messages, and acknowledgements, to some members."""
+        random = self.world.random
+        known = [entry.presence for entry in self.node.roster]
+        for presence in random.sample(known, min(_SOME, len(known))):
+            runs = (self.origin, self.epoch, presence.origin, presence.epoch)
+            for _ in range(_SOME):
+                first = max(1, self._next + random.randrange(-3, 4))
+                counted = random.choice((1, 2, 5, MAX_DIRECTS))
+                there = random.choice((counted, counted, 1, 3))
+                message = sealed((*runs, first, counted), presence.sealing_key, 0, count=there)
+                acknowledged = random.choice((0, 1, self._next, _FAR))
+                self.put(self.signed(Direct(*runs, first, counted, 1, 0, acknowledged, message)))
+                self._next += random.randrange(4)
+            number = random.choice((1, self._next, _FAR))
+            self.put(self.signed(DirectAck(*runs, number, 0)))
 
 
 class Replayer(Adversary):
@@ -190,7 +228,8 @@ class Thief(Overstater):
     def _steal(self, direct: Direct) -> None:
         mine = replace(direct, origin=self.origin, epoch=self.epoch)
         self.put(self.signed(mine))
-        self.put(self.signed(replace(mine, number=mine.number + 1, sealed=direct.sealed[:-1] + b"?")))
+        self.put(self.signed(replace(mine, first=mine.first + 1, sealed=direct.sealed[:-1] + b"?")))
+        self.put(self.signed(replace(mine, count=mine.count % MAX_DIRECTS + 1)))
         for author in self.node.roster:
             there = author.presence
             ends = {"destination": there.origin, "destination_epoch": there.epoch}
@@ -209,10 +248,10 @@ class FalseAnswerer(Overstater):
         known = [entry.presence for entry in self.node.roster]
         for there in self.world.random.sample(known, min(_SOME, len(known))):
             self.guesses += 1
-            ends = (self.origin, self.epoch, there.origin, there.epoch, self.guesses)
+            ends = (self.origin, self.epoch, there.origin, there.epoch, self.guesses, 1)
             answers = (there.origin, there.epoch, -(self.guesses % _KEPT) - 1)
             message = sealed(ends, there.sealing_key, 0, answers)
-            self.put(self.signed(Direct(*ends, self.guesses, 0, message)))
+            self.put(self.signed(Direct(*ends, self.guesses, 0, 0, message)))
 
 
 class Locksmith(Overstater):
@@ -285,14 +324,14 @@ class MintedSenders(Minter):
             origin, sign = self.mint()
             self.put(self.record(self.presence(origin), sign))
             for reader in readers:
-                ends = (origin, 1, reader.origin, reader.epoch, 1)
+                ends = (origin, 1, reader.origin, reader.epoch, 1, 1)
                 message = sealed(ends, reader.sealing_key, 0)
-                self.put(self.record(Direct(*ends, 1, 0, message), sign))
+                self.put(self.record(Direct(*ends, 1, 0, 0, message), sign))
         for signed in self.world.random.sample(self.heard, min(_SOME, len(self.heard))):
             self.put(replace(signed, hops=0))
 
 
 RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (
     *(Swallower, Tirer, Overstater, Forger, Rusher, Replayer),
-    *(Thief, FalseAnswerer, Locksmith),
+    *(Thief, FalseAnswerer, Locksmith, Ranger),
 )

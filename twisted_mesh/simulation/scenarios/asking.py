@@ -38,6 +38,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _SECRET: Final = "for the reader alone"  # in every direct message
 _REST: Final = 150.0  # seconds until all receipts are there: repeats come after 5, 15, 35, 75, 155
 _WHISPER: Final = 2  # the type of a direct message
+_BURSTS: Final = (1, 1, 1, 1, 7)  # direct messages at a time, of which several share a frame
 _FULL: Final = 0.05  # of the messages let an application have no room for direct messages
 _FULL_FOR: Final = (0.1, 5.0)  # seconds
 _QUERIES: Final = 0.1  # of the messages to all ask for answers
@@ -317,10 +318,11 @@ class Asking(Play):
         else:
             super()._publish()
         if reader is not asker and asker.node.roster.get(reader.origin) is not None:
-            if random.random() < 0.5:
-                asker.write(reader)
-            else:
-                asker.request(reader)
+            for _ in range(random.choice(_BURSTS)):
+                if random.random() < 0.5:
+                    asker.write(reader)
+                else:
+                    asker.request(reader)
 
     def _fill(self, asker: Asker) -> None:
         """Let an application have no room for direct messages, for some seconds."""
