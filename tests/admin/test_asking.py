@@ -249,7 +249,9 @@ class TestForgetting(AskingCase):
 
     def test_one_that_is_up_stays(self) -> None:
         code, told = self.post("/forget", member="db")
-        error = "it is up: only members that are down or have left are forgotten"
+        error = (
+            f"db ({self.b.id.decode()[:8]}) is up: only members that are down or have left are forgotten"
+        )
         self.assertEqual((code, told), (409, {"error": error}))
         self.assertEqual(self.ask("POST", "/forget", "{}")[0], 400)
 

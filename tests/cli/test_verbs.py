@@ -354,7 +354,9 @@ class AskingVerbsTests(TestCase):
 
     async def test_forget(self) -> None:
         status, told = await self.run_it("forget", "db")
-        error = "it is up: only members that are down or have left are forgotten"
+        error = (
+            f"db ({self.b.id.decode()[:8]}) is up: only members that are down or have left are forgotten"
+        )
         self.assertEqual((status, told), (1, f"mesh: {error}\n"))
         await self.b.stopService()
         self.a.messages(name="billing").close()

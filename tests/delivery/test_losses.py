@@ -153,8 +153,7 @@ class TestEvents(MeshCase):
             self.assertEqual(node.footprint()["untold_ranges"], 0)
 
     def test_the_log_names_the_author_as_people_do(self) -> None:
-        a, b = self.node(label="web"), self.node()
-        self.linked(a, b)
+        a, b = self.linked(self.node(label="web"), self.node(debug_level=1), after=1)
         for kind in ("gap", "poisoned", "cut", "forked"):
             b._delivery._losses.add(Cause(a.id, 1, kind, "no list"), 1, 1)
         name = f"web ({a.id.decode()[:8]})"
@@ -167,6 +166,8 @@ class TestEvents(MeshCase):
                 f"{name} signed two different messages 1: no list",
             ],
         )
+        self.stop(a)
+        self.assertEqual(len(self.log(f"link with {name} ended")), 1)
 
     def test_a_service_that_stops_tells_what_waits(self) -> None:
         node = self.node()

@@ -151,7 +151,7 @@ class Child(ProcessProtocol):
     @property
     def links(self) -> int:
         """The number of its links, counted from its log."""
-        return self.log.count("linked with") - len(re.findall(r"link with \w+ ended", self.log))
+        return self.log.count("linked with") - len(re.findall(r"link with .+ ended", self.log))
 
     def __str__(self) -> str:
         out, err = (text[-_TAIL:].decode("utf-8", "replace") for text in (self.out, self.err))

@@ -185,7 +185,8 @@ class Asking:
             member = member_named(name, [one for one in members if one.state in _GONE], left=True)
         except UnknownName:
             member = member_named(name, members, left=True)  # raises, unless it is there
-            told = f"it is {member.state}: only members that are down or have left are forgotten"
+            named = name_of(member.id.decode(), member.label)
+            told = f"{named} is {member.state}: only members that are down or have left are forgotten"
             raise Refused(http.CONFLICT, told) from None
         self._node.forget(member.id)
         return {"forgotten": True, "id": member.id.decode(), "label": member.label}

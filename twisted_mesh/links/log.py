@@ -6,7 +6,7 @@ Contract: lines that a peer can cause have a quota for each host; other lines ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -27,7 +27,10 @@ _log = Logger()
 
 
 class LinkLog:
-    """The log of one run."""
+    """The log of one run.
+
+    :ivar label: gives the label of the node with an id, if one is known.
+    """
 
     def __init__(
         self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network, mode: str
@@ -39,25 +42,26 @@ class LinkLog:
             f"{f'trust {mode!r}' if mode else 'open to everybody'}"
         )
         self._peers = PeerLog(_log, clock.seconds, config)
+        self.label: Callable[[bytes], str | None] = lambda _: None
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
         """A link has come into the routing table; *is_new*: as the first link to its node."""
         text = "linked with {id} {link}" if is_new else "with {id} now {link}"
-        self._note(1, text, id=_named(node_id), link=link)
+        self._note(1, text, id=self._name(node_id), link=link)
 
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
         """A link has left the routing table."""
         # If the link ended for another reason, closing() has logged it, at every debug level.
         why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
-        self._note(1, "link with {id} ended{why}", id=_named(node_id), why=why)
+        self._note(1, "link with {id} ended{why}", id=self._name(node_id), why=why)
 
     def dialling(self, dial: Dial) -> None:
         contact, purpose = dial.contact, dial.purpose.name.lower()
-        to, who = show((contact.host, contact.port)), _named(contact.id)
+        to, who = show((contact.host, contact.port)), self._name(contact.id)
         self._note(2, "dials {to} for {purpose}: {who}", to=to, purpose=purpose, who=who)
 
     def exchange_begun(self, link: MeshProtocol, node_id: bytes) -> None:
-        self._note(2, "exchange with {id} {link}", id=_named(node_id), link=link)
+        self._note(2, "exchange with {id} {link}", id=self._name(node_id), link=link)
 
     def member(self, member: Member) -> None:
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
@@ -111,6 +115,9 @@ class LinkLog:
         if self.shows_messages:
             text = shown([type, *packets])
             _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
+
+    def _name(self, node_id: bytes) -> str:
+        return name_of(node_id.decode(), self.label(node_id))
 
     def _note(self, level: int, text: str, **fields: object) -> None:
         if self._debug >= level:

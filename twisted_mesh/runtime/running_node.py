@@ -165,7 +165,7 @@ class RunningNode:
             progress.begin(stored.untaken(origin, name))
         untaken = list(stored.untaken(origin))
         progress.begin(untaken)
-        delivery.label = self.members.label
+        delivery.label = self._log.label = self.members.label
         delivery.begin(read, progress.may_have_moved, self._skipped, self._room, untaken)
         self._subscribe()
         delivery.named.begin(restored, origin, read, self.driver.handle)
