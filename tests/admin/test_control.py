@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.support.descriptors import open_in_fork
 from tests.support.processes import eventually
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
@@ -194,20 +195,6 @@ class ControlTests(TestCase):
             await deferToThread(get, self.path, "/healthz")  # the client is accepted by now
             (connected,) = control._connections()
             descriptors = [control._port.fileno(), connected.transport.fileno()]  # type: ignore[union-attr]
-            self.assert_closed_in_fork(descriptors)
+            self.assertEqual(open_in_fork(descriptors), 0)
         self.assertEqual(await deferToThread(get, self.path, "/healthz"), {"status": "ok"})
         self.assertIn(control._close_in_fork, [reference() for reference in forks._open])
-
-    def assert_closed_in_fork(self, descriptors: list[int]) -> None:
-        """Assert that a forked child has none of *descriptors*."""
-        child = os.fork()
-        if child == 0:  # nothing but system calls: the reactor is the parent's
-            for descriptor in descriptors:
-                try:
-                    os.fstat(descriptor)
-                except OSError:
-                    continue
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        self.assertEqual(os.waitstatus_to_exitcode(status), 0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from tests.admin.test_guard import AUTHORIZED, TEXT
+from tests.support.descriptors import open_in_fork
 from tests.support.processes import eventually
 from twisted_mesh.admin.guard import Token
 from twisted_mesh.admin.http import Paths
@@ -113,17 +112,3 @@ class WebTests(TestCase):
             self.assertEqual(open_in_fork(descriptors), 0)
         status, _ = await deferToThread(get, web.addresses[0], "/healthz", Authorization=AUTHORIZED)
         self.assertEqual(status, 200)
-
-
-def open_in_fork(descriptors: list[int]) -> int:
-    """How many of *descriptors* a forked child has; one of another file, opened in the child, is none."""
-    sockets = [(descriptor, os.fstat(descriptor).st_ino) for descriptor in descriptors]
-    child = os.fork()
-    if child == 0:  # nothing but system calls: the reactor is the parent's
-        open_ones = 0
-        for descriptor, inode in sockets:
-            with contextlib.suppress(OSError):
-                open_ones += os.fstat(descriptor).st_ino == inode
-        os._exit(open_ones)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)

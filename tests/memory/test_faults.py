@@ -7,6 +7,7 @@ import os
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_in_fork
 from twisted_mesh import Identity
 from twisted_mesh.errors import StoreFull
 from twisted_mesh.testing import MemoryMesh
@@ -81,15 +82,7 @@ class RestartTests(SynchronousTestCase):
             later = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]  # one has the number of the lock
             for descriptor in later:
                 self.addCleanup(os.close, descriptor)
-            child = os.fork()
-            if not child:
-                for descriptor in later:
-                    try:
-                        os.fstat(descriptor)
-                    except OSError:
-                        os._exit(1)
-                os._exit(0)
-            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            self.assertEqual(open_in_fork(later), len(later))
 
     def test_it_is_another_process_with_the_same_key(self) -> None:
         with MemoryMesh(2) as mesh:
