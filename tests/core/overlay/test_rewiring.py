@@ -297,6 +297,9 @@ class TestRules(OverlayCase):
             self.now = self.moves.wake
             self.moves.tick(self.now)
         self.assertGreater(self.moves.wake - self.now, 3 * self.config.overlay_interval)
+        later = self.moves.wake
+        self.moves.review(self.now)  # as when a neighbour seeks no more
+        self.assertEqual(self.moves.wake, later)
         self.node(90)
         self.assertLessEqual(self.moves.wake - self.now, 1.5 * self.config.overlay_interval)  # jitter
 
