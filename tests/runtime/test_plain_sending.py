@@ -95,6 +95,16 @@ class TestPlainSending(PlainCase):
     def test_both_ways_send_the_same_and_refuse_the_same(self, steps: list[Step]) -> None:
         self.assertEqual(self.sent(steps, debug_level=0), self.sent(steps, debug_level=5))
 
+    def test_the_short_way_is_open_behind_the_first_message_of_a_turn(self) -> None:
+        service = self.node()
+        driver = service._running().driver
+        self.assertFalse(driver.send_plain(("before",)))
+        service.send("first")
+        self.assertTrue(driver.send_plain(("second",)))
+        self.clock.advance(0)
+        self.assertFalse(driver.send_plain(("behind",)))
+        self.assertEqual([count for _, count, _ in self.batches(service)], [2])
+
 
 class TestSendMany(PlainCase):
     """A message with each of several packets, at one call."""
