@@ -111,7 +111,7 @@ class EventStream(SentEvents):
         last = self._last_told()
         self._told = self._recent.last if last is None else min(last, self._recent.last)
         self._recent.begin(self.write_on)
-        self.begin(b"events of this node, from now on")
+        self.begin(b"events of this node")
 
     def resumeProducing(self) -> None:
         self._stalled = 0.0
