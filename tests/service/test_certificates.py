@@ -337,18 +337,6 @@ class TestTime(CertificateCase):
         self.link((again, other), after=1)
         self.assertIn(other.id, again.routing_table)
 
-    def test_an_unusable_file_changes_nothing(self) -> None:
-        one, other = self.linked(self.certified(), self.certified())
-        write(self.files[one], b"damaged")
-        self.assertRaises(TrustError, one.reload_trust)
-        self.network.advance(20)
-        self.assertEqual(len(self.log("stays in force")), 1)
-        write(self.files[one], pem(self.ca.certify(Identity.generate().origin)))
-        self.network.advance(20)
-        self.assertEqual(len(self.log("is of the key of")), 1)
-        self.send(one, "goes on")
-        self.assertEqual(self.got(other), ["goes on"])
-
     def test_a_new_ca_comes_in_by_three_steps_and_no_message_is_lost(self) -> None:
         newer = CertificateAuthority("the CA")
         nodes = self.linked(*(self.certified() for _ in range(3)), after=6)

@@ -167,7 +167,6 @@ class PersistentPeers:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             target.stop()
-        self._all_known.happened(None)
 
     def _attempt(self, target: _Target) -> None:
         target.retry = None
