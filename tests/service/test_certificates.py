@@ -151,6 +151,17 @@ class TestCertificates(CertificateCase):
         self.assertEqual((puppet.received, puppet.lost is not None), (b"", True))
         self.assertTrue(self.log("is not of the CA of this mesh"))
 
+    def test_certificates_that_a_peer_shows_behind_its_own_are_not_looked_at(self) -> None:
+        between = CertificateAuthority("between", above=self.ca)
+        inside = self.certified(by=between, cas=self.file(between.certificate))
+        peer = Identity.generate()
+        policy = self.policy(peer, by=between)
+        tls: Any = Tls(self.network.clock, policy, peer)
+        tls._creator._context.add_extra_chain_cert(between.certificate)
+        self.patch(self, "tls", lambda: tls)
+        self.met(inside, identity=peer, policy=policy)
+        self.assertIn(peer.id, inside.routing_table)
+
     def test_a_stranger_whose_certificate_cannot_be_read_is_refused_as_any_other(self) -> None:
         inside, stranger = self.certified(), Identity.generate()
         another, key = CertificateAuthority("another"), stranger.private_key.public_key()

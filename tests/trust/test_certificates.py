@@ -192,6 +192,10 @@ class TestFiles(CertificateCase):
         for own, words in (
             (self.signed(ec.generate_private_key(ec.SECP256R1()).public_key()), "is not of an Ed25519 key"),
             (self.signed(node, client), "have one made for serverAuth and clientAuth"),
+            (
+                self.ca.sign(x509.Name([]), node, 0.0, 200 * DAY, is_ca=True),
+                "is of a CA: have one made for a node",
+            ),
             (self.signed(node, x509.KeyUsage(**USAGES)), "have one made for digitalSignature"),
             (CertificateAuthority("the CA").certify(self.me.origin), "is not of the CA of this mesh"),
             (CertificateAuthority("another").certify(self.me.origin), "is not of the CA of this mesh"),

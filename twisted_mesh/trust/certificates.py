@@ -235,7 +235,7 @@ def _has_signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def _check_use(certificate: x509.Certificate) -> None:
-    """Check that *certificate* is for TLS.
+    """Check that *certificate* is for TLS, and not for signing others.
 
     :raises TrustError: it is not; the text as of :meth:`Certificates._check`.
     """
@@ -248,6 +248,8 @@ def _check_use(certificate: x509.Certificate) -> None:
                 raise TrustError(f"is not for TLS in both directions: {why}")
             case x509.KeyUsage(digital_signature=False):
                 raise TrustError("is not for signatures: have one made for digitalSignature")
+            case x509.BasicConstraints(ca=True):
+                raise TrustError("is of a CA: have one made for a node")
         if extension.critical and not isinstance(extension.value, _UNDERSTOOD):
             oid = extension.oid.dotted_string
             raise TrustError(f"has the critical extension {oid}, which is unknown: have one made without")
