@@ -135,21 +135,6 @@ class TestCommand(RemovingCase):
         self.assertEqual(self.quota("db", "--batches", "0")[0], 0)
         self.assertIn(f"quota of {id}: as each node allows", self.run_it("show", key)[1])
 
-    def test_a_quota_that_there_cannot_be_is_one_sentence(self) -> None:
-        for words, told in (
-            (("db",), "give --batches, --bytes or both, or else --none"),
-            (("--all", "--bytes", "5", "--none"), "give --batches, --bytes or both, or else --none"),
-            (("db", "--bytes", "-1"), "a quota is a number from 0 to"),
-            (("db", "--none"), "there is no quota to end"),
-            (("web9", "--bytes", "1"), "web9"),
-        ):
-            status, out, error = self.quota(*words)
-            self.assertEqual((status, out, error.count("\n")), (1, "", 1))
-            self.assertIn(told, error)
-        for words in ((), ("db", "--all", "--bytes", "1")):
-            self.assertEqual(self.assertRaises(SystemExit, self.quota, *words).code, 2)
-        self.assertEqual(self.one.authority_policy, b"")
-
     def test_old_grants_are_ended(self) -> None:
         key = str(self.key).removesuffix(".pub")
         for node in (self.one, self.db):
@@ -177,3 +162,16 @@ class TestCommand(RemovingCase):
         self.assertEqual(status, 1)
         self.assertIn("no policy of this mesh", error)
         self.assertIn(self.db.id, self.one.routing_table)
+        for words, told in (
+            (("db",), "give --batches, --bytes or both, or else --none"),
+            (("--all", "--bytes", "5", "--none"), "give --batches, --bytes or both, or else --none"),
+            (("db", "--bytes", "-1"), "a quota is a number from 0 to"),
+            (("db", "--none"), "there is no quota to end"),
+            (("web9", "--bytes", "1"), "web9"),
+        ):
+            status, out, error = self.quota(*words)
+            self.assertEqual((status, out, error.count("\n")), (1, "", 1))
+            self.assertIn(told, error)
+        for words in ((), ("db", "--all", "--bytes", "1")):
+            self.assertEqual(self.assertRaises(SystemExit, self.quota, *words).code, 2)
+        self.assertEqual(self.one.authority_policy, b"")

@@ -355,7 +355,12 @@ class TestLists(ReloadCase):
             self.assertIn("does not have", self.refused(other, one, NotAMember))
         self.network.advance(4 * one.config.trust_interval)
         self.assertEqual(
-            len(self.log("line 1, is not the id of a node; what was read before stays in force")), 1
+            len(
+                self.log(
+                    "line 1, is not the id of a node, as mesh id prints it; what was read before stays in force"
+                )
+            ),
+            1,
         )
 
     def test_what_was_held_before_is_still_served(self) -> None:

@@ -24,6 +24,7 @@ from twisted_mesh.simulation.scenarios.granted import GRANTED
 from twisted_mesh.simulation.scenarios.joint import Joint
 from twisted_mesh.simulation.scenarios.large import LARGE
 from twisted_mesh.simulation.scenarios.lines import LINES
+from twisted_mesh.simulation.scenarios.listed import LISTED
 from twisted_mesh.simulation.scenarios.outsiders import OUTSIDERS
 from twisted_mesh.simulation.scenarios.scenes import SCENES
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
@@ -34,7 +35,16 @@ from twisted_mesh.simulation.world import World
 INTERRUPTED = 130  # the exit status after Ctrl-C, as of a shell
 _BAR = 30
 JOINT = "joint"  # the name of the schedule in which everything happens at once
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **OUTSIDERS, **GRANTED, **CERTIFIED, **LARGE}
+STAGED: dict[str, Scene] = {
+    **SCENES,
+    **LINES,
+    **ATTACKS,
+    **OUTSIDERS,
+    **LISTED,
+    **GRANTED,
+    **CERTIFIED,
+    **LARGE,
+}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

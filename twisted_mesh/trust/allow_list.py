@@ -31,7 +31,7 @@ def read_ids(path: Path, kind: str, *, may_be_empty: bool) -> frozenset[bytes]:
     lines, _ = read_lines(path, kind, stat.S_IWGRP | stat.S_IWOTH, "go-w")
     for number, line in lines:
         if not is_id(line):
-            raise TrustError(f"{kind} {path}, line {number}, is not the id of a node")
+            raise TrustError(f"{kind} {path}, line {number}, is not the id of a node, as mesh id prints it")
         if line in found:
             raise TrustError(f"{kind} {path}, line {number}: that id is in line {found[line]}, too")
         found[line] = number
