@@ -45,6 +45,18 @@ class OperationsTests(MeshCase):
         )
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_promtool_takes_the_metrics(self) -> None:
+        if (promtool := shutil.which("promtool")) is None:
+            self.skipTest("no promtool here")
+        a, b = self.linked(self.node(label="web"), self.node(), after=1)
+        a.send("fire", receipt=True)
+        billing = a.messages(name="billing")
+        self.send(b, "fire", after=1)
+        text = Metrics(a.status).text()
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, b""))
+        billing.close()
+
     def test_systemd_takes_the_unit(self) -> None:
         if shutil.which("systemd-analyze") is None:
             self.skipTest("no systemd-analyze here")

@@ -22,7 +22,7 @@ from twisted_mesh.admin import guard
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.web import Web
-from twisted_mesh.cli import client, verbs
+from twisted_mesh.cli import client, tables, verbs
 from twisted_mesh.cli.main import main
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Message
@@ -145,10 +145,12 @@ class AskingVerbsTests(TestCase):
         for text in ("first", "second"):
             self.a.send(text, receipt=True)
         why = "but its application has not taken it yet"
-        told = rf"^message 2: 0 of 1 member has it\n  db \(\w{{8}}\): up for \d+ s, {why}\n"
+        at = r"[-\d]{10} [:\d]{8}"
+        has = r"  0 of 1 member has it\n  db \(\w{8}\): up for \d+ s"
+        told = rf"^message 2, {at}: second\n{has}, {why}\n"
         status, said = await self.run_it("receipts")
         self.assertEqual(status, 1)
-        self.assertRegex(said, told + r"message 1: 0 of 1 member has it\n  db \(\w{8}\): up for \d+ s\n$")
+        self.assertRegex(said, rf"{told}message 1, {at}: first\n{has}\n$")
         self.assertRegex((await self.run_it("receipts", "--count=1"))[1], told + "and 1 older message\n$")
         status, said = await self.run_it("receipts", "--json")
         self.assertEqual((status, [receipt["sequence"] for receipt in json.loads(said)]), (1, [1, 2]))
@@ -177,10 +179,10 @@ class AskingVerbsTests(TestCase):
         own = {"id": "x" * 9, "label": "web", "state": "up", "missing": 0, "untaken": 0}
         silent = own | {"id": "y" * 9, "state": "silent", "missing": None, "untaken": None}
         member = {"id": "y" * 9, "state": "up", "since_unix_seconds": 0}
-        (table,) = verbs._lags([own, silent], {"y" * 9: member})
+        (table,) = tables.lags([own, silent], {"y" * 9: member})
         self.assertEqual([*table.columns[1].cells], ["this node", "no answer"])
         self.assertEqual([*table.columns[3].cells], ["0", "-"])
-        (table,) = verbs._lags([own, silent], {})
+        (table,) = tables.lags([own, silent], {})
         self.assertEqual([*table.columns[1].cells], ["this node", "silent"])
 
     async def test_a_name_that_fits_no_other_member_that_is_there_says_whose_it_is(self) -> None:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from twisted_mesh.cli import tables
 from twisted_mesh.cli.client import Client, Event, Failed
-from twisted_mesh.cli.shown import duration, packets, round_trip, size, tags, when
+from twisted_mesh.cli.shown import duration, packets, when
 from twisted_mesh.cli.tree import has_everybody, tree
 from twisted_mesh.escaping import for_terminal, name_of
 from twisted_mesh.grammar import counted
@@ -24,30 +25,35 @@ _LONGEST: Final = 600.0  # seconds that the node may wait by itself for a member
 Verb = Callable[[Client, Namespace], int]
 YES: Final = 0
 NO: Final = 1
-_PIPE_WIDTH: Final = 250  # characters of a line that goes into a pipe: nothing is cut there (guess)
 _TRACED_AFTER: Final = 5.0  # seconds at most until a message that was sent is traced (guess)
 _REASONS_WITHIN: Final = 2.0  # seconds for members that have not taken a message to say why (guess)
+_TEXTS: Final = 1000  # own messages that are looked at for their texts, the newest (guess)
+_TEXT: Final = 100  # characters of a message that are shown with its receipt (guess)
 _SLACK: Final = 5.0  # seconds that the node's answer may take beyond the time that it waits itself (guess)
 
 
 def status(client: Client, options: Namespace) -> int:
     """Show the node, and what is wrong with it."""
-    return _show(options, lambda: client.get("/status"), _status)
+    tables.show(options, lambda: client.get("/status"), tables.status)
+    return YES
 
 
 def members(client: Client, options: Namespace) -> int:
     """Show the other members."""
-    return _show(options, lambda: client.get("/members"), _members)
+    tables.show(options, lambda: client.get("/members"), tables.members)
+    return YES
 
 
 def links(client: Client, options: Namespace) -> int:
     """Show the links of the node."""
-    return _show(options, lambda: client.get("/links"), _links)
+    tables.show(options, lambda: client.get("/links"), tables.links)
+    return YES
 
 
 def authors(client: Client, options: Namespace) -> int:
     """Show of each author how far its messages have come."""
-    return _show(options, lambda: client.get("/authors"), _authors)
+    tables.show(options, lambda: client.get("/authors"), tables.authors)
+    return YES
 
 
 def health(client: Client, options: Namespace) -> int:
@@ -158,7 +164,7 @@ def ping(client: Client, options: Namespace) -> int:
     """Show which members answer, and how fast."""
     body = {"to": options.to, "wait_seconds": options.wait}
     pongs = client.post("/ping", body, options.wait + _SLACK)
-    _show(options, lambda: pongs, _pongs)
+    tables.show(options, lambda: pongs, tables.pongs)
     return NO if any(pong["error"] for pong in pongs) else YES
 
 
@@ -192,7 +198,7 @@ def lag(client: Client, options: Namespace) -> int:
         nodes[:] = client.post("/lag", {"wait_seconds": options.wait}, options.wait + _SLACK)
         return nodes
 
-    _show(options, ask, lambda nodes: _lags(nodes, _members_by_id(client)))
+    tables.show(options, ask, lambda nodes: tables.lags(nodes, _members_by_id(client)))
     return YES if all(node["missing"] == node["untaken"] == 0 for node in nodes) else NO
 
 
@@ -202,22 +208,37 @@ def receipts(client: Client, options: Namespace) -> int:
     if options.json:
         print(json.dumps(told))
         return NO if told else YES
-    known = _members_by_id(client)
-    for at, receipt in enumerate(told[: -options.count - 1 : -1]):
+    known, shown = _members_by_id(client), told[: -options.count - 1 : -1]
+    texts = _own_texts(client, shown[-1]["sequence"]) if shown else {}
+    for at, receipt in enumerate(shown):
         named = {
             "missed": [_named(known, node_id) for node_id in receipt["missed"]],
             "pending": [_named(known, node_id) for node_id in receipt["pending"]],
         }
-        reasons = (
-            {} if at else _reasons(client, receipt | named, known)
-        )  # they take seconds if one is silent
+        # Of the newest alone: they take seconds if one is silent.
+        reasons = {} if at else _reasons(client, receipt | named, known)
         first, *others = _who_has_it(receipt | named, known, reasons)
-        print(f"message {receipt['sequence']:,}: {first}", *others, sep="\n")
+        text = texts.get((receipt["epoch"], receipt["sequence"]), "")
+        print(f"message {receipt['sequence']:,}{text}", f"  {first}", *others, sep="\n")
     if (further := len(told) - options.count) > 0:
         print(f"and {counted(further, 'older message')}")
     if not told:
         print("no receipt is open: all members have each message that was sent with one")
     return NO if told else YES
+
+
+def _own_texts(client: Client, first: int) -> dict[tuple[int, int], str]:
+    """When the node sent its messages from number *first* on, and their texts, by epoch and number."""
+    node = client.get("/status")["node"]
+    count = min(_TEXTS, max(1, node["messages_sent"] - first + 1))
+    texts: dict[tuple[int, int], str] = {}
+    for event in client.events(f"/messages?{urlencode({'author': node['id'], 'count': count})}", None):
+        if event.name != "message":
+            break  # it is the last that is held, or the history cannot be read
+        data = event.data
+        text = packets(data["packets"])[:_TEXT]
+        texts[data["epoch"], data["sequence"]] = f", {when(data['time'])}: {text}"
+    return texts
 
 
 def forget(client: Client, options: Namespace) -> int:
@@ -290,7 +311,8 @@ def _named_events(
 def history(client: Client, options: Namespace) -> int:
     """Show the messages that the node holds: how many of each author, or those of one."""
     if options.author is None:
-        return _show(options, lambda: client.get("/history"), _history)
+        tables.show(options, lambda: client.get("/history"), tables.history)
+        return YES
     arguments = {"author": options.author, "count": options.count, "since": options.since or "all"}
     is_there = False
     for event in client.events(f"/messages?{urlencode(arguments)}", None):
@@ -306,174 +328,7 @@ def history(client: Client, options: Namespace) -> int:
     return YES if is_there else NO
 
 
-# ── tables ──────────────────────────────────────────────────────────────────────────
-
-
-def _show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], Iterator[Any]]) -> int:
-    """Print the table of a value once, or again each second with ``--watch``."""
-    watches = getattr(options, "watch", False)
-    if options.json:
-        print(json.dumps(read()), flush=True)
-        while watches:
-            time.sleep(1)
-            print(json.dumps(read()), flush=True)
-        return YES
-    from rich.console import Console, Group
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else _PIPE_WIDTH, highlight=False, markup=False)
-    while not watches or not is_terminal:
-        with console.capture() as printed:
-            console.print(*table(read()), sep="\n")
-        print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n", flush=True)
-        if not watches:
-            return YES
-        time.sleep(1)
-    from rich.live import Live
-
-    with Live(Group(*table(read())), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(1)
-            live.update(Group(*table(read())), refresh=True)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if is_number else "left", overflow="fold")
-    return table
-
-
-def _status(status: Any) -> Iterator[Any]:
-    node, history = status["node"], status["history"]
-    states = [member["state"] for member in status["members"]]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    missing = sum(author["missing"] for author in status["authors"])
-    untaken = sum(author["head"] - author["taken"] for author in status["authors"])
-    table = _table("", "")
-    table.show_header = False
-    for what, told in (
-        ("node", for_terminal(node["label"] or "without a label")),
-        ("id", node["id"]),
-        ("subnet", f"{node['subnet']} ({node['encryption']})"),
-        ("trusts", node["trust"]),
-        ("up for", duration(node["uptime_seconds"])),
-        ("listens on", ", ".join(node["addresses"]) or "nothing: it only dials"),
-        ("others dial", node["told_address"] or "nothing"),
-        ("neighbours", str(len(status["links"]))),
-        ("members", counts or "none but this node"),
-        ("messages", f"{node['messages_sent']:,} sent, {missing:,} missing, {untaken:,} not taken"),
-        ("receipts", f"{len(status['receipts'])} open"),
-        ("consumers", ", ".join(map(_consumer, status["consumers"])) or "none with a name"),
-        ("history", f"{size(history['memory_bytes'])} in memory, {_file(history)}"),
-    ):
-        table.add_row(what, told)
-    yield table
-    for warning in status["warnings"]:
-        yield f"! {for_terminal(warning)}"
-
-
-def _consumer(consumer: Any) -> str:
-    told = f"{for_terminal(consumer['name'])} ({consumer['lag']:,} not taken)"
-    return told if consumer["open"] else f"{told}, which nobody has open"
-
-
-def _file(history: Any) -> str:
-    return "no file" if history["file"] is None else f"{size(history['file_bytes'])} in {history['file']}"
-
-
-def _members(members: Any) -> Iterator[Any]:
-    table = _table("MEMBER", "STATE", ">SINCE", "ADDRESS", "TAGS")
-    now = time.time()
-    for member in sorted(members, key=lambda member: (member["label"] or "", member["id"])):
-        table.add_row(
-            name_of(member["id"], member["label"]),
-            member["state"],
-            duration(now - member["since_unix_seconds"]),
-            member["address"] or "-",
-            tags(member["tags"]),
-        )
-    yield table if members else "no other member"
-
-
-def _pongs(pongs: Any) -> Iterator[Any]:
-    table = _table("MEMBER", "STATE", ">HOPS", ">RTT", "")
-    for pong in sorted(pongs, key=lambda pong: (pong["label"] or "", pong["id"])):
-        table.add_row(
-            name_of(pong["id"], pong["label"]),
-            pong["state"],
-            "-" if pong["hops"] is None else f"{pong['hops']}",
-            round_trip(pong["round_trip_seconds"]),
-            for_terminal(pong["error"] or ""),
-        )
-    yield table if pongs else "no other member"
-
-
-def _links(links: Any) -> Iterator[Any]:
-    table = _table("NEIGHBOUR", "ADDRESS", "DIR", ">RTT", ">IN", ">OUT", ">QUEUED", ">UP FOR")
-    for link in links:
-        table.add_row(
-            name_of(link["peer"], link["label"]),
-            link["remote_address"],
-            "out" if link["outgoing"] else "in",
-            round_trip(link["round_trip_seconds"]),
-            size(link["received_bytes"]),
-            size(link["sent_bytes"]),
-            size(link["queued_bytes"]),
-            duration(link["up_seconds"]),
-        )
-    yield table if links else "no link"
-
-
-def _history(runs: Any) -> Iterator[Any]:
-    table = _table("AUTHOR", ">FIRST", ">LAST", ">SIZE", ">OLDEST", ">NEWEST")
-    for run in sorted(runs, key=lambda run: run["newest_seconds"] or 0.0):
-        table.add_row(
-            name_of(run["id"], run["label"]),
-            f"{run['first']:,}",
-            f"{run['last']:,}",
-            size(run["bytes"]),
-            *(
-                "-" if age is None else duration(age)
-                for age in (run["oldest_seconds"], run["newest_seconds"])
-            ),
-        )
-    yield table if runs else "no messages are held"
-
-
-def _authors(authors: Any) -> Iterator[Any]:
-    table = _table("AUTHOR", ">LAST", ">MISSING", ">NOT TAKEN")
-    for author in authors:
-        table.add_row(
-            name_of(author["id"], author["label"]),
-            f"{author['head']:,}",
-            f"{author['missing']:,}",
-            f"{author['head'] - author['taken']:,}",
-        )
-    yield table if authors else "no messages are held"
-
-
-def _lags(nodes: Any, known: Mapping[str, Any]) -> Iterator[Any]:
-    table = _table("MEMBER", "STATE", ">SINCE", ">MISSING", ">NOT TAKEN")
-    own, *others = nodes
-    for node in (own, *sorted(others, key=lambda node: (node["label"] or "", node["id"]))):
-        member = known.get(node["id"])
-        table.add_row(
-            name_of(node["id"], node["label"]),
-            "this node" if node is own else node["state"] if member is None else _state(node, member),
-            "-" if member is None else duration(time.time() - member["since_unix_seconds"]),
-            *("-" if node[count] is None else f"{node[count]:,}" for count in ("missing", "untaken")),
-        )
-    yield table
-
-
-def _state(node: Any, member: Any) -> str:
-    """The state of a *member* that was asked; one that is up may have said nothing."""
-    state: str = member["state"]
-    return "no answer" if state == "up" and node["state"] == "silent" else state
+# ── who has a message ────────────────────────────────────────────────────────────────
 
 
 def _members_by_id(client: Client) -> dict[str, Any]:
