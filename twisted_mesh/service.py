@@ -501,7 +501,8 @@ class MeshService(Service, Listeners):
         run = self._running()
         if flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
-        flags.check_user_type(type)
+        if type is not flags.broadcast:
+            flags.check_user_type(type)
         if receipt and flag == flags.whisper:
             raise ValueError("a whisper has no receipt: send_to() says when one member has a message")
         return run.send(type, packets, whisper=flag == flags.whisper, receipt=receipt)

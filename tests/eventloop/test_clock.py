@@ -82,6 +82,17 @@ class SteadyTests(SynchronousTestCase):
         self.machine.pass_time(0.0)
         self.assertEqual(self.called, [(None, 5.0), ("asks", 5.0)])
 
+    def test_set_back_a_call_without_a_delay_comes_at_once_when_somebody_asks(self) -> None:
+        self.later(0.0)
+        moved = self.later(0.0, "moved")
+        moved.delay(3.0)
+        self.machine.callLater(2.0, lambda: self.called.append("the reactor's own"))
+        self.assertEqual(len(self.monotonic.getDelayedCalls()), 2)
+        self.machine.set_clock(-HOUR)
+        self.monotonic.seconds()
+        self.machine.pass_time(10.0)
+        self.assertEqual(self.called, [(None, 0.0), ("moved", 3.0)])
+
     def test_set_on_no_call_comes_early(self) -> None:
         self.later(10.0)
         self.machine.set_clock(HOUR)

@@ -342,3 +342,50 @@ class TestOutbox(SynchronousTestCase):
                 unsent = {last: size for last, size in unsent.items() if last > taken}
             self.assertEqual(outbox.accepted, taken)
             self.assertEqual((len(outbox), outbox.unsent_bytes), (len(unsent), sum(unsent.values())))
+
+
+class TestNext(SynchronousTestCase):
+    """A batch that is the next one of its stream is asked nothing more: that would change nothing."""
+
+    @settings(fixed, max_examples=at_length(200, 40))
+    @given(
+        st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=8),
+        st.lists(st.integers(0, 9), max_size=20),
+        st.lists(st.sampled_from(["skip", "cut", "hint", "void"]), max_size=2),
+    )
+    def test_what_is_asked_of_other_batches_has_one_answer(
+        self, sizes: list[tuple[int, bool]], order: list[int], events: list[str]
+    ) -> None:
+        honest, others = list[SignedBatch](), list[SignedBatch]()
+        first, previous = 1, bytes(32)
+        for count, is_forked in sizes:
+            header = Batch(*RUNS[0], first, count, 0, 0, previous)
+            honest.append(codec.sign_batch(header, b"one", DIGEST, lambda text: bytes(64)))
+            if is_forked:
+                others.append(codec.sign_batch(header, b"other", DIGEST, lambda text: bytes(64)))
+            first, previous = first + count, honest[-1].header.hash
+        history = History(MeshConfig())
+        begun = honest[: len(honest) // 2]
+        for at, signed in enumerate(
+            [*begun, *((honest + others)[one % len(honest + others)] for one in order), *honest]
+        ):
+            stream = history.get(RUNS[0])
+            if history.follows(signed.batch):
+                assert stream is not None
+                self.assertFalse(history.is_duplicate(signed.batch))
+                self.assertTrue(history.is_known(RUNS[0]))
+                self.assertTrue(history.has_room(signed))
+                self.assertIsNone(stream.contradicting(signed.header))
+                self.assertFalse(stream.equivocated)
+            if stream is not None and events and at == len(begun) + 1:
+                match events.pop():
+                    case "skip" if stream.has_hole:
+                        stream.skip()
+                    case "cut":
+                        list(history.cut({RUNS[0][0]: {RUNS[0][1]: (first // 2, b"")}}, 0.0))
+                    case "hint":
+                        history.hinted(RUNS[0], first + 3, 0.0)
+                    case "void":
+                        stream.equivocated = True
+            if not history.is_duplicate(signed.batch) and not history.is_beyond_cut(signed):
+                history.add(signed, 0.0)

@@ -376,7 +376,8 @@ class RunningNode:
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
         else:
             place = self._publish([entry])
-        self._log.sending(type, packets, len(entry))
+        if self._log.shows_messages:
+            self._log.sending(type, packets, len(entry))
         return self._receipts.ask(place) if receipt and place is not None else None
 
     def send_many(self, type: int, packets: Sequence[object]) -> None:

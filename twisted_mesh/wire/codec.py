@@ -38,7 +38,10 @@ _SIGNATURE: Final = 64  # bytes
 BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins in its payload
 #: From this size on a batch keeps its frame, and its body is a view of that, which takes 200 bytes (guess).
 _VIEWED: Final = 16 * 1024
-_WHOLE: Final = "whole"  # the name in the ``vars()`` of a batch of its frame, if it is kept
+#: Names in the ``vars()`` of a batch: of its frame, if it is kept, or of the payload that it came in or was
+#: made of, if that is small.  So neither is made again.
+_WHOLE: Final = "whole"
+_PAYLOAD: Final = "payload"
 _BATCH_DOMAIN: Final = DOMAIN + bytes((Kind.BATCH,))
 
 Plain = LinkFrame | BroadcastFrame | MembershipFrame | ReplyFrame | Grant | Policy
@@ -82,8 +85,12 @@ def unpack_batch(payload: bytes) -> SignedBatch:
     behind = BATCH_ARRAY + payload[BATCH_ARRAY - 1]
     array = payload[BATCH_ARRAY:behind]
     signature = payload[_HEADER : BATCH_ARRAY - 1]
-    body = payload[behind:] if len(payload) < _VIEWED else memoryview(payload)[behind:]
-    return SignedBatch(_decode_batch(array), signature, array, body, payload[1])
+    if len(payload) >= _VIEWED:
+        body = memoryview(payload)[behind:]
+        return SignedBatch(_decode_batch(array), signature, array, body, payload[1])
+    signed = SignedBatch(_decode_batch(array), signature, array, payload[behind:], payload[1])
+    vars(signed)[_PAYLOAD] = payload
+    return signed
 
 
 def _signed_record(payload: bytes) -> SignedRecord:
@@ -122,12 +129,14 @@ def encode(frame: Signed | Whisper | Plain) -> bytes:
 
 
 def _encode_batch(frame: SignedBatch) -> bytes:
-    return _join(*_parts(frame))
+    payload: bytes | None = vars(frame).get(_PAYLOAD)
+    return _join(*_parts(frame)) if payload is None else _join(payload)
 
 
 def pack_batch(frame: SignedBatch) -> bytes:
     """The payload of *frame*."""
-    return b"".join(_parts(frame))
+    payload: bytes | None = vars(frame).get(_PAYLOAD)
+    return b"".join(_parts(frame)) if payload is None else payload
 
 
 def _parts(frame: SignedBatch) -> tuple[bytes | memoryview, ...]:
@@ -209,7 +218,9 @@ def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes]
     if len(body) >= _VIEWED:
         whole = _encode_batch(signed)
         signed = SignedBatch(batch, signature, array, memoryview(whole)[-len(body) :])
-        vars(signed)[_WHOLE] = whole  # so that it is not made again
+        vars(signed)[_WHOLE] = whole
+    else:
+        vars(signed)[_PAYLOAD] = pack_batch(signed)
     # The cached property, so that the body is not hashed again.
     vars(signed)["header"] = SignedHeader(batch, signature, array, digest, hash)
     return signed

@@ -8,7 +8,7 @@ outcomes is done only when the caller has read all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -130,8 +130,11 @@ class Broadcast:
         floor = min(presence.floor, presence.epoch)
         yield from self.inbound.skipped(self._history.raise_floor(presence.origin, floor), now)
 
-    def evict(self, now: float) -> Iterator[Outcome]:
+    def evict(self, now: float) -> Iterable[Outcome]:
         """Keep the history within its limits, after anything by which more may be held, or given up."""
+        return self._evict(now) if self._history.is_over_limits else ()
+
+    def _evict(self, now: float) -> Iterator[Outcome]:
         skips = self._history.evict(self.outbox.run, self.outbox.accepted, now)
         yield from self.inbound.skipped(skips, now)
         for run in self._history.unplaced():
@@ -174,10 +177,10 @@ class Broadcast:
 
     def watch_holes(self) -> None:
         """Set the timer that gives up holes, unless it is set: when it fires, all holes are looked at."""
-        if not self._effects.is_set(Timer.GAPS):
+        if self._history.has_holes and not self._effects.is_set(Timer.GAPS):
             since = self._history.oldest_hole
-            if since is not None:
-                self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
+            assert since is not None
+            self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
 
     def missing(self, now: float) -> list[StreamId]:
         """The runs with a hole for which no neighbour is asked, or a neighbour was asked in vain."""

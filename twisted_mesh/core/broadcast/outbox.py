@@ -56,7 +56,7 @@ class Outbox:
 
     def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
         """Number and sign packed *entries*, in as few batches as they fit in."""
-        for group in self._grouped(entries):
+        for group in (entries,) if len(entries) == 1 else self._grouped(entries):
             body = join_entries(group)
             batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, self._previous)
             signed = sign_batch(batch, body, self._network, self._sign)

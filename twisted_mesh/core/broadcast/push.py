@@ -71,7 +71,7 @@ class Push:
         if not link.is_exchange:
             self._first_arrivals.note((run, batch.first), link.number, now)
             self.parents.note(run, batch.last, link.number)
-        pushed = self.push(signed.relayed(), link, now)
+        pushed = self.push(signed, link, now)
         self.ways.note(batch, now, link.peer.origin, _origins(pushed), signed.hops, pulled)
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
@@ -297,7 +297,7 @@ class Push:
             frontier.extend(run, first, last)
             pushed.append(link)
         if pushed:
-            self._effects.send(pushed, signed)
+            self._effects.send(pushed, signed if source is None else signed.relayed())
             for link in pushed:
                 self.measure(link, now)
         return pushed

@@ -273,12 +273,22 @@ class History:
         if (stream := self._open.get(run)) is not None:
             self._close(stream)
 
+    def follows(self, batch: Batch) -> bool:
+        """Whether *batch* is the next one of an open stream, as nearly all are (:meth:`Stream.is_next`)."""
+        stream = self._open.get((batch.origin, batch.epoch))
+        return stream is not None and stream.is_next(batch)
+
     def is_duplicate(self, batch: Batch) -> bool:
         """Whether all messages of *batch* have come already, or its run is void."""
         run = (batch.origin, batch.epoch)
         if (stream := self._open.get(run)) is None:
             return batch.last <= self.past.head(run) or self.past.is_void(run)
         return stream.covers(batch)
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether any stream has a hole."""
+        return bool(self._holed)
 
     def has_hole(self, run: StreamId) -> bool:
         """Whether a message of *run* is missing that is known to exist."""
@@ -385,6 +395,16 @@ class History:
                 if gap.first <= gap.last:
                     stream.moved_at = now - patience + BETWEEN_HOLES
                 yield gap, ready
+
+    @property
+    def is_over_limits(self) -> bool:
+        """Whether :meth:`evict` has something to do, or :meth:`unplaced` something to tell: hardly ever."""
+        return (
+            self.held_bytes > self._config.history_bytes
+            or len(self._open) > self._config.open_streams
+            or self.past.is_over_limits
+            or bool(self._unplaced)
+        )
 
     def evict(self, own: StreamId, own_accepted: int, now: float) -> Iterator[Skip]:
         """Keep to the limits of bytes, streams and heads; yield the holes of streams that had to be closed.

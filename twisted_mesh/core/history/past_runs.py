@@ -130,6 +130,11 @@ class PastRuns:
             self._note_ended(marks.origin, marks.ended)
 
     @property
+    def is_over_limits(self) -> bool:
+        """Whether too many runs are closed, of an author or of all."""
+        return bool(self._crowded) or len(self._closed) > self._config.closed_streams
+
+    @property
     def crowded(self) -> bytes | None:
         """An author of which too many runs are closed, or None."""
         return next(iter(self._crowded), None)

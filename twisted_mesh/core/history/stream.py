@@ -241,6 +241,21 @@ class Stream:
         """The header of the batch that ends at the head, packed; empty if it is unknown."""
         return pack_header(self.header) if self.header is not None and self.hash else b""
 
+    def is_next(self, batch: Batch) -> bool:
+        """Whether *batch* joins the head, names the hash of the header there, and nothing waits or is void.
+
+        Then it is no duplicate, and contradicts no header that is held.
+        """
+        header = self.header
+        return (
+            header is not None
+            and header.batch.last == self.head
+            and batch.first == self.head + 1
+            and batch.previous == header.hash
+            and self.batches.first_waiting is None
+            and not self.equivocated
+        )
+
     def covers(self, batch: Batch) -> bool:
         """Whether all messages of *batch* have come already."""
         return batch.last <= self.head or self.batches.is_waiting(batch)
