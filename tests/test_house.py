@@ -366,6 +366,7 @@ QUESTIONS = {
         "handle",
         "status",
         "report",
+        "run",
         "origin_of",
         "ends",
         "room",

@@ -302,9 +302,18 @@ def _entries(records: Iterable[SignedRecord], age: int) -> list[RosterEntry]:
 
 
 def of(effects: Iterable[object], kind: type[E]) -> list[E]:
-    """The *effects* of one *kind*, and the events of that kind which they emit."""
-    inner = (effect.what if isinstance(effect, events.Emit) else effect for effect in effects)
-    return [effect for effect in inner if isinstance(effect, kind)]
+    """The *effects* of one *kind*, and the events and direct messages of that kind in other effects."""
+    return [one for effect in effects for one in _inner(effect) if isinstance(one, kind)]
+
+
+def _inner(effect: object) -> Iterable[object]:
+    match effect:
+        case events.Emit():
+            return (effect.what,)
+        case events.DeliverDirects():
+            return effect.messages
+        case _:
+            return (effect,)
 
 
 def closing(link: int, reason: Reason = Reason.DISCONNECT) -> events.LinkClosing:

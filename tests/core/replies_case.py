@@ -8,11 +8,12 @@ from tests.core.node_case import NAMES
 from twisted_mesh.core.events import (
     Ask,
     Deliver,
-    DirectEnded,
+    DirectsEnded,
     Effect,
     Holders,
     Receipted,
     SendDirect,
+    SendDirects,
     Skipped,
     Taken,
 )
@@ -96,7 +97,7 @@ class RepliesTestCase(MembershipTestCase):
     def send(self, token: int, name: str = "dora", text: object = "psst") -> list[Effect]:
         """Send a message to one node."""
         body = join_entries([pack_entry(2, [text])])
-        return self.handle(SendDirect(token, origin_of(name), body))
+        return self.handle(SendDirects((SendDirect(token, origin_of(name), body),)))
 
     def directs(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
         """The direct messages that are sent over a link: destination, number, and oldest number."""
@@ -126,7 +127,8 @@ class RepliesTestCase(MembershipTestCase):
 
     def ended(self, effects: list[Effect]) -> list[tuple[int, bool]]:
         """The direct messages that are over, and whether each was acknowledged."""
-        return [(one.token, one.why is None) for one in of(effects, DirectEnded)]
+        ends = of(effects, DirectsEnded)
+        return [(token, one.why is None) for one in ends for token in one.tokens]
 
     def strays(self, *frames: Frame, link: int = 2) -> list[str]:
         """Assert that no frame, coming over a link, has an effect; how each was counted."""

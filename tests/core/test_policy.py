@@ -37,6 +37,7 @@ from twisted_mesh.core.events import (
     MemberGone,
     PolicyChanged,
     SendDirect,
+    SendDirects,
     Timer,
 )
 from twisted_mesh.core.membership.roster import State
@@ -474,7 +475,7 @@ class TestGranted(PolicyCase):
             self.assertEqual(self.closed(self.receive(number, frame)), [(number, Reason.SIGNATURE)])
 
     def test_a_false_grant_in_the_answer_of_a_node_is_no_fault_of_the_link_that_brought_it(self) -> None:
-        self.handle(SendDirect(1, origin_of("anna"), b"body"))
+        self.handle(SendDirects((SendDirect(1, origin_of("anna"), b"body"),)))
         newest = presence("anna", 9, credential=b"false")
         self.policy.false = {b"false"}
         effects = self.receive(1, lacks_key("anna", "me", 1, newest))

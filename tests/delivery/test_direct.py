@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 
 from tests.support.meshcase import MIB, MeshCase, consume
 from twisted_mesh import flags
+from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import MessageTooLarge, NotRunning, StoreError, Unreachable
@@ -129,7 +130,9 @@ class TestSendTo(MeshCase):
     def test_to_who_has_left_it_fails_at_once_and_when_it_is_back_it_arrives(self) -> None:
         a, b = self.chain(2, after=1)
         self.stop(b)
-        error = self.failureResultOf(a.send_to(b.id, "x"), Unreachable).value
+        sent = a.send_to(b.id, "x")
+        self.network.pump()
+        error = self.failureResultOf(sent, Unreachable).value
         self.assertEqual(str(error), f"{b.id.decode()}: it has left")
         b.startService()
         self.link((b, a), after=1)
@@ -179,11 +182,31 @@ class TestSendTo(MeshCase):
         self.assertEqual(a.footprint()["unacknowledged"], 0)
         self.assertEqual(a.footprint()["direct_waiting"], 0)
 
+    def test_many_of_one_turn_wait_for_its_end_only_up_to_so_many_and_so_many_bytes(self) -> None:
+        a, b = self.chain(2, after=1)
+        for count, size in ((255, 1), (256, 1), (2, 40_000)):
+            waiting = a.footprint()["direct_waiting"]
+            sent = [a.send_to(b.id, "x" * size) for _ in range(count)]
+            self.assertEqual(a.footprint()["direct_waiting"] - waiting, 0 if count == 255 else count)
+            self.network.pump()
+            for each in sent:
+                self.successResultOf(each)
+
+    def test_those_of_a_turn_in_which_a_new_run_begins_are_not_sent_in_it(self) -> None:
+        a, b = self.chain(2, after=1)
+        sent = a.send_to(b.id, "x")
+        self.parts_of(a).driver.publish(EpochConflict(2**50))
+        self.failureResultOf(sent, Unreachable)
+        self.network.advance(5)
+        self.assertEqual((a.footprint()["direct_waiting"], self.got(b)), (0, []))
+
     def test_too_many_that_wait_are_refused(self) -> None:
         a, b = self.linked(self.node(limits={"direct_window": 3}), self.node(), after=1)
         self.mesh.partition([0])
         waiting = [a.send_to(b.id, number) for number in range(3)]
-        error = self.failureResultOf(a.send_to(b.id, 3), Unreachable).value
+        refused = a.send_to(b.id, 3)
+        self.network.pump()
+        error = self.failureResultOf(refused, Unreachable).value
         self.assertRegex(str(error), ": too many direct messages wait to be acknowledged$")
         self.mesh.heal()
         self.network.advance(29)

@@ -133,7 +133,7 @@ class Party:
                     self.handle(events.DialFailed(effect.contact.id))
                 case events.Emit(what=events.GapFound() | events.Poisoned() as what):
                     self._told(what.origin, what.epoch, what.first, what.last)
-                case events.Deliver() | events.Emit():
+                case events.Deliver() | events.DeliverDirects() | events.Emit():
                     pass
                 case _:
                     assert_never(effect)

@@ -55,6 +55,10 @@ class Effects:
         """Hand messages to the application."""
         self._effects.append(delivery)
 
+    def deliver_directs(self, messages: list[events.Deliver]) -> None:
+        """Hand direct messages of one run to the application."""
+        self._effects.append(events.DeliverDirects(messages))
+
     def emit(self, happening: Happening) -> None:
         """Report *happening* to the driver."""
         self._effects.append(events.Emit(happening))

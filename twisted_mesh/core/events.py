@@ -213,13 +213,19 @@ class Skipped(msgspec.Struct, frozen=True):
 class SendDirect(msgspec.Struct, frozen=True):
     """The application sends a *body* of one message to one node.
 
-    *token* counts these messages from 1, and names the message in DirectEnded.
+    *token* counts these messages from 1, and names the message in DirectsEnded.
     """
 
     token: int
     destination: bytes
     body: bytes
     answers: MessageId | None = None  # the message that this one answers
+
+
+class SendDirects(msgspec.Struct, frozen=True):
+    """The application's direct messages of one reactor turn, to whichever nodes."""
+
+    messages: Sequence[SendDirect]
 
 
 class DirectRoom(msgspec.Struct, frozen=True):
@@ -267,7 +273,7 @@ class Check(msgspec.Struct, frozen=True):
 
 LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
 LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
-Asking = Taken | Consumers | Place | Stored | Skipped | SendDirect | DirectRoom | Ask | Forget
+Asking = Taken | Consumers | Place | Stored | Skipped | SendDirects | DirectRoom | Ask | Forget
 Other = (
     Publish
     | DialFailed
@@ -314,6 +320,12 @@ class Deliver(msgspec.Struct, frozen=True):
     def last(self) -> int:
         """The sequence of the last message."""
         return self.first + len(self.entries) - 1
+
+
+class DeliverDirects(msgspec.Struct, frozen=True):
+    """Hand these direct messages of one run to the application, one after the other."""
+
+    messages: Sequence[Deliver]
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -439,13 +451,13 @@ class ReceiptClosed(msgspec.Struct, frozen=True):
     holders: Holders
 
 
-class DirectEnded(msgspec.Struct, frozen=True):
-    """A direct message was acknowledged, or given up because of *why*.
+class DirectsEnded(msgspec.Struct, frozen=True):
+    """Direct messages were acknowledged, or given up because of *why*.
 
     :ivar hops: how many relays have handed the acknowledgement on, as the last of them says.
     """
 
-    token: int
+    tokens: Sequence[int]
     why: str | None
     hops: int = 0
 
@@ -518,7 +530,7 @@ class Drained(msgspec.Struct, frozen=True):
 
 LinkNews = LinkUp | LinkDown | ExchangeBegun
 MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse | ListsDiffer | PolicyTaken
-MessageNews = Numbered | Awaited | Placed | Unplaced | Receipted | ReceiptClosed | DirectEnded | Drained
+MessageNews = Numbered | Awaited | Placed | Unplaced | Receipted | ReceiptClosed | DirectsEnded | Drained
 StreamNews = GapFound | Poisoned | Equivocation | CutShort
 Happening = LinkNews | MemberNews | MessageNews | StreamNews
 
@@ -529,7 +541,7 @@ class Emit(msgspec.Struct, frozen=True):
     what: Happening
 
 
-Effect = Send | Deliver | Close | Dial | SetTimer | Emit
+Effect = Send | Deliver | DeliverDirects | Close | Dial | SetTimer | Emit
 
 # ── events of the driver itself ─────────────────────────────────────────────────────
 

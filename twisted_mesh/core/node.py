@@ -69,10 +69,10 @@ class Node:
     """The core of one run of one node.
 
     The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
-    also ask :meth:`report`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :attr:`room`, :meth:`head`,
-    :meth:`way`, :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`held`, :meth:`held_runs`,
-    :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`, :attr:`counts` and
-    :meth:`footprint`.  Only the simulator and tests look at its parts.
+    also ask :meth:`report`, :attr:`run`, :meth:`origin_of`, :meth:`ends`, :meth:`room_for`, :attr:`room`,
+    :meth:`head`, :meth:`way`, :meth:`holders`, :meth:`missed_by`, :meth:`read`, :meth:`held`,
+    :meth:`held_runs`, :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`, :attr:`is_over`,
+    :attr:`counts` and :meth:`footprint`.  Only the simulator and tests look at its parts.
     """
 
     def __init__(
@@ -173,6 +173,11 @@ class Node:
     def is_over(self) -> bool:
         """Whether another node has signed in this run, so that a new one must begin first of all."""
         return bool(self.membership.renewal)
+
+    @property
+    def run(self) -> StreamId:
+        """The stream of this node."""
+        return self.outbox.run
 
     def status(self) -> Status:
         """The state of this node."""
@@ -530,7 +535,7 @@ class Node:
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.Taken):
             self._broadcast.push.ways.taken(event.run, event.slowest, now)
-        elif isinstance(event, events.SendDirect):
+        elif isinstance(event, events.SendDirects):
             self.membership.announcing.announce_first(now)  # messages of unknown authors are dropped
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks

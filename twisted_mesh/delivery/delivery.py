@@ -289,8 +289,6 @@ class Delivery:
             for message in messages:
                 self._hand_over(message, size, link, named.values())
         self._wake()
-        if deliver.direct_number:
-            self.look_for_full()
 
     def _only_queues(self, count: int, size: int) -> list[MessageQueue]:
         """The queues, if only they get a batch of *count* messages and *size* bytes, and all have room."""

@@ -7,7 +7,7 @@ event of the core says how it ended.  When the run ends, every Deferred that wai
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
@@ -61,15 +61,49 @@ def _over(name: str) -> Deferred[None]:
     return unreachable(f"{name}: this node was restarted since the message came: use send_to()")
 
 
+class Waiter(Protocol):
+    """Waits until a direct message was acknowledged."""
+
+    def ended(self, why: str | None, hops: int) -> None:
+        """Take in that the message was acknowledged, over *hops* relays, or given up because of *why*."""
+
+
+class _Sent:
+    """A message whose sender wants to know only whether it was acknowledged."""
+
+    __slots__ = ("acknowledged", "name")
+
+    def __init__(self, name: str, acknowledged: Deferred[None]) -> None:
+        self.name = name
+        self.acknowledged = acknowledged
+
+    def ended(self, why: str | None, hops: int) -> None:
+        if why is None:
+            self.acknowledged.callback(None)
+        else:
+            self.acknowledged.errback(Failure(Unreachable(f"{self.name}: {why}")))
+
+
+class _Ping(_Sent):
+    """A message that holds nothing; the Deferred fires with the number of relays."""
+
+    __slots__ = ()
+
+    def ended(self, why: str | None, hops: int) -> None:
+        if why is None:
+            self.acknowledged.callback(hops)  # type: ignore[arg-type]
+        else:
+            super().ended(why, hops)
+
+
 class PendingDirects:
     """The direct messages that are not acknowledged yet."""
 
-    def __init__(self, handle: Callable[[events.SendDirect], None]) -> None:
-        self._handle = handle
+    def __init__(self, send: Callable[[events.SendDirect], None]) -> None:
+        self._send = send
         self._stopped = False
         self._tokens = 0
-        self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # by token
-        self._pinged: dict[int, tuple[str, Deferred[int]]] = {}  # by token
+        self._waiting: dict[int, Waiter] = {}  # by token
 
     def send(
         self, origin: bytes, name: str, entry: bytes, answers: MessageId | None = None
@@ -82,10 +116,9 @@ class PendingDirects:
         """
         if self._stopped:  # a reply to a message of an earlier run, whose links are closed
             return _over(name)
-        token = self._tokens = self._tokens + 1
-        waiting = Handover(lambda _: self._cancelled(token))
-        self._waiting[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, join_entries((entry,)), answers))
+        token = self._tokens + 1
+        waiting = Handover(lambda _: self.forget(token))
+        self.put(origin, join_entries((entry,)), _Sent(name, waiting), answers)
         return waiting
 
     def ping(self, origin: bytes, name: str) -> Deferred[int]:
@@ -93,54 +126,47 @@ class PendingDirects:
 
         :return: fires with the number of relays over which the acknowledgement came.
         """
-        token = self._tokens = self._tokens + 1
-        waiting: Deferred[Any] = Handover(lambda _: self._cancelled(token))  # if it fails, it is one line
-        self._pinged[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, join_entries(()), None))
+        token = self._tokens + 1
+        waiting: Deferred[Any] = Handover(lambda _: self.forget(token))  # if it fails, it is one line
+        self.put(origin, join_entries(()), _Ping(name, waiting), None)
         return waiting
+
+    def put(self, origin: bytes, body: bytes, waiter: Waiter, answers: MessageId | None) -> int:
+        """Send a *body* to the node *origin*, and tell *waiter* once how that ended; return its token."""
+        token = self._tokens = self._tokens + 1
+        self._waiting[token] = waiter
+        self._send(events.SendDirect(token, origin, body, answers))
+        return token
 
     @property
     def next_number(self) -> int:
         """The number of the next message that is sent."""
         return self._tokens + 1
 
-    def _cancelled(self, token: int) -> None:
+    def forget(self, token: int) -> None:
+        """Tell nobody how the message with that *token* ends."""
         self._waiting.pop(token, None)
-        self._pinged.pop(token, None)
 
     def new_run(self, _: events.NewRun) -> None:
-        """Fail all Deferreds: a new run of the core has begun, which knows nothing of these messages."""
-        self._fail_all("a new run of this node has begun, which gets no acknowledgement of the old one")
+        """End the wait for all messages: a new run of the core has begun, which knows nothing of them."""
+        self._end_all("a new run of this node has begun, which gets no acknowledgement of the old one")
 
-    def ended(self, ended: events.DirectEnded) -> None:
-        """Fire the Deferred of an acknowledged message, or fail that of a message that was given up."""
-        name, waiting = self._waiting.pop(ended.token, ("", None))
-        if waiting is None:
-            self._answered(ended)
-        elif ended.why is None:
-            waiting.callback(None)
-        else:
-            waiting.errback(Failure(Unreachable(f"{name}: {ended.why}")))
-
-    def _answered(self, ended: events.DirectEnded) -> None:
-        name, pinged = self._pinged.pop(ended.token, ("", None))
-        if pinged is None:
-            return  # it is cancelled
-        if ended.why is None:
-            pinged.callback(ended.hops)
-        else:
-            pinged.errback(Failure(Unreachable(f"{name}: {ended.why}")))
+    def ended(self, ended: events.DirectsEnded) -> None:
+        """Tell who waits that their messages were acknowledged, or given up."""
+        pop, why, hops = self._waiting.pop, ended.why, ended.hops
+        for token in ended.tokens:
+            if (waiter := pop(token, None)) is not None:
+                waiter.ended(why, hops)
 
     def stop(self) -> None:
-        """Fail all Deferreds, and from now on every reply."""
+        """End the wait for all messages, and from now on refuse every reply."""
         self._stopped = True
-        self._fail_all("the service stopped first")
+        self._end_all("the service stopped first")
 
-    def _fail_all(self, why: str) -> None:
-        waiting: list[tuple[str, Deferred[Any]]] = [*self._waiting.values(), *self._pinged.values()]
-        self._waiting, self._pinged = {}, {}
-        for name, deferred in waiting:
-            deferred.errback(Failure(Unreachable(f"{name}: {why}")))
+    def _end_all(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
+            waiter.ended(why, 0)
 
     def footprint(self) -> dict[str, int]:
-        return {"unacknowledged": len(self._waiting) + len(self._pinged)}
+        return {"unacknowledged": len(self._waiting)}

@@ -19,12 +19,13 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.core.events import Deliver, NewRun, Numbered, StreamId
 from twisted_mesh.core.replies.questions import Question, Questions
-from twisted_mesh.delivery.delivery import Delivery, messages_of, share_of
+from twisted_mesh.delivery.delivery import Delivery, share_of
 from twisted_mesh.delivery.direct import PendingDirects
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import Congested, NoReply, Unreachable
 from twisted_mesh.message import Message, MessageId, Source
+from twisted_mesh.wire.bodies import USERS, join_entries
 
 _STOPPED = "the service stopped before the answer came"
 _NEW_RUN = "a new run of this node has begun, which gets no answer to messages of the old one"
@@ -33,16 +34,25 @@ _NEW_RUN = "a new run of this node has begun, which gets no answer to messages o
 class _Request:
     """A message to one member.
 
-    :ivar sent: fires when the member has acknowledged the message; :ivar is_there: whether it has.
+    :ivar token: of the message; :ivar is_there: whether the member has acknowledged it.
     """
 
-    __slots__ = ("answer", "is_there", "name", "sent")
+    __slots__ = ("_failed", "answer", "id", "is_there", "name", "token")
 
-    def __init__(self, name: str, answer: Deferred[Message]) -> None:
+    def __init__(self, id: MessageId, name: str, failed: Callable[[_Request, str], None]) -> None:
+        """:param failed: called if the message is given up, with the reason."""
+        self.id = id
         self.name = name
-        self.answer = answer
-        self.sent: Deferred[None] | None = None
+        self._failed = failed
+        self.answer: Deferred[Message]
+        self.token = 0
         self.is_there = False
+
+    def ended(self, why: str | None, hops: int) -> None:
+        if why is None:
+            self.is_there = True
+        else:
+            self._failed(self, why)
 
 
 class _OpenQuery:
@@ -95,11 +105,10 @@ class Requests:
         :return: fires with the answer.  Fails with Unreachable, or with NoReply after *seconds*.
         """
         id = (*self._run(), -self._directs.next_number)
-        answer: Deferred[Message] = Deferred(lambda _: self._close(id))
-        request = self._requests[id] = _Request(name, answer)
+        request = self._requests[id] = _Request(id, name, self._unreachable)
+        answer = request.answer = Deferred(lambda _: self._close(id))
         self._questions.ask(id, Question({origin}))
-        sent = request.sent = self._directs.send(origin, name, entry)
-        sent.addCallbacks(partial(self._acknowledged, request), partial(self._failed, id))
+        request.token = self._directs.put(origin, join_entries((entry,)), request, None)
         if seconds < inf:
             answer.addTimeout(seconds, self._clock, partial(self._too_late, request))
         return answer
@@ -143,10 +152,12 @@ class Requests:
 
     def answered(self, deliver: Deliver, source: Source) -> bool:
         """Whether a direct message is an answer that is awaited, and was given to the application."""
-        messages = list(messages_of(deliver.entries, 0, source, deliver.direct_number, deliver.answers))
-        if len(messages) != 1 or (id := self._questions.credit(deliver)) is None:
+        if deliver.answers is None:
             return False
-        [message] = messages
+        users = [entry for entry in deliver.entries if entry[0] in USERS]
+        if len(users) != 1 or (id := self._questions.credit(deliver)) is None:
+            return False
+        message = Message(users[0], None, source, deliver.direct_number, deliver.answers)
         if (request := self._requests.get(id)) is not None:
             self._close(id)
             request.answer.callback(message)
@@ -157,7 +168,6 @@ class Requests:
             if not opened.question.pending:
                 self._end(query)
             opened.answers.wake()
-            self._delivery.look_for_full()
         return True
 
     def new_run(self, new_run: NewRun) -> None:
@@ -182,13 +192,10 @@ class Requests:
                 del self._by_id[opened.id]
             opened.answers.close()
 
-    def _acknowledged(self, request: _Request, _: None) -> None:
-        request.is_there = True
-
-    def _failed(self, id: MessageId, failure: Failure) -> None:
-        if (request := self._requests.get(id)) is not None:
-            self._close(id)
-            request.answer.errback(failure)
+    def _unreachable(self, request: _Request, why: str) -> None:
+        if request.id in self._requests:
+            self._close(request.id)
+            request.answer.errback(Failure(Unreachable(f"{request.name}: {why}")))
 
     def _too_late(self, request: _Request, result: object, seconds: float) -> NoReturn:
         assert isinstance(result, Failure)
@@ -200,9 +207,8 @@ class Requests:
     def _close(self, id: MessageId) -> None:
         """Do not wait for the answer any more."""
         self._questions.close(id)
-        request = self._requests.pop(id, None)
-        if request is not None and request.sent is not None:
-            request.sent.cancel()  # does nothing if it has fired
+        if (request := self._requests.pop(id, None)) is not None:
+            self._directs.forget(request.token)
 
     def _fail_all(self, why: str) -> None:
         for id, request in list(self._requests.items()):

@@ -24,6 +24,7 @@ from twisted_mesh.delivery.direct import PendingDirects
 from twisted_mesh.errors import Congested, PoisonedBody, Unreachable
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import MessageId
+from twisted_mesh.wire.bodies import USERS
 from twisted_mesh.wire.tracing import (
     Asked,
     LagAnswer,
@@ -128,7 +129,7 @@ class Traces:
 
     def arrived(self, deliver: Deliver) -> bool:
         """Whether a direct message is a question or an answer of a trace; it is taken in then."""
-        if len(deliver.entries) != 1:
+        if len(deliver.entries) != 1 or deliver.entries[0][0] in USERS:
             return False
         try:
             match unpack(deliver.entries[0]):

@@ -177,7 +177,7 @@ class Reporting:
     def way(self, run: StreamId, sequence: int) -> WayAnswer:
         """What this node knows about the way of the message *sequence* of *run*."""
         node, now = self._driver.node, self._clock.seconds()
-        head, own = node.head(run), run == node.status().stream
+        head, own = node.head(run), run == node.run
         there = sequence <= head
         taken = there and (own or self._delivery.taken_by_all(run, head) >= sequence)
         way, taken_at = node.way(run, sequence)

@@ -146,7 +146,7 @@ class RunningNode:
                 driver, self.connections, self.members, delivery, self._receipts, self.peers, self.writer
             )
             self.trust = TrustWatch(clock, config.trust_interval, settings.policy, self._policy_changed)
-            self.directs = PendingDirects(driver.handle)
+            self.directs = PendingDirects(driver.send_direct)
             self._requests = Requests(clock, config.requests_limit, delivery, self.directs, self._stream)
             self.tracing = Tracing(driver, self.members, self.reporting, self.directs)
             self._progress = Progress(clock, driver, delivery, store is not None)
@@ -221,6 +221,7 @@ class RunningNode:
         on(Unlinked, self.peers.unlinked, lambda unlinked: delivery.unlinked(unlinked.count))
         on(Refusal, delivery.refused)
         on(events.Deliver, self._deliver, progress.delivered)
+        on(events.DeliverDirects, self._deliver_directs)
         on(events.GapFound, self._gap, delivery.gap, progress.delivered)
         on(events.Poisoned, delivery.poisoned, progress.delivered)
         on(events.Awaited, progress.awaited)
@@ -239,7 +240,7 @@ class RunningNode:
         on(events.Numbered, self._receipts.numbered, self._requests.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
-        on(events.DirectEnded, self.directs.ended)
+        on(events.DirectsEnded, self.directs.ended)
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
@@ -267,12 +268,21 @@ class RunningNode:
         return self.driver.node.read(run, after, upto, most)  # the node changes: see renew()
 
     def _deliver(self, deliver: events.Deliver) -> None:
-        if deliver.direct_number and self.tracing.traces.arrived(deliver):
-            return
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
-        if deliver.answers is not None and self._requests.answered(deliver, source):
-            return
         self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
+
+    def _deliver_directs(self, directs: events.DeliverDirects) -> None:
+        """Hand on direct messages of one run: to who asked for them, or else to everybody here."""
+        first = directs.messages[0]
+        source = self._sources.of((first.origin, first.epoch), 0)
+        for deliver in directs.messages:
+            try:
+                if self.tracing.traces.arrived(deliver) or self._requests.answered(deliver, source):
+                    continue
+                self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
+            except Exception:
+                _log.failure("a direct message was not handed on")
+        self._delivery.look_for_full()
 
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1
@@ -498,7 +508,7 @@ class RunningNode:
         return self.members.origins.get(member) if link is None or link.peer is None else link.peer.origin
 
     def _stream(self) -> events.StreamId:
-        return self.driver.node.status().stream
+        return self.driver.node.run
 
     def _send_direct(
         self, origin: bytes, type: int, packets: tuple[object, ...], answers: MessageId | None = None

@@ -101,7 +101,7 @@ class Tracing:
         ]
 
     def _run(self) -> StreamId:
-        return self._driver.node.status().stream
+        return self._driver.node.run
 
     def _origin(self, author: bytes) -> bytes | None:
         me = self._driver.local_node()

@@ -194,7 +194,7 @@ class Member:
         self._awaited: dict[StreamId, int] = {}  # by run: the last message that the core knows to be taken
         self._moved: dict[StreamId, None] = {}
         self.directs: list[tuple[bytes, list[object]]] = []
-        self.ended: list[events.DirectEnded] = []
+        self.ended: list[events.DirectsEnded] = []
         self._timers: dict[events.Timer, int] = {}
 
     @property
@@ -362,6 +362,9 @@ class Member:
                         self.transmit(number, effect.frame, effect.size)
                 case events.Deliver():
                     self._take(effect)
+                case events.DeliverDirects():
+                    for message in effect.messages:
+                        self._take(message)
                 case events.SetTimer():
                     self._set_timer(effect)
                 case events.Close():
@@ -432,7 +435,7 @@ class Member:
                 self.short[what.origin, what.epoch] = what.last
             case events.Poisoned():
                 self._told((what.origin, what.epoch), what.first, what.last)
-            case events.DirectEnded():
+            case events.DirectsEnded():
                 self.ended.append(what)
             case events.EpochConflict():
                 self.world.at(self.world.now, partial(self._begin_anew, self.node, what.epoch))

@@ -8,7 +8,16 @@ from tests.core import network
 from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import Deliver, DirectEnded, DirectRoom, Effect, LinkClosed, SendDirect, Timer
+from twisted_mesh.core.events import (
+    Deliver,
+    DirectRoom,
+    DirectsEnded,
+    Effect,
+    LinkClosed,
+    SendDirect,
+    SendDirects,
+    Timer,
+)
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
@@ -25,7 +34,8 @@ STRAY = ["stray_directs"]
 
 class TestSending(RepliesTestCase):
     def test_a_message_that_holds_nothing_is_acknowledged_and_tells_the_application_nothing(self) -> None:
-        effects = self.handle(SendDirect(7, origin_of("dora"), join_entries(())))
+        nothing = SendDirect(7, origin_of("dora"), join_entries(()))
+        effects = self.handle(SendDirects((nothing,)))
         self.assertEqual(self.directs(effects, 1), [("dora", 1, 1)])
         self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 1))), [(7, True)])
         effects = self.receive(1, direct("dora", "me", 1, body=join_entries(())))
@@ -40,7 +50,7 @@ class TestSending(RepliesTestCase):
     def test_it_is_over_when_it_is_acknowledged(self) -> None:
         self.send(7)
         effects = self.receive(1, acknowledged("dora", "me", 1))
-        self.assertEqual(of(effects, DirectEnded), [DirectEnded(7, None)])
+        self.assertEqual(of(effects, DirectsEnded), [DirectsEnded([7], None)])
         self.assertEqual(self.over(self.wait(100)), [])
         footprint = self.node.footprint()
         self.assertEqual((footprint["direct_waiting"], footprint["direct_bytes"]), (0, 0))
@@ -85,8 +95,8 @@ class TestSending(RepliesTestCase):
         self.wait(10)
         self.send(2)
         effects = self.wait(35)
-        [ended] = of(effects, DirectEnded)
-        self.assertEqual(ended.token, 1)
+        [ended] = of(effects, DirectsEnded)
+        self.assertEqual(ended.tokens, (1,))
         self.assertEqual(ended.why, "it was not acknowledged in 45 s; it is up as far as this node knows")
         self.assertEqual(self.ended(self.wait(10)), [(2, False)])
         self.assertEqual(self.node.footprint()["direct_bytes"], 0)
@@ -94,42 +104,42 @@ class TestSending(RepliesTestCase):
     def test_the_reason_says_what_is_known(self) -> None:
         self.receive(1, presence("dora", 2, flags=PresenceFlags.LEAVING))
         self.send(1)
-        [ended] = of(self.wait(45), DirectEnded)
+        [ended] = of(self.wait(45), DirectsEnded)
         self.assertIn("it is left", ended.why or "")
         self.send(2)
         for number in (1, 2, 3):
             self.handle(closing(number))
-        [ended] = of(self.wait(45), DirectEnded)
+        [ended] = of(self.wait(45), DirectsEnded)
         self.assertIn("no link", ended.why or "")
         self.up(4, "fred")
         self.send(3, "fred")
-        [ended] = of(self.wait(45), DirectEnded)
+        [ended] = of(self.wait(45), DirectsEnded)
         self.assertEqual(ended.why, "no record with a key of its run came in 45 s: nothing could be sealed")
 
     def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
         self.assertEqual(
-            of(self.send(1, "emil"), DirectEnded), [DirectEnded(1, "this node has never heard of it")]
+            of(self.send(1, "emil"), DirectsEnded), [DirectsEnded((1,), "this node has never heard of it")]
         )
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
     def test_who_has_left_and_never_comes_back_is_unreachable_at_once(self) -> None:
         self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
-        [ended] = of(self.send(1), DirectEnded)
+        [ended] = of(self.send(1), DirectsEnded)
         self.assertIn("it has left", ended.why or "")
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
     def test_what_is_under_way_to_who_leaves_for_good_is_given_up_when_it_is_gone(self) -> None:
         self.send(1)
         self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
-        self.assertEqual(of(self.wait(0.9), DirectEnded), [])
-        [ended] = of(self.wait(0.1), DirectEnded)
+        self.assertEqual(of(self.wait(0.9), DirectsEnded), [])
+        [ended] = of(self.wait(0.1), DirectsEnded)
         self.assertIn("it has left", ended.why or "")
 
     def test_or_acknowledged_with_its_last_breath(self) -> None:
         self.send(1)
         self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         effects = self.receive(1, acknowledged("dora", "me", 1))
-        self.assertEqual(of(effects, DirectEnded), [DirectEnded(1, None)])
+        self.assertEqual(of(effects, DirectsEnded), [DirectsEnded([1], None)])
 
     def test_a_link_that_comes_up_gets_it_at_once(self) -> None:
         self.send(1)
@@ -196,8 +206,8 @@ class TestBounds(RepliesTestCase):
 
     def refused(self, token: int, name: str = "dora", text: object = "psst") -> bool:
         """Send a message; whether it is refused at once."""
-        ended = of(self.send(token, name, text), DirectEnded)
-        self.assertIn(ended, ([], [DirectEnded(token, self.REFUSED)]))
+        ended = of(self.send(token, name, text), DirectsEnded)
+        self.assertIn(ended, ([], [DirectsEnded((token,), self.REFUSED)]))
         return bool(ended)
 
     def test_to_one_destination(self) -> None:
@@ -611,7 +621,7 @@ class TestAttacks(RepliesTestCase):
         self.assertEqual(self.got(self.receive(3, direct("cleo", "me", 1))), [1])
 
     def test_a_timer_too_many_does_no_harm(self) -> None:
-        self.handle(SendDirect(1, origin_of("dora"), b"x"))
+        self.handle(SendDirects((SendDirect(1, origin_of("dora"), b"x"),)))
         self.assertEqual(self.over(self.fire(Timer.REPLIES, self.now)), [])
 
 

@@ -10,7 +10,15 @@ from tests.core.network import acknowledged, direct, opened, origin_of, presence
 from tests.core.replies_case import RepliesTestCase
 from tests.properties.profile import fixed
 from tests.support.length import at_length
-from twisted_mesh.core.events import DirectRoom, Effect, Received, SendDirect, Timer, TimerFired
+from twisted_mesh.core.events import (
+    DirectRoom,
+    Effect,
+    Received,
+    SendDirect,
+    SendDirects,
+    Timer,
+    TimerFired,
+)
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.network import SSL
 from twisted_mesh.wire import codec
@@ -29,7 +37,8 @@ class TestSending(RepliesTestCase):
 
     def say(self, token: int, name: str, text: object) -> list[Effect]:
         """Send a message, in the middle of a turn."""
-        return self.handle(SendDirect(token, origin_of(name), join_entries([pack_entry(2, [text])])))
+        message = SendDirect(token, origin_of(name), join_entries([pack_entry(2, [text])]))
+        return self.handle(SendDirects((message,)))
 
     def end_turn(self) -> list[Effect]:
         """Let the turn of the reactor end."""

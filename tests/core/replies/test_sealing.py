@@ -19,7 +19,7 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import Deliver, DirectEnded, Effect, SameKey, SendDirect
+from twisted_mesh.core.events import Deliver, DirectsEnded, Effect, SameKey, SendDirect, SendDirects
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.wire import codec
@@ -87,11 +87,11 @@ class TestSending(SealingTestCase):
         effects = self.send(1, "fred", "a secret") + self.wait(45)
         self.assertNotIn(b"a secret", self.lines(effects))
         why = "no record with a key of its run came in 45 s: nothing could be sealed"
-        self.assertEqual(of(effects, DirectEnded), [DirectEnded(1, why)])
+        self.assertEqual(of(effects, DirectsEnded), [DirectsEnded((1,), why)])
 
     def test_the_author_of_a_message_is_waited_for_though_no_record_of_it_has_come(self) -> None:
         self.receive(1, batch("gina", 1))
-        self.assertEqual(of(self.send(1, "gina"), DirectEnded), [])
+        self.assertEqual(of(self.send(1, "gina"), DirectsEnded), [])
         effects = self.wait(40) + self.receive(1, presence("gina", interval=3_000_000))
         self.assertEqual(self.texts(effects, 1, "gina"), ["psst"])
 
@@ -229,7 +229,7 @@ class TestTaking(SealingTestCase):
     def test_number_and_the_message_that_is_answered_are_sealed_too(self) -> None:
         answers = (origin_of("me"), 1, -3)
         body = join_entries([pack_entry(2, ["yes"])])
-        effects = self.handle(SendDirect(7, origin_of("dora"), body, answers))
+        effects = self.handle(SendDirects((SendDirect(7, origin_of("dora"), body, answers),)))
         [sent] = self.sealed(effects, 1)
         keys = StandInKeys(origin_of("dora"))
         keys.renew()

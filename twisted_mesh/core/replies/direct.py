@@ -128,8 +128,13 @@ class Directs:
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
-    def send(self, event: events.SendDirect, now: float) -> None:
-        """Send a message to one node."""
+    def send(self, event: events.SendDirects, now: float) -> None:
+        """Send messages at the end of the turn."""
+        for message in event.messages:
+            self._send(message, now)
+        self._effects.set_timer(Timer.TURN, now)
+
+    def _send(self, event: events.SendDirect, now: float) -> None:
         destination = event.destination
         epoch = self._epoch_of(destination)
         if not epoch and self._authors.introducer(destination, now) == UNMET:
@@ -155,7 +160,6 @@ class Directs:
         outgoing.waiting[number] = sent
         self._highest = max(self._highest, number)
         self._leaving[destination] = None
-        self._effects.set_timer(Timer.TURN, now)
 
     def link_up(self, origin: bytes, now: float) -> None:
         """Send the messages that wait for *origin* at the end of the turn, since a link to it is up."""
@@ -382,16 +386,14 @@ class Directs:
         outgoing = self._outgoing.get(theirs[0])
         if outgoing is None or mine != self._own or theirs[1] != outgoing.epoch:
             return False
-        waiting, ended = outgoing.waiting, []
-        for at in waiting if number < outgoing.next else ():
-            if at > number:
-                break
-            ended.append(at)
-        for at in ended:
-            sent = waiting.pop(at)
+        waiting, tokens = outgoing.waiting, []
+        while waiting and next(iter(waiting)) <= number < outgoing.next:
+            _, sent = waiting.popitem(last=False)
             self._bytes -= sent.size
-            self._effects.emit(events.DirectEnded(sent.token, None, hops))
-        return bool(ended)
+            tokens.append(sent.token)
+        if tokens:
+            self._effects.emit(events.DirectsEnded(tokens, None, hops))
+        return bool(tokens)
 
     def _record_in(self, answer: DirectKey) -> SignedRecord | None:
         """The record in an answer to an own message, if it is its author's, and newer than the known one.
@@ -475,8 +477,12 @@ class Directs:
             self._count_not(link, direct)
         own = held.link if link is not None and link.peer.origin == direct.origin else 0
         run = (direct.origin, direct.epoch)
-        for told, entries, size in new:
-            self._effects.deliver(Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers))
+        self._effects.deliver_directs(
+            [
+                Deliver(own, *run, 0, 0, size, entries, True, told.number, told.answers)
+                for told, entries, size in new
+            ]
+        )
         # A relay may drop the acknowledgement, so it goes over the best link and back over the message's.
         self._owe(direct, (self._routes.known_to(direct.origin), link), now)
         return None
@@ -531,7 +537,7 @@ class Directs:
         return f"it was not acknowledged in {seconds:g} s{state}"
 
     def _end(self, token: int, why: str) -> None:
-        self._effects.emit(events.DirectEnded(token, why))
+        self._effects.emit(events.DirectsEnded((token,), why))
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table."""

@@ -73,7 +73,7 @@ class Replies:
             case events.Skipped():
                 self._history.skipped(event.run, event.sequence)
                 self.issuer.skipped(event.run, event.sequence, now)
-            case events.SendDirect():
+            case events.SendDirects():
                 self.directs.send(event, now)
             case events.DirectRoom():
                 self.directs.make_room(event.has_room, now)

@@ -130,7 +130,7 @@ class Asker(Member):
         self.book.letters.append(Letter(self.run, reader, self.world.now, about))
         token = len(self.book.letters)
         body = join_entries([pack_entry(_WHISPER, [token, _SECRET])])
-        self.handle(events.SendDirect(token, reader.origin, body, answers))
+        self.handle(events.SendDirects((events.SendDirect(token, reader.origin, body, answers),)))
         return token
 
     def request(self, reader: Member) -> None:
@@ -236,18 +236,19 @@ class Asker(Member):
             case events.Receipted():
                 for sequence in what.sequences:
                     self._heard(sequence)
-            case events.DirectEnded():
-                letter = self.book.letters[what.token - 1]
-                letter.ended = what.why or ""
-                if (
-                    what.why is None
-                    and what.token not in self.book.arrived
-                    and letter.reader not in self.book.adversaries
-                ):
-                    self.world.violated(self, "directs", f"{what.token} was acknowledged and never came")
+            case events.DirectsEnded():
+                for token in what.tokens:
+                    self._ended(token, what.why)
             case _:
                 pass
         super()._hear(what)
+
+    def _ended(self, token: int, why: str | None) -> None:
+        letter = self.book.letters[token - 1]
+        letter.ended = why or ""
+        is_false = why is None and token not in self.book.arrived
+        if is_false and letter.reader not in self.book.adversaries:
+            self.world.violated(self, "directs", f"{token} was acknowledged and never came")
 
     def _heard(self, sequence: int) -> None:
         holders = self.node.replies.holders(sequence)

@@ -14,7 +14,7 @@ from itertools import permutations
 from math import log2
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import ForgetMember, SendDirect
+from twisted_mesh.core.events import ForgetMember, SendDirect, SendDirects
 from twisted_mesh.core.membership.roster import HEARSAY, State
 from twisted_mesh.core.shares import LASTING, LATE
 from twisted_mesh.simulation.adversaries.askers import Asker
@@ -150,7 +150,8 @@ def _rewritten(stage: Stage) -> None:
     members = stage.members()
     for token, (member, reader) in enumerate(permutations(members, 2), 1):
         body = join_entries([pack_entry(2, [token])])
-        later(world, world.random.random(), member.handle, SendDirect(token, reader.origin, body))
+        event = SendDirects((SendDirect(token, reader.origin, body),))
+        later(world, world.random.random(), member.handle, event)
     stage.chat(ATTACKED, 2.0)
     stage.run(ATTACKED)
     stage.end(patience(world.config))
