@@ -359,11 +359,13 @@ class TestQuotas(SharesCase):
 
     limits = {"history_seconds": 1600.0, "history_bytes": 16 * 2**20}
     few: dict[str, tuple[int, int]] = {"emil": (2, 0)}
+    retention = 3200
 
     def begin(self, **more: float) -> None:
         self.policy = QuotaPolicy(**self.few)
         self.manner = {"policy": self.policy}
         super().begin(**more)
+        self.receive(1, *(presence(name, retention=self.retention) for name in ("emil", "bert")))
 
     def give(self, **quotas: tuple[int, int]) -> None:
         """Let another policy come."""
@@ -468,7 +470,7 @@ class TestQuotas(SharesCase):
             self.receive(2, batch("bert", 1 + seconds))
             self.flood(self.head() + 1, self.head() + 20)
             self.assertLess(seconds, 200)
-        self.assertAlmostEqual(seconds, 100, delta=2)  # of 1,600
+        self.assertAlmostEqual(seconds, 100, delta=2)  # of 1,600, for which this node holds messages
         for _ in range(30):  # so it goes on until the node is on time
             self.now += 1
             self.be_late()
@@ -482,6 +484,25 @@ class TestQuotas(SharesCase):
         self.be_late()
         self.flood(before + 1, before + 20)
         self.assertLess(self.head(), before + 20)
+
+    def test_an_author_that_holds_its_messages_for_a_shorter_time_is_held_back_for_a_part_of_that(
+        self,
+    ) -> None:
+        for retention, seconds in ((160, 10), (0, 0)):
+            self.retention = retention
+            self.begin()
+            self.contend()
+            if seconds:
+                self.flood(10, 20)
+                self.assertEqual(self.count(), 11)
+                self.now += seconds - 1
+                self.receive(2, batch("bert", 2))
+                self.flood(18, 40)
+                self.assertEqual(self.count(), 30)  # four are within the quota by then
+                self.now += 1
+            self.be_late()
+            self.flood(10, 40)
+            self.assertEqual(self.head(), 40)
 
     def test_it_holds_back_a_part_of_what_others_have_room_for(self) -> None:
         self.begin(history_bytes=16 * 1000)

@@ -93,7 +93,7 @@ class Node:
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
         authors = self.history.authors
-        shares = self._shares = Shares(local_node, authors, links, effects, config)
+        shares = self._shares = Shares(local_node, roster, authors, links, effects, config)
         admission = self._admission = Admission(local_node, roster, authors, shares, config)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled

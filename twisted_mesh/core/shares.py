@@ -13,8 +13,9 @@ that the application named is known, and while no author is known, all are.
 
 The mesh's authority may lower what a known author may publish, by a *quota*.  It does not bind records and
 direct messages, so no member seems gone by it, and no answer is late.  Other nodes hold the messages that a
-quota puts off, but only for some time and as far as they have room.  So while this node is late without a
-break, a quota binds for a small part of that time and room, and then only the share does.
+quota puts off, but only for some time, their author's own *retention* among others, and as far as they have
+room.  So while this node is late without a break, a quota binds for a small part of that time and room, and
+then only the share does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections import OrderedDict
 from enum import IntEnum
 from math import ceil, inf
 from typing import Final
+from typing import Protocol as Interface
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.authors import UNMET, Authors
@@ -35,6 +37,7 @@ from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import site_of
 from twisted_mesh.network import Quotas
 from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import Presence
 
 LASTING: Final = 10.0  # seconds for which an author counts as waiting, and a late node as late (guess)
 LOOK: Final = 0.02  # seconds from one look whether this node is late to the next (guess)
@@ -52,8 +55,8 @@ _TIME_IN_A_ROW: Final = 0.25  # so may the work of so many seconds (guess)
 _DEBT: Final = 10.0  # answers, and what came while nobody waited, count up to so many seconds (guess)
 _LEAST: Final = 1e-9  # more than nothing
 _IN_A_ROW: Final = 2.0  # a quota lets the batches of so many seconds come in a row (guess)
-#: The part of ``history_seconds`` and ``history_bytes`` for which a quota holds an author back while this
-#: node is late all the time (guess).
+#: While this node is late without a break, a quota holds an author back for this part of ``history_bytes``
+#: and of the time for which this node and the author hold messages (guess).
 QUOTA_PART: Final = 1 / 16
 
 
@@ -148,19 +151,38 @@ class _Lateness:
         self.since = self.until = -inf
 
 
+class _Recorded(Interface):
+    """An author whose record is known."""
+
+    presence: Presence
+
+
+class Records(Interface):
+    """The newest records of authors."""
+
+    def get(self, origin: bytes) -> _Recorded | None:
+        """The author with that origin; None if no record of it is known."""
+
+
 class _Quotas:
     """The quotas of authors, and when they bind.
 
-    :ivar lateness: that of this node; :ivar longest: seconds of it after which no quota binds;
-    :ivar most: bytes of an author that its quota holds back meanwhile.
+    :ivar lateness: that of this node.
+    :ivar most: bytes of an author that its quota holds back while this node is late without a break.
     """
 
-    def __init__(self, lateness: _Lateness, config: MeshConfig) -> None:
+    def __init__(self, lateness: _Lateness, records: Records, config: MeshConfig) -> None:
         self.lateness = lateness
-        self.longest = config.history_seconds * QUOTA_PART
         self.most = config.history_bytes * QUOTA_PART
+        self._records = records
         self._config = config
         self.all: Quotas = {}
+
+    def longest(self, origin: bytes) -> float:
+        """For how many seconds a quota holds *origin* back while this node is late without a break."""
+        record = self._records.get(origin)
+        held = 0 if record is None else record.presence.retention  # at least by *origin* itself
+        return min(held, self._config.history_seconds) * QUOTA_PART
 
     def account(self, origin: bytes, weights: _Weights) -> _Account:
         """A new account of the known author *origin*, with its quota, if it has one."""
@@ -169,18 +191,20 @@ class _Quotas:
             return _Account(weights)
         batches, size = quota
         rates = float(batches or self._config.known_batches), float(size or self._config.known_bytes)
-        return _QuotaAccount(weights, self, *rates)
+        return _QuotaAccount(weights, self, origin, *rates)
 
 
 class _QuotaAccount(_Account):
     """What one author with a quota may still bring."""
 
-    __slots__ = ("_batches", "_bytes", "_held_back", "_late_since", "_quotas")
+    __slots__ = ("_batches", "_bytes", "_held_back", "_late_since", "_origin", "_quotas")
 
-    def __init__(self, weights: _Weights, quotas: _Quotas, batches: float, size: float) -> None:
+    def __init__(
+        self, weights: _Weights, quotas: _Quotas, origin: bytes, batches: float, size: float
+    ) -> None:
         """:param batches: in a second; :param size: bytes in a second."""
         super().__init__(weights)
-        self._quotas = quotas
+        self._quotas, self._origin = quotas, origin
         self._batches = RateLimit(_IN_A_ROW * batches, batches, _DEBT)
         self._bytes = RateLimit(_ROOM_IN_A_ROW * size, size, _DEBT)
         self._late_since, self._held_back = -inf, 0  # the bytes that were refused since that time
@@ -213,7 +237,7 @@ class _QuotaAccount(_Account):
         if now >= late.until:
             return True
         is_full = self._late_since == late.since and self._held_back >= self._quotas.most
-        return now < late.since + self._quotas.longest and not is_full
+        return not is_full and now < late.since + self._quotas.longest(self._origin)
 
 
 class Shares:
@@ -223,7 +247,13 @@ class Shares:
     """
 
     def __init__(
-        self, local_node: LocalNode, authors: Authors, links: Links, effects: Effects, config: MeshConfig
+        self,
+        local_node: LocalNode,
+        records: Records,
+        authors: Authors,
+        links: Links,
+        effects: Effects,
+        config: MeshConfig,
     ) -> None:
         own = self._own = local_node.origin
         self._policy = local_node.policy
@@ -239,7 +269,7 @@ class Shares:
         self._last = self._before = own  # the last two authors that were within their shares
         self._last_at = self._before_at = -inf
         self._lateness = _Lateness()
-        self._quotas = _Quotas(self._lateness, config)
+        self._quotas = _Quotas(self._lateness, records, config)
         self._quotas.all = self._policy.quotas
         self.refused = 0
 

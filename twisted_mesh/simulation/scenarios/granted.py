@@ -165,6 +165,7 @@ def _quota(stage: Stage) -> None:
     *inside, talker, deaf, newcomer = world.members
     for member in world.members:
         member.late = 0.0 if member is talker else 2 * LATE
+        member.retention = int(world.config.history_seconds)
         member.policy = policy_with(grant(member))
     deaf.policy = Deaf(policy_with(grant(deaf)).content)
     stage.gather(members=[member for member in world.members if member is not newcomer])

@@ -221,6 +221,7 @@ class Joint(Asking):
             hold = random.choice(_HOLD)
             world.configs[member.number] = replace(CONFIG, history_seconds=hold)
             member.retention = int(hold)
+            member.retention = int(hold)
         late = some(schedule.late)
         for member in world.members:
             at = random.random()
