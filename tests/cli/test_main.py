@@ -96,6 +96,11 @@ class OptionsTests(SynchronousTestCase):
             verb = " ".join(arguments[: 2 if arguments[0] == "authority" else 1])
             self.assertEqual((status, error.partition(" [-h]")[0]), (2, f"usage: mesh {verb}"))
 
+    def test_without_a_word_all_verbs_are_told(self) -> None:
+        status, out, error = self.run_it()
+        self.assertEqual((status, out), (2, ""))
+        self.assertRegex(error, r"(?s)^usage: mesh .*  members +show the other members\n.*--node PATH")
+
     def test_times_are_given_to_the_node_in_seconds(self) -> None:
         for text, seconds in (
             ("90", "90"),

@@ -96,6 +96,12 @@ class TreeTests(SynchronousTestCase):
         told = "a (A) has sent no message 7 in its run 5, or does not know that run any more"
         self.assertEqual(list(tree(trace, 5)), [told])
 
+    def test_of_a_member_that_is_down_it_tells_for_how_long(self) -> None:
+        steps = [{"id": name, "label": None, "state": "down"} for name in "BC"]
+        steps.append({"id": "A", "label": None, "state": "forgotten"})
+        trace = {"author": "A", "epoch": 5, "sequence": 7, "steps": steps}
+        self.assertEqual([*tree(trace, None, {"B": "4 min"})][1:], ["B: is down for 4 min", "C: is down"])
+
     def test_no_label_steers_the_terminal(self) -> None:
         (line,) = drawn(Step("A", "\x1b[2J", "came"))
         self.assertNotIn("\x1b", line)

@@ -45,7 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     told = "HOST:PORT or ID@HOST:PORT of a node of the mesh; may be repeated"
     group.add_argument("--peer", action="append", metavar="PEER", help=told)
     for name, told in _OPTIONS.items():
-        group.add_argument(f"--{name}", help=told)
+        kind = "FILE" if "file" in told else "NAME"
+        group.add_argument(f"--{name}", metavar=kind, help=told)
 
 
 def check(options: argparse.Namespace) -> bool:

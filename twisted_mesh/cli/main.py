@@ -241,6 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(word)
         return verbs.YES
     mesh = parser()
+    if not words:
+        mesh.print_help(sys.stderr)
+        return NO_NODE
     options = mesh.parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

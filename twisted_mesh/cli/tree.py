@@ -6,7 +6,7 @@ says, if that leads back to the author or to a node that says nothing of it; els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from twisted_mesh.escaping import name_of
@@ -19,13 +19,15 @@ _APART: Final = {
     "down": "is down",
     "listens": "may only listen, and is not asked",
 }
+_UNKNOWN: Final[Mapping[str, str]] = {}
 _UNHEARD: Final = ("silent", "down", "listens")  # the states of nodes that have said nothing
 
 
-def tree(trace: Any, run: int | None = None) -> Iterator[str]:
+def tree(trace: Any, run: int | None = None, since: Mapping[str, str] = _UNKNOWN) -> Iterator[str]:
     """The lines of the drawing of a *trace*, as ``POST /trace`` gives it.
 
     :param run: the epoch of the message's run, if that was asked for; None if it is the author's newest.
+    :param since: for how long each member has its state, by id.
     """
     steps = {step["id"]: step for step in trace["steps"]}
     author = steps.pop(trace["author"], {"id": trace["author"], "label": None, "state": "author"})
@@ -43,7 +45,10 @@ def tree(trace: Any, run: int | None = None) -> Iterator[str]:
     for step in steps.values():
         if step["state"] != "came":
             drawn.add(step["id"])
-            yield f"{name_of(step['id'], step['label'])}: {_APART.get(step['state'], step['state'])}"
+            told = _APART.get(step["state"], step["state"])
+            if step["state"] == "down" and step["id"] in since:
+                told += f" for {since[step['id']]}"
+            yield f"{name_of(step['id'], step['label'])}: {told}"
             yield from _below(step["id"], children, drawn, "")
     for stranger in sorted(children.keys() - steps.keys() - drawn):
         yield f"{name_of(stranger, None)}: was not asked"

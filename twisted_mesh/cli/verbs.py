@@ -186,7 +186,11 @@ def _trace(
     """Draw the way of a message; *run* is as for :func:`tree`."""
     body = {"author": author, "epoch": epoch, "sequence": sequence, "wait_seconds": wait}
     told = client.post("/trace", body, wait + _SLACK)
-    print(json.dumps(told) if options.json else "\n".join(tree(told, run)))
+    if options.json:
+        print(json.dumps(told))
+    else:
+        since = {id: _for_how_long(member) for id, member in _members_by_id(client).items()}
+        print(*tree(told, run, since), sep="\n")
     return YES if has_everybody(told) else NO
 
 
@@ -335,6 +339,11 @@ def _members_by_id(client: Client) -> dict[str, Any]:
     return {member["id"]: member for member in client.get("/members")}
 
 
+def _for_how_long(member: Any) -> str:
+    """For how long a member has its state."""
+    return duration(time.time() - member["since_unix_seconds"])
+
+
 def _named(known: Mapping[str, Any], node_id: str) -> dict[str, Any]:
     return {"id": node_id, "label": known[node_id]["label"] if node_id in known else None}
 
@@ -358,7 +367,7 @@ def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, st
         member = known.get(each["id"])
         why = "unknown"
         if member is not None:
-            why = f"{member['state']} for {duration(time.time() - member['since_unix_seconds'])}"
+            why = f"{member['state']} for {_for_how_long(member)}"
             if member["state"] == "up" and each["id"] in reasons:
                 why = f"{why}, {reasons[each['id']]}"
         missed = ", will not get it" if each in receipt["missed"] else ""
