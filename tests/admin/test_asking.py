@@ -77,16 +77,7 @@ class TestTraces(AskingCase):
             self.assertEqual(self.post("/trace", **body)[0], 400)
 
 
-class TestLags(AskingCase):
-    def test_each_node_says_how_many_messages_it_lacks(self) -> None:
-        code, told = self.post("/lag")
-        none = {"state": "up", "missing": 0, "untaken": 0}
-        self.assertEqual((code, told[0]), (200, self.named(self.a) | none))
-        self.assertIn(self.named(self.b, "db") | none, told)
-        self.assertEqual(self.post("/lag", wait_seconds=-1)[0], 400)
-
-
-class TestReceipts(AskingCase):
+class TestWhoHasWhat(AskingCase):
     def test_a_message_is_sent_at_once_and_its_receipt_asked_for_as_often_as_wanted(self) -> None:
         self.network.between(self.host(self.b), self.host(self.c))[1].reads = False
         sent = {"sent": True, "neighbours": 1, "receipt": 1}
@@ -102,7 +93,18 @@ class TestReceipts(AskingCase):
         self.assertEqual((code, told["complete"], len(told["delivered"])), (200, True, 2))
         self.assertEqual(self.ask("GET", "/receipts"), (200, []))
 
-    def test_the_newest_are_kept(self) -> None:
+    def test_each_node_says_how_many_messages_it_lacks(self) -> None:
+        code, told = self.post("/lag")
+        none = {"state": "up", "missing": 0, "untaken": 0}
+        self.assertEqual((code, told[0]), (200, self.named(self.a) | none))
+        self.assertIn(self.named(self.b, "db") | none, told)
+        self.assertEqual(self.post("/lag", wait_seconds=-1)[0], 400)
+
+    def test_the_newest_are_kept_and_what_is_no_receipt_is_refused(self) -> None:
+        for body in ({"wait_seconds": 1}, {"to": "db"}):
+            self.assertEqual(self.post("/send", packets=[1], receipt=True, **body)[0], 400)
+        for body in ({}, {"receipt": "x"}, {"receipt": 1, "wait_seconds": 4000}):
+            self.assertEqual(self.post("/receipt", **body)[0], 400)
         self.patch(asking, "RECEIPTS", 2)
         for number in (1, 2, 3):
             self.assertEqual(self.post("/send", packets=[1], receipt=True)[1]["receipt"], number)
@@ -112,12 +114,6 @@ class TestReceipts(AskingCase):
         self.assertEqual(self.paths.status().footprint["control_receipts"], 2)
         self.paths.stop()
         self.assertEqual(self.paths.status().footprint["control_receipts"], 0)
-
-    def test_what_cannot_be_asked(self) -> None:
-        for body in ({"wait_seconds": 1}, {"to": "db"}):
-            self.assertEqual(self.post("/send", packets=[1], receipt=True, **body)[0], 400)
-        for body in ({}, {"receipt": "x"}, {"receipt": 1, "wait_seconds": 4000}):
-            self.assertEqual(self.post("/receipt", **body)[0], 400)
 
 
 class TestRequests(AskingCase):
