@@ -167,7 +167,7 @@ class Identity:
         :raises IdentityError: the file exists, or cannot be written.
         """
         file, key = Path(path), Ed25519PrivateKey.generate()
-        if (why := _write_key(file, key)) is not None:  # raised here, as in load()
+        if (why := write_new(file, _pem_of(key))) is not None:  # raised here, as in load()
             raise IdentityError(f"{kind} {file}: {why}")
         identity = cls(key, file)
         identity._is_new = True
@@ -276,12 +276,18 @@ def _read_key(file: Path) -> Ed25519PrivateKey | str:
     return key
 
 
-def _write_key(file: Path, key: Ed25519PrivateKey) -> str | None:
-    """Write *key* to the new *file*, mode 0600; return why that cannot be done, or None."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _pem_of(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def write_new(file: Path, content: bytes) -> str | None:
+    """Write *content* to the new *file*, mode 0600; if that fails, there is no file.
+
+    :return: why it failed, or None.  It is no error, whose traceback would show *content*.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        _write_synced(descriptor, file, pem)
+        _write_synced(descriptor, file, content)
         _sync_directory(file)
     except OSError as error:
         return error.strerror

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import secrets
 from pathlib import Path
 
 import msgspec
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.values.test_identity import full_disk
 from twisted_mesh.errors import LocalError, TrustError
 from twisted_mesh.network import EVERYBODY, Policy, Protocol
 from twisted_mesh.trust.files import MAX_BYTES
@@ -86,6 +89,21 @@ class TestFiles(SecretCase):
         said = str(self.assertRaises(TrustError, create, path))
         self.assertIn(str(path), said)
         self.assertEqual(path.read_text(), "something\n")
+
+    def test_a_secret_that_cannot_be_written_leaves_no_file_and_is_not_shown(self) -> None:
+        path = Path(self.mktemp())
+        self.patch(secrets, "token_bytes", bytes)
+        with full_disk():
+            try:
+                create(path)
+            except TrustError:
+                failure = Failure(captureVars=True)
+        self.assertIn("File too large", str(failure.value))
+        self.assertFalse(path.exists())
+        frames = [frame[3] for frame in failure.frames if frame[1] != __file__]
+        self.assertTrue(frames)
+        for part in (repr(bytes(8))[2:-1], bytes(8).hex()):
+            self.assertNotIn(part, repr(frames))
 
     def test_up_to_three_secrets_are_taken_in_their_order(self) -> None:
         lines = [bytes([number] * 32).hex() for number in range(4)]

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from twisted_mesh.errors import TrustError
 from twisted_mesh.grammar import counted
+from twisted_mesh.identity import write_new
 from twisted_mesh.trust.files import OF_AUTHORITY, read_lines
 
 SECRET_BYTES: Final = 32  # a passphrase could be guessed from a MAC, at 1.7 us a guess (measured)
@@ -144,12 +145,14 @@ def create(path: str | os.PathLike[str]) -> bytes:
 
     :raises TrustError: the file exists, or cannot be written.
     """
+    made = _create(Path(path))
+    if isinstance(made, str):
+        raise TrustError(f"{_KIND} {os.fspath(path)}: {made}")  # raised here, as in read_secrets()
+    return made
+
+
+def _create(path: Path) -> bytes | str:
+    """The id of a new secret in the new file *path*, or why there is none."""
     secret = secrets.token_bytes(SECRET_BYTES)
     id = id_of_secret(secret)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(f"{secret.hex()}  # id {id.hex()}\n")
-    except OSError as error:
-        raise TrustError(f"{_KIND} {os.fspath(path)}: {error.strerror}") from None
-    return id
+    return write_new(path, f"{secret.hex()}  # id {id.hex()}\n".encode()) or id
