@@ -509,6 +509,7 @@ class MessageTests(SocketCase):
         self.assertRaises(TypeError, sock.send, object())
         self.assertRaises(ValueError, sock.send, "x", type=5)
         self.assertRaises(ValueError, sock.send, "x", flag=1)
+        self.assertRaises(ValueError, sock.send, "x", flag=base.flags.whisper, receipt=True)
         self.assertRaises(MessageTooLarge, sock.send, bytes(MIB))
 
     def test_it_waits_for_room_while_a_neighbour_takes_what_was_sent(self) -> None:

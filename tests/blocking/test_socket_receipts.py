@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.blocking.test_mesh import SocketCase
-from twisted_mesh import MeshConfig, base
+from twisted_mesh import MeshConfig
 from twisted_mesh.errors import (
     LocalError,
     NoMembers,
@@ -76,11 +76,6 @@ class ReceiptTests(SocketCase):
         self.assertRaises(NotRunning, receipt.complete)
         self.assertEqual((receipt.pending, receipt.closed), ({b.id}, "the service has stopped"))
         self.assertRaises(NotRunning, a.send, "third", receipt=True)
-
-    def test_a_whisper_has_none(self) -> None:
-        a, _ = self.pair()
-        send: Any = a.send
-        self.assertRaises(ValueError, send, "x", flag=base.flags.whisper, receipt=True)
 
 
 class DirectMessageTests(SocketCase):
