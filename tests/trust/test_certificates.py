@@ -120,6 +120,13 @@ class TestFiles(CertificateCase):
         policy = Trust.certificates(self.put(self.ca.certificate), chain).load(MESH, self.clock, 1.0)
         self.assertEqual(policy.certificate, der(own))
 
+    def test_of_two_of_the_own_key_none_is_chosen(self) -> None:
+        older, newer = (self.ca.certify(self.me.origin) for _ in range(2))
+        for other in (older, newer):
+            both = write(Path(self.mktemp()), pem(older, other))
+            trust = Trust.certificates(self.put(self.ca.certificate), both)
+            self.refused_by(trust, f"{both} has several of the same key: keep the newest")
+
     def test_files_that_hold_something_else(self) -> None:
         good = self.put(self.ca.certificate), self.put(self.ca.certify(self.me.origin))
         key = self.me.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -286,7 +286,9 @@ def read_certificates(
     try:
         for found in cas:
             _check_ca(found, ca)
-        first, *_ = _read(own, _OWN)
+        first, *behind = _read(own, _OWN)
+        if any(each.public_key() == first.public_key() for each in behind):
+            raise TrustError(f"{_OWN} {own} has several of the same key: keep the newest")
         if (size := len(first.public_bytes(Encoding.DER))) > MAX_CERTIFICATE:
             raise TrustError(
                 f"{_OWN} {own} has {size} bytes, and a record has room for {MAX_CERTIFICATE}: have one "
