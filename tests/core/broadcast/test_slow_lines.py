@@ -267,6 +267,60 @@ class TestOwing(SlowLinesTestCase):
             self.assertEqual(self.grafts(self.announce(3), 3), [(1, 9)])
 
 
+class TestOneSlowPeer(SlowLinesTestCase):
+    """A WANT can wait for a minute before the slow line of one peer: the others are not kept waiting."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.link(2).repair.pace = 10_000
+
+    def test_it_is_asked_after_the_others(self) -> None:
+        self.make_lazy_by_us(2, 3)
+        self.announce(2, 3)
+        effects = self.wait(0.2)
+        self.assertEqual((self.grafts(effects, 3), self.asked(effects)), ([(2, 9)], [3]))
+
+    def test_as_soon_as_nothing_comes_another_is_asked_that_is_not_slow(self) -> None:
+        self.announce(2)
+        effects = self.announce(3) + self.slow(0.5, 2)
+        self.assertEqual(self.asked(effects), [])
+        self.assertEqual(self.grafts(self.slow(1, 2), 3), [(1, 9)])
+        # It is not to blame, and is left alone until it has answered.
+        self.assertEqual((self.link(2).repair.stalled_answers, self.node.footprint()["failures"]), (0, 0))
+        self.answer(3, batch("emil", 1, 4), high=4)
+        self.assertEqual(self.grafts(self.announce(2, high=12) + self.slow(5, 2), 2), [])
+        effects = self.answer(2, batch("emil", 5, 5), high=12) + self.wait(1)
+        self.assertEqual(self.delivered(effects), [(5, [5, 6, 7, 8, 9])])
+        self.assertEqual(self.grafts(effects, 2), [(10, 12)])
+
+    def test_but_not_if_the_line_of_that_is_slow_too_since_it_may_be_this_nodes_own(self) -> None:
+        self.link(3).flow.meter.rate = 10_000
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.slow(20, 2)), [])
+        self.star()
+        self.link(2).repair.pace = 10_000
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.slow(20, 2, 3)), [])
+
+    def test_nor_while_it_brings_them(self) -> None:
+        effects = self.announce(2, 3) + self.drip(2, 1, 9, 20, 10_000)
+        self.assertEqual(self.asked(effects), [2])
+
+    def test_it_is_grafted_only_if_there_is_no_other_way(self) -> None:
+        self.receive(1, batch("emil", 1))
+        for gone, asked in ((1, 3), (3, 4), (4, 2)):
+            self.assertEqual(self.asked(self.handle(closing(gone))), [asked])
+
+    def test_then_a_graft_keeps_no_link_from_being_asked_for_what_it_announces(self) -> None:
+        for number in (3, 4):
+            self.link(number).repair.pace = 1000
+        self.receive(1, batch("emil", 1))
+        self.assertEqual(self.asked(self.handle(closing(1))), [2])
+        self.link(3).repair.pace = 100_000
+        self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.grafts(self.slow(1.5, 2), 3), [(2, 9)])
+
+
 class TestPushed(SlowLinesTestCase):
     """Messages that a slow parent is about to push are not asked of another link."""
 

@@ -70,7 +70,7 @@ class Candidates:
         run = pull.run
         # Computed once for all links, for speed: one HAVE can make this node look at a thousand runs.
         under_way = [] if self._pace.is_urgent(run, now) else self._pace.under_way(run)
-        best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
+        best: tuple[tuple[int, int, tuple[bool, bool], int, int], Link, Want] | None = None
         for number in list(pull.announced):
             link = self._links.get(number)
             if link is None or link.closing or self._is_hopeless(pull, link):
@@ -88,12 +88,13 @@ class Candidates:
                 continue
             first, last = missing
             failures = self.failures(link, run) + link.repair.failures + link.repair.stalled_answers
-            rank = (first, failures, self._pace.is_much_slower(link), link.repair.pulls, -last)
+            is_slow = self._pace.is_known_slow(link, now), self._pace.is_much_slower(link)
+            rank = (first, failures, is_slow, link.repair.pulls, -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
         return None if best is None else best[1:]
 
-    def way_to(self, run: StreamId) -> Link | None:
+    def way_to(self, run: StreamId, now: float) -> Link | None:
         """The link that most probably leads to the author of *run*, whose former parent is lost."""
         # Best is a link to the author.  A peer that is lazy by us had its own way to the author, and a peer
         # that sent a record of the author had some way.
@@ -107,6 +108,7 @@ class Candidates:
             key=lambda link: (
                 -max(link.repair.failures, self.failures(link, run)),
                 link.peer.origin == run[0],
+                not self._pace.is_known_slow(link, now),
                 link.frontier.holds(run),
                 run[0] in link.push.lazy_by_us,
                 link.presence.came_from_peer(run[0]),

@@ -8,6 +8,8 @@ waits for a link.  The rules, each with its reason:
   a slow line, and all would send the same messages;
 * a link that is in the middle of a frame for long has a slow line, or its peer sends slowly on purpose
   (*drips*): a second link is asked for the same messages if it is known to be much faster;
+* if the line of the link that was asked is slow, and that of another is not, the other is asked as soon as
+  nothing comes: a WANT can wait for a minute before a slow line;
 * an answer that comes too slowly is given up, too: otherwise a peer could hold up a run for as long as it
   likes;
 * for an old hole, which is *urgent*, no link is waited for any more.
@@ -53,6 +55,18 @@ class Pace:
     def is_much_slower(self, link: Link) -> bool:
         """Whether *link* is known to be much slower than another."""
         return 0 < _MUCH * link.repair.pace < self._fastest
+
+    def passed_at(self, link: Link, rival: Link, since: float, now: float) -> float:
+        """When to ask *rival*, too, if *link*, which was asked, has brought nothing since *since*.
+
+        If *link* has a slow line and *rival* has none, the slow line is not this node's own.
+
+        :return: inf if *rival* may have a slow line, too, or *link* has none.
+        """
+        is_quick = not self.is_known_slow(rival, now) and not rival.repair.is_slowed(now)
+        if not is_quick or not self.is_known_slow(link, now):
+            return inf
+        return since + max(self._config.graft_retry, _ROUND_TRIPS * link.flow.rtt)
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
         """Note that *link*, asked at *since*, has answered with *size* bytes: its pace is at least that."""
@@ -126,7 +140,7 @@ class Pace:
 
     def is_slow(self, link: Link, now: float) -> bool:
         """Whether *link* has a slow line, or any line is slow now: the slow line may be this node's own."""
-        return self._is_known_slow(link, now) or self._is_any_slowed(now)
+        return self.is_known_slow(link, now) or self._is_any_slowed(now)
 
     def sign(self, link: Link, since: float, now: float) -> float:
         """When *link*, which is slow, last gave reason to wait for it.
@@ -134,10 +148,11 @@ class Pace:
         :param since: when the link was asked, or given up.
         """
         # The WANT may be among the bytes that the peer has not read yet.
-        is_late = link.flow.meter.is_waiting and self._is_known_slow(link, now)
+        is_late = link.flow.meter.is_waiting and self.is_known_slow(link, now)
         return now if is_late else max(since, link.repair.last_batch_at)
 
-    def _is_known_slow(self, link: Link, now: float) -> bool:
+    def is_known_slow(self, link: Link, now: float) -> bool:
+        """Whether *link* is measured to have a slow line, or has not read what it was sent long ago."""
         meter = link.flow.meter
         waits = meter.is_waiting and link.flow.unread > FLOOR and meter.waiting_since + SLOWED_SECONDS < now
         return waits or self.silence(link) > self._config.graft_retry

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
+from math import inf
 from typing import Final
 
 from msgspec.structs import replace
@@ -111,8 +112,11 @@ class Repair:
         return run in self._pulls and self._pulls[run].in_vain
 
     def slow_parent(self, origin: bytes, now: float) -> Link | None:
-        """The parent of *origin*, if it pushes over a slow line, where new messages may still be queued."""
-        number = self._parents.of(origin)
+        """The parent of *origin*, if it pushes over a slow line, where new messages may still be queued.
+
+        A link that was grafted in place of a lost parent is none before it has brought anything.
+        """
+        number = self._parents.sure_of(origin)
         parent = None if number is None else self._links.get(number)
         if parent is None or not parent.repair.is_slowed(now) or origin in parent.push.lazy_by_us:
             return None
@@ -184,7 +188,7 @@ class Repair:
 
         :return: the link that is asked.  It counts as the parent until another link brings a message.
         """
-        if (best := self._candidates.way_to(run)) is None:
+        if (best := self._candidates.way_to(run, now)) is None:
             return None
         best.repair.failed.pop(run, None)  # its failures are forgiven: no other link is better
         self._pulls.setdefault(run, Pull(run)).graft(best.number, now)
@@ -448,11 +452,13 @@ class Repair:
             link.repair.stalled_answers += pull.got > 0
         else:
             best = self._candidates.best(pull, now)
-            if best is None or not self._pace.is_outrun(link, best[0], pull.since, pull.got, now):
-                look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now))
+            passed_at = inf if best is None else self._pace.passed_at(link, best[0], pull.progress, now)
+            is_outrun = best is not None and self._pace.is_outrun(link, best[0], pull.since, pull.got, now)
+            if now < passed_at and not is_outrun:
+                look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now), passed_at)
                 self._look_at(pull, look_at if look_at > now else now + LOOK_AGAIN, now)
                 return False
-            link.repair.stalled_answers += 1
+            link.repair.stalled_answers += now < passed_at
         pull.owing[link.number] = now
         self._release(pull)
         return True
