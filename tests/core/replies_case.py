@@ -17,9 +17,11 @@ from twisted_mesh.core.events import (
     Skipped,
     Taken,
 )
+from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.codec import Frame
+from twisted_mesh.wire.link import Pong
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -40,6 +42,16 @@ class RepliesTestCase(MembershipTestCase):
         for number, name in enumerate(MEMBERS, 1):
             self.receive(number, presence(name, interval=3_000_000))
         self.receive(1, presence("dora", interval=3_000_000))
+
+    def late(self, number: int) -> None:
+        """Let a peer be asked (PING) when it has read so many bytes that it needs long for them."""
+        flow = self.link(number).flow
+        flow.sent += 20_000
+        self.assertTrue(flow.meter.sent(flow.sent, self.now))
+
+    def has_read(self, number: int) -> list[Effect]:
+        """Let that peer say that it has read them."""
+        return self.receive(number, Pong(READ_SO_FAR))
 
     # ── receipts ────────────────────────────────────────────────────────────────────
 

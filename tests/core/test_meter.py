@@ -6,7 +6,7 @@ from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.meter import FLOOR, MEASURED, Meter
+from twisted_mesh.core.meter import LEAST, MEASURED, Meter
 
 UNKNOWN = 77
 
@@ -120,6 +120,19 @@ class TestRate(MeterTestCase):
         self.assertEqual(self.meter.rate, 0)
         self.assertEqual(self.meter.read, self.sent)
 
+    def test_but_fewer_are_enough_on_a_line_that_is_known_to_be_slow(self) -> None:
+        # No more may be unread there, and a line that has grown faster must be found out.
+        self.give(MEASURED)
+        self.read(4.2)
+        self.assertAlmostEqual(self.meter.rate, 1024)
+        self.give(LEAST // 2 - 1, least=1)
+        self.read(0.7)
+        self.assertAlmostEqual(self.meter.rate, 1024)
+        self.now += 10
+        self.give(LEAST, least=1)
+        self.read(0.7)
+        self.assertAlmostEqual(self.meter.rate, 2 * LEAST)
+
     def test_the_shortest_round_trip_counts(self) -> None:
         self.assertAlmostEqual(self.meter.rtt, 0.2)
         self.give(1, least=1)
@@ -160,4 +173,4 @@ class TestBytesIn(MeterTestCase):
     def test_and_never_less_than_it_takes_to_measure(self) -> None:
         self.give(MEASURED)
         self.read(60.2)
-        self.assertEqual(self.meter.bytes_in(1.0, UNKNOWN), FLOOR)
+        self.assertEqual(self.meter.bytes_in(1.0, UNKNOWN), LEAST)

@@ -1,22 +1,33 @@
-"""The effects of one event, collected from the parts of a node.
+"""The effects of one event, collected from the parts of a node, and the lines that carry its frames.
 
 Contract: a node has one :class:`Effects`, and gives it to each part that sends frames, delivers messages,
 reports to the driver, or sets a timer.  The driver carries out the effects in the order in which they were
 added.
+
+:class:`Lines` knows whether peers have read what they were sent.  The line to a peer is *late* if more
+bytes are unread than the peer reads in a second.  A node that repeats a frame cannot know that the frame
+still waits for a slow line; a node before that line can.  So over a late line no copy is sent of a frame
+that may be unread.  Otherwise repeats alone would fill the line: each frame would wait longer than the one
+before, and so be repeated more often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Effect, Happening, StreamId, Timer
-from twisted_mesh.core.link import Link
+from twisted_mesh.core.link import READ_SO_FAR, Link
+from twisted_mesh.core.meter import FLOOR, MEASURED
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Contact, Purpose
+
+_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer that is not late reads all (guess)
 
 
 @dataclass(eq=False)
@@ -99,3 +110,36 @@ class Effects:
     def late(self, timer: Timer, now: float) -> float:
         """The seconds since *timer* should have fired, for which this node was held up."""
         return max(0.0, now - self._timers.get(timer, now))
+
+
+@dataclass(eq=False)
+class Lines:
+    """The lines of a node's links."""
+
+    _effects: Effects
+
+    def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
+        """Have the peer say when it has read all frames, if *least* bytes or more are unread."""
+        flow = link.flow
+        if not link.closing and flow.meter.sent(flow.sent, now, least):
+            self._effects.send((link,), Ping(READ_SO_FAR))
+
+    def is_read(self, link: Link, most: int, now: float) -> bool:
+        """Whether at most *most* bytes are unread; if not, a PING asks when the peer has read them."""
+        if link.flow.unread <= most:
+            return True
+        self.measure(link, now, least=1)
+        return False
+
+    def is_late(self, link: Link, now: float) -> bool:
+        """Whether the peer is late to read what it was sent."""
+        return not self.is_read(link, link.flow.meter.bytes_in(_SECONDS, FLOOR), now)
+
+    def is_copy(self, link: Link, frame: Hashable, now: float) -> bool:
+        """Whether *frame* waits for a late line already; if not, it counts as sent over *link* now.
+
+        :param frame: names the frame; a copy has the same name.
+        """
+        if not self.is_late(link, now):
+            return False
+        return not link.flow.note_once(frame)

@@ -8,6 +8,7 @@ hold messages are unsigned: they are only a reason to ask the peer for messages.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
@@ -30,6 +31,7 @@ READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fas
 SLOWED_SECONDS: Final = 5.0  # seconds from the last part of a slow frame until a line is fast again (guess)
 #: Seconds for which a run is not pushed to a peer, after the peer said that another link brings it (guess).
 COMING_SECONDS: Final = 10.0
+COPIES_MOST: Final = 1024  # frames noted of a late line; copies of older ones go out again (guess)
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each answer looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: messages of a run that a peer says it holds
@@ -115,6 +117,7 @@ class PushState:
     :ivar lazy_by_peer: the origins of which the peer told this node to push no more messages.
     :ivar owed: the runs to announce to the peer when ``have_delay`` is over.
     :ivar coming: the runs that are on their way to the peer over another link, and when the peer said so.
+    :ivar announce_at: when the next announcements may go out: they are a small part of what a line carries.
     :ivar wants: the WANTs of the peer that are not answered yet.
     :ivar answered: the bytes of all messages that it was sent as answers.
     """
@@ -126,6 +129,7 @@ class PushState:
     coming: OrderedDict[StreamId, float] = field(default_factory=OrderedDict)
     wants: OrderedDict[StreamId, Want] = field(default_factory=OrderedDict)
     answered: int = 0
+    announce_at: float = 0.0
 
     def prune(self, origin: bytes) -> None:
         """Note that this node told the peer to push no more of *origin*."""
@@ -164,6 +168,7 @@ class FlowState:
 
     :ivar own_marks: for each own batch not accepted by the transport: *sent* behind it, and its last
         message.
+    :ivar copies: by frame of which no copy is sent while it is unread: how much was sent before it.
     :ivar checked: the last own message before the PING READ_OWN that waits for its answer; 0 if none waits.
     :ivar peer_leaves: whether the peer has said that it stops; frames sent now may not be relayed.
     :ivar farewell_due: whether this node leaves, and waits until the peer has read all frames.
@@ -175,6 +180,7 @@ class FlowState:
     rtt: float = 0.0  # the round trip in seconds; 0 until it is known
     meter: Meter = field(default_factory=Meter)  # measures how fast the peer reads
     own_marks: deque[tuple[int, int]] = field(default_factory=deque)
+    copies: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
     peer_leaves: bool = False
     farewell_due: bool = False
 
@@ -187,6 +193,17 @@ class FlowState:
     def unread(self) -> int:
         """The bytes that the peer is not known to have read."""
         return self.sent - self.meter.read
+
+    def note_once(self, frame: Hashable) -> bool:
+        """Note that *frame* goes out behind all that was sent; return whether it is not unread already."""
+        copies = self.copies
+        while copies and next(iter(copies.values())) <= self.meter.read:
+            copies.popitem(last=False)
+        if frame in copies:
+            return False
+        copies[frame] = self.sent + 1  # it is longer than a byte
+        _cut(copies, COPIES_MOST)
+        return True
 
 
 class LifeState:
@@ -341,11 +358,13 @@ class PresenceState:
     """The records of presence that went over the link; ``len()`` counts their origins.
 
     :ivar untold: the authors whose records are still to be told in this node's ROSTER, the next first.
+    :ivar owed: the authors whose records the peer is to get once it has read what it was sent.
     :ivar vote: this node's vote in that ROSTER.
     """
 
     _limit: int  # origins in each table; beyond it the oldest is forgotten
     untold: deque[bytes] = field(default_factory=deque)
+    owed: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     vote: int = 0
     _ranks: OrderedDict[bytes, tuple[int, int]] = field(default_factory=OrderedDict)
     _from_peer: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
@@ -363,6 +382,11 @@ class PresenceState:
             self._ranks[origin] = rank
             self._ranks.move_to_end(origin)
             _cut(self._ranks, self._limit)
+
+    def owe(self, origin: bytes) -> None:
+        """Send the peer the record of *origin* later; a forgotten one is followed by the next."""
+        self.owed[origin] = None
+        _cut(self.owed, self._limit)
 
     def note_from_peer(self, origin: bytes, rank: tuple[int, int]) -> None:
         """Note that the peer sent a record of *origin*, to which it has or had a route."""

@@ -201,6 +201,8 @@ class Links:
             "shown_headers": sum(len(link.frontier.shown) for link in self._all.values()),
             "known_records": sum(len(link.presence) for link in self._all.values()),
             "untold_records": sum(len(link.presence.untold) for link in self._all.values()),
+            "unread_copies": sum(len(link.flow.copies) for link in self._all.values()),
+            "owed_records": sum(len(link.presence.owed) for link in self._all.values()),
         }
 
     def _kept(self, links: list[Link]) -> Link | None:

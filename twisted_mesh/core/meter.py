@@ -13,7 +13,10 @@ from typing import Final
 
 MEASURED: Final = 4096  # bytes from one PING to the next (guess: a thousandth of all bytes are PINGs)
 _PER_SECOND: Final = 4  # PINGs a second on a fast line (guess)
-FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: a PING asks after half of them
+FLOOR: Final = 2 * MEASURED  # bytes that may be unread over a line that was not measured yet
+#: Bytes that may always be unread over a measured line.  All links of a node can share a line: with FLOOR,
+#: five links would hold what a line of 3 kB/s carries in 13 s (guess: some small frames).
+LEAST: Final = 2048
 _QUEUED: Final = 0.05  # a round trip so many seconds above the shortest means a queue (guess)
 _QUICKEST: Final = 0.001  # seconds; shorter times would measure the reactor's turns (guess)
 
@@ -67,7 +70,8 @@ class Meter:
         size = self._marked - self.read
         rate = size / max(seconds, _QUICKEST)
         self.rtt = min(self.rtt, took)
-        if size < MEASURED:
+        least = min(MEASURED, max(LEAST / 2, self.rate / _PER_SECOND)) if self.rate else MEASURED
+        if size < least:
             pass  # too few bytes to measure
         elif rate > self.rate:
             self.rate = rate
@@ -79,4 +83,4 @@ class Meter:
         """The bytes that the peer reads in *seconds* and a round trip; *unknown* if not measured yet."""
         if not self.rate:
             return unknown
-        return max(FLOOR, int(self.rate * (seconds + self.rtt)))
+        return max(LEAST, int(self.rate * (seconds + self.rtt)))

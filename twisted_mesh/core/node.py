@@ -394,10 +394,13 @@ class Node:
         meter = link.flow.meter
         was_waiting = meter.is_waiting
         self.outflow.answered(link, frame.token, now)
-        if was_waiting and not meter.is_waiting and not link.closing:  # other PONGs have nothing looked up
+        has_read = was_waiting and not meter.is_waiting and not link.closing  # other PONGs say no more
+        if has_read:
             self._broadcast.push.catch_up(link, self.outbox.run, now)
-        self._broadcast.push.measure(link, now)
+        self._broadcast.push.lines.measure(link, now)
         self._answer(link, now)
+        if has_read:
+            self.membership.records.push_owed(link, now)
 
     def _on_batch(self, link: Link, signed: SignedBatch, now: float) -> None:
         if (delivered := self._broadcast.inbound.batch(link, signed, now)) is None:

@@ -543,6 +543,22 @@ class TestReading(SlowLinesTestCase):
         self.pong(20)
         self.assertEqual(self.haves(self.wait(0.1), 2), [("emil", 1, 5)])
 
+    def test_and_take_a_small_part_of_the_line(self) -> None:
+        self.receive(2, prune("emil"))
+        self.link(2).flow.meter.rate = 900
+        for first in (1, 2, 3):
+            self.receive(1, self.body(first))
+            self.assertEqual(self.haves(self.wait(0.05), 2), [("emil", 1, 1)] if first == 1 else [])
+        self.assertEqual(self.haves(self.wait(0.6), 2), [])
+        self.assertEqual(self.haves(self.wait(0.2), 2), [("emil", 1, 3)])
+
+    def test_so_are_answers_to_digests(self) -> None:
+        self.push(1, size=200_000)
+        self.assertEqual(self.haves(self.receive(2, self.digest({"emil": 3})), 2), [])
+        self.receive(2, have("emil", 1, 0))
+        self.accept(2)
+        self.assertEqual(self.haves(self.pong(20) + self.wait(0.1), 2), [("emil", 1, 1)])
+
     def ask(self, first: int) -> list[int]:
         """The messages that Bert gets if he wants *first* to 8."""
         return [one for one, _ in self.sent(self.receive(2, want("emil", first, 8)), 2)]

@@ -39,13 +39,14 @@ from twisted_mesh.core.events import (
     Timer,
 )
 from twisted_mesh.core.handshake import Profile
+from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch, Snapshot
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
-from twisted_mesh.wire.link import Ping
+from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import (
     FORGOTTEN,
     MAX_INTERVAL,
@@ -319,6 +320,64 @@ class TestOthers(MembershipTestCase):
         self.assertEqual(pruned, [[], ["dora"], ["dora"]])
         self.receive(9, presence("dora", 2))
         self.assertEqual(self.prunes(self.receive(1, presence("dora", 2)), 1), [])
+
+    def late(self, number: int) -> None:
+        """Let a peer be asked when it has read so many bytes that it needs long."""
+        flow = self.link(number).flow
+        flow.sent += 20_000
+        flow.meter.sent(flow.sent, self.now)
+
+    def has_read(self, number: int) -> list[Effect]:
+        """Let that peer say that it has read them."""
+        return self.receive(number, Pong(READ_SO_FAR))
+
+    def test_a_peer_that_is_late_to_read_is_sent_the_newest_when_it_has_read(self) -> None:
+        self.late(2)
+        effects = self.receive(1, presence("dora", 1), presence("dora", 2))
+        effects += self.receive(3, presence("emil", 7))
+        self.assertEqual((self.presences(effects, 2), len(self.presences(effects, 3))), ([], 2))
+        self.assertEqual(self.node.footprint()["owed_records"], 2)
+        self.assertEqual(self.presences(self.has_read(2), 2), [("dora", 2, 0), ("emil", 7, 0)])
+        self.assertEqual(self.node.footprint()["owed_records"], 0)
+
+    def test_one_at_a_time_if_it_is_late_again(self) -> None:
+        self.late(2)
+        self.receive(1, presence("dora", 2), presence("emil", 7))
+        self.link(2).flow.sent += 10**9
+        effects = self.has_read(2)
+        self.assertEqual(self.presences(effects, 2), [("dora", 2, 0)])
+        self.assertEqual(self.presences(self.has_read(2), 2), [("emil", 7, 0)])
+
+    def test_but_none_that_it_wants_no_more_or_has_meanwhile(self) -> None:
+        self.late(2)
+        self.receive(1, presence("dora", 1), presence("emil", 7), presence("fred", 1))
+        self.receive(2, prune("dora"), presence("emil", 7))
+        self.assertEqual(self.presences(self.has_read(2), 2), [("fred", 1, 0)])
+
+    def test_nor_one_of_an_author_that_was_forgotten(self) -> None:
+        self.late(2)
+        self.receive(1, presence("dora", 1))
+        self.node.roster._authors.pop(origin_of("dora"))
+        self.assertEqual(self.presences(self.has_read(2), 2), [])
+
+    def test_and_an_old_one_with_its_age(self) -> None:
+        self.late(2)
+        self.receive(1, presence("dora", 1))
+        self.wait(40)
+        effects = self.has_read(2)
+        self.assertEqual(self.presences(effects, 2), [])
+        told = [entry.age for frame in of(self.all_frames(effects, 2), Records) for entry in frame.entries]
+        self.assertEqual(told, [40_000])
+
+    def test_no_more_are_owed_than_fit(self) -> None:
+        self.star("anna", "bert", "cleo", members_limit=4)
+        self.late(2)
+        self.receive(1, *(presence(f"member {number}") for number in range(20)))
+        self.assertLessEqual(self.node.footprint()["owed_records"], 8)
+
+    def test_its_own_goes_at_once(self) -> None:
+        self.late(2)
+        self.assertEqual({name for name, _, _ in self.presences(self.wait(40), 2)}, {"me"})
 
     def test_what_is_not_news_is_not_verified(self) -> None:
         self.receive(1, presence("dora", 2))

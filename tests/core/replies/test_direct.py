@@ -79,6 +79,9 @@ class TestSending(RepliesTestCase):
         self.receive(1, presence("dora", 2))  # one that spoke once would be forgotten
         self.send(1)
         for _ in range(1100):  # 2 to the power of 1,024 is no float
+            for number in (1, 2, 3):
+                flow = self.link(number).flow
+                flow.meter.read = flow.sent  # each peer reads what it is sent
             self.assertTrue(self.over(self.wait(8)))
         self.assertEqual(self.directs(self.send(2), 1), [("dora", 2, 1)])
         self.assertEqual({number for _, number, _ in self.directs(self.wait(8), 1)}, {1, 2})
@@ -199,6 +202,55 @@ class TestSending(RepliesTestCase):
         self.send(1)
         self.receive(1, presence("dora", epoch=2, interval=3_000_000))
         self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [3, 4])
+
+
+class TestSlowLines(RepliesTestCase):
+    """Repeats alone could fill a slow line, and then each wait would be longer than the one before."""
+
+    def test_no_copy_goes_over_a_late_line_that_still_carries_the_message(self) -> None:
+        self.late(1)
+        self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 1))), [1])
+        again = [direct("bert", "dora", 1, tries=tries) for tries in (0, 1, 2)]
+        self.assertEqual(self.over(self.receive(2, *again)), [])
+        self.assertEqual(self.over(self.receive(3, direct("bert", "dora", 1))), [])
+        self.assertEqual((self.count("late_directs"), self.node.footprint()["unread_copies"]), (4, 1))
+        self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 2))), [1])
+        self.has_read(1)
+        self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 1))), [1])
+
+    def test_nor_of_an_acknowledgement(self) -> None:
+        self.late(1)
+        self.assertEqual(self.acks(self.receive(1, direct("dora", "me", 1)), 1), [("dora", 1)])
+        self.assertEqual(self.acks(self.receive(1, direct("dora", "me", 1, tries=1)), 1), [])
+        self.receive(1, direct("dora", "bert", 1))
+        back = [acknowledged("bert", "dora", 1), acknowledged("bert", "dora", 1, tries=1)]
+        self.assertEqual(self.acks(self.receive(2, *back), 1), [("dora", 1)])
+        self.has_read(1)
+        self.assertEqual(self.acks(self.receive(1, direct("dora", "me", 1, tries=2)), 1), [("dora", 1)])
+
+    def test_nor_of_an_own_message(self) -> None:
+        self.late(1)
+        self.assertEqual(self.over(self.send(1)), [1])
+        effects = self.wait(4)
+        self.assertEqual(
+            (self.over(effects).count(1), len(self.over(effects))), (0, 2)
+        )  # others may be quick
+        self.has_read(1)
+        self.assertIn(1, self.over(self.wait(8)))
+
+    def test_where_acknowledgements_take_long_a_message_is_repeated_more_rarely(self) -> None:
+        self.send(1)
+        self.wait(8)
+        self.receive(1, acknowledged("dora", "me", 1))
+        self.send(2)
+        self.assertEqual(self.over(self.wait(7.9)), [])  # twice four seconds, the average so far
+        self.assertEqual(len(self.over(self.wait(0.2))), 2)
+        self.wait(30)
+        self.receive(1, acknowledged("dora", "me", 2))
+        self.send(3)
+        longest = self.config.direct_timeout / 4
+        self.assertEqual(self.over(self.wait(longest - 0.1)), [])
+        self.assertEqual(len(self.over(self.wait(0.2))), 2)
 
 
 class TestBounds(RepliesTestCase):

@@ -173,6 +173,7 @@ class TestGaps(RepliesTestCase):
         for first in range(1, 4 * RANGES_MOST + 8, 4):
             self.receive(1, asking("dora", first))
             self.wait(31)
+            self.accept(1)  # it reads what it is sent
             effects = self.take(first) + self.wait(1)
         told = self.receipts(effects, 1)
         self.assertEqual((len(told), told[-1]), (RANGES_MOST, ("me", first, first)))
@@ -534,6 +535,33 @@ class TestHandingOn(RepliesTestCase):
         self.bring(2, *three[:2])
         self.bring(2, receipt("cleo", "emil", 1, 1))
         self.assertEqual(self.node.footprint()["carried_authors"], 1)
+
+
+class TestSlowLines(RepliesTestCase):
+    """A late line has no room for each receipt."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receive(1, batch("dora", 1, 9))
+        self.late(1)
+
+    def test_those_of_others_are_merged_until_it_has_read(self) -> None:
+        for high in (1, 2, 3):
+            self.bring(2, receipt("bert", "dora", 1, high), receipt("cleo", "dora", 1, 2))
+            self.no_receipts(self.wait(2))
+        self.assertEqual(self.node.footprint()["carried_receipts"], 2)
+        effects = self.has_read(1) + self.wait(1)
+        self.assertEqual(self.receipts(effects, 1), [("bert", 1, 3), ("cleo", 1, 2)])
+        footprint = self.node.footprint()
+        self.assertEqual((footprint["carried_receipts"], footprint["carried_authors"]), (0, 0))
+
+    def test_meanwhile_own_ones_go_once(self) -> None:
+        self.bring(2, receipt("bert", "dora", 1, 1))
+        effects = self.receive(1, asking("dora", 10)) + self.take(10) + self.wait(1)
+        self.assertEqual(self.receipts(effects, 1), [("me", 1, 10)])
+        self.assertEqual(self.receipts(self.wait(30), 1), [])  # it is repeated over other links
+        self.assertEqual(self.receipts(self.has_read(1) + self.wait(1), 1), [("bert", 1, 1)])
+        self.assertIn(("me", 1, 10), self.receipts(self.wait(50), 1))
 
 
 class TestHearing(RepliesTestCase):

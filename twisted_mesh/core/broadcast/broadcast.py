@@ -209,7 +209,7 @@ class Broadcast:
             if want.graft:
                 link.push.lazy_by_us.pop(want.origin, None)
             self._effects.send((link,), want)
-            self.push.measure(link, now, least=1)
+            self.push.lines.measure(link, now, least=1)
         if self.repair.wake is not None:
             self._effects.set_timer(Timer.REPAIR, self.repair.wake)
 

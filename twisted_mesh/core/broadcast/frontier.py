@@ -75,7 +75,7 @@ class Frontier:
         for run in [run for run, _, _ in over if run in different]:
             del different[run], link.frontier.over[run]  # the peer tells it again if it is open there still
         if not link.closing:
-            self._push.announce(link, list(different))
+            self._push.announce(link, list(different), now)
             own = (run for run, _, _ in heads if run not in different and self._is_unconfirmed(run))
             self._push.ask_headers(link, list(own))
         for run, head, _ in heads:

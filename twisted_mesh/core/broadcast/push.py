@@ -18,19 +18,21 @@ from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.trees import FirstArrivals, NewestRecords, Parents
-from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.effects import Effects, Lines
 from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.history.ways import Ways
-from twisted_mesh.core.link import COMING_SECONDS, READ_SO_FAR, Link
+from twisted_mesh.core.link import COMING_SECONDS, Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.core.meter import FLOOR, MEASURED
+from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.rate import AnswerLimit
 from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Want
-from twisted_mesh.wire.link import Ping
 
 _HAVE_STREAMS = 650  # entries in a frame: at most 98 bytes each, so under 64 KiB
+_HAVE_BYTES: Final = 90  # bytes of an entry (measured)
+_HAVE_PART: Final = 1 / 8  # the part of a line that announcements may take (guess)
+_HAVE_LONGEST: Final = 10.0  # seconds from one announcement to the next, at most (guess)
 _PUSH_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read all pushed bytes (guess)
 _PUSH_FIRST: Final = 64 * 1024  # bytes pushed over a line that was not measured yet (guess)
 _ANSWER_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read one answer (guess)
@@ -58,6 +60,7 @@ class Push:
         self._newest_records = NewestRecords()
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
         self.ways = Ways(self._config.ways_limit)
+        self.lines = Lines(self._effects)
 
     def published(self, signed: SignedBatch, now: float, *, follows: bool) -> None:
         """Push an own batch; *follows* is as in :meth:`push`."""
@@ -175,7 +178,7 @@ class Push:
         if (at := self._answer_limit.next_at(link.peer.origin)) > now:
             self._effects.set_timer(Timer.ANSWER, at)
             return None
-        if not self._is_read(link, self._answer_bytes(link), now):
+        if not self.lines.is_read(link, self._answer_bytes(link), now):
             return None
         return link.push.wants.popitem(last=False)[1]
 
@@ -197,13 +200,7 @@ class Push:
                 if signed.batch.last <= stream.head:  # a waiting batch does not fill the peer's hole either
                     link.frontier.served(run, want.first, signed.batch.last)
         self._effects.send((link,), Have([self._have(run, low)], True))
-        self.measure(link, now)
-
-    def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
-        """Have the peer say when it has read all frames, if *least* bytes or more are unread."""
-        flow = link.flow
-        if not link.closing and flow.meter.sent(flow.sent, now, least):
-            self._effects.send((link,), Ping(READ_SO_FAR))
+        self.lines.measure(link, now)
 
     def went_on(self, run: StreamId, now: float) -> None:
         """Announce *run* to peers that have less, since its head has moved over waiting batches."""
@@ -212,9 +209,15 @@ class Push:
             if link.frontier.holds(run) < head:
                 self._owe(link, run, now)
 
-    def announce(self, link: Link, runs: Sequence[StreamId]) -> None:
-        """Tell the peer which messages of *runs* are held here."""
+    def announce(self, link: Link, runs: Sequence[StreamId], now: float) -> None:
+        """Tell the peer which messages of *runs* are held here, now or when it can read that soon."""
+        if not self._may_announce(link, now):
+            for run in runs:
+                self._owe(link, run, now)
+            return
         self._announce((link,), [self._have(run) for run in runs])
+        if rate := link.flow.meter.rate:
+            link.push.announce_at = now + min(_HAVE_LONGEST, _HAVE_BYTES * len(runs) / (_HAVE_PART * rate))
 
     def ask_headers(self, link: Link, runs: Sequence[StreamId]) -> None:
         """Have the peer send the headers at the heads of *runs* (HEADERS), if it has the same heads.
@@ -235,10 +238,14 @@ class Push:
     def announce_owed(self, now: float) -> None:
         """Announce to every peer the runs that are owed to it, unless it has announced as much itself."""
         for link in self._links.fed:
-            if link.push.owed and self._may_announce(link, now):
+            if not link.push.owed:
+                continue
+            if now < link.push.announce_at:
+                self._effects.set_timer(Timer.ANNOUNCE, link.push.announce_at)
+            elif self._may_announce(link, now):
                 owed, link.push.owed = link.push.owed, OrderedDict()
                 lacking = (run for run in owed if link.frontier.holds(run) < self._history.head(run))
-                self.announce(link, sorted(lacking))
+                self.announce(link, sorted(lacking), now)
 
     def footprint(self) -> dict[str, int]:
         """The number of entries in every table."""
@@ -299,7 +306,7 @@ class Push:
         if pushed:
             self._effects.send(pushed, signed if source is None else signed.relayed())
             for link in pushed:
-                self.measure(link, now)
+                self.lines.measure(link, now)
         return pushed
 
     def _owe(self, link: Link, run: StreamId, now: float) -> None:
@@ -308,9 +315,9 @@ class Push:
 
     def _may_announce(self, link: Link, now: float) -> bool:
         """Whether the peer will read an announcement soon; until then more of them are gathered."""
-        if link.flow.queued > self._config.link_queue_bytes:
+        if now < link.push.announce_at or link.flow.queued > self._config.link_queue_bytes:
             return False
-        return self._is_read(link, link.flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST), now)
+        return self.lines.is_read(link, link.flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST), now)
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
         """Whether the peer would take too long to read *size* bytes more."""
@@ -320,14 +327,7 @@ class Push:
         meter = flow.meter
         if not meter.rate and flow.unread <= FLOOR:
             return False  # nothing is measured yet, and one batch, however large, will show the speed
-        return not self._is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
-
-    def _is_read(self, link: Link, most: int, now: float) -> bool:
-        """Whether at most *most* bytes are unread; if not, a PING asks when the peer has read them."""
-        if link.flow.unread <= most:
-            return True
-        self.measure(link, now, least=1)
-        return False
+        return not self.lines.is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
     def _answer_bytes(self, link: Link) -> int:
         """The size of an answer: reading it takes more than a round trip, so the line is never idle."""

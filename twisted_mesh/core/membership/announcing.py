@@ -109,7 +109,7 @@ class Announcing:
         self._records.own, self._records.own_rank = self._signer.signed(presence), self.rank
         self._published, self._due = now, now + interval / 1000
         self._refutes = False
-        self._records.push(self._records.own, presence, None)
+        self._records.push(self._records.own, presence, None, now)
 
     def _floor(self, now: float) -> int:
         """The lowest epoch of the runs of which others may still hold messages."""

@@ -79,7 +79,7 @@ class Presences:
         if (news := self._keep(link, signed, presence, now, now)) is not None:
             if parent is None:
                 self._push.record_arrived(link, run, presence.sequence, presence.counter)
-            self._records.push(signed.relayed(), presence, link, parent)
+            self._records.push(signed.relayed(), presence, link, now, parent)
         return news
 
     def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> Iterator[News]:
@@ -161,7 +161,7 @@ class Presences:
         """Push on a record that *link* told, if it is fresh."""
         author = news.author
         if author.state is State.UP and author.is_fresh(now):
-            self._records.push(author.signed.relayed(), author.presence, link, parent)
+            self._records.push(author.signed.relayed(), author.presence, link, now, parent)
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
         """Take in a record signed with this node's key: by this node, or by another one."""
@@ -180,7 +180,7 @@ class Presences:
         self._signer.require(signed)
         self._conflict.recorded(signed, presence, _contact(link, presence), heard, now)
         if heard + presence.interval / 1000 > now:
-            self._records.push(signed.relayed(), presence, link)
+            self._records.push(signed.relayed(), presence, link, now)
         self._effects.set_timer(Timer.ROSTER, max(now, self._conflict.until))
 
     def _keep(

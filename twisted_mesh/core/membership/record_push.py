@@ -14,7 +14,7 @@ from typing import Final
 
 from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.trees import Parents
-from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.effects import Effects, Lines
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -47,6 +47,7 @@ class RecordPush:
     own: SignedRecord | None = None  # the newest record of this node, None before the first
 
     def __post_init__(self) -> None:
+        self._lines = Lines(self._effects)
         self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
@@ -113,21 +114,46 @@ class RecordPush:
             self._effects.send((link,), signed.relayed())
 
     def push(
-        self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
+        self,
+        signed: SignedRecord,
+        presence: Presence,
+        source: Link | None,
+        now: float,
+        parent: int | None = None,
     ) -> None:
-        """Send a record along its author's tree, but not over *source* and *parent*."""
+        """Send a record along its author's tree, but not over *source* and *parent*.
+
+        To a peer that is late to read it is sent later: its line may have no room for every record.
+        """
         origin, rank = presence.origin, (presence.epoch, presence.counter)
-        links = [
-            link
-            for link in self._links.fed
-            if link is not source
-            and link.number != parent
-            and origin not in link.push.lazy_by_peer
-            and link.presence.rank_of(origin) < rank
-        ]
-        for link in links:
+        links = []
+        for link in self._links.fed:
+            if link is source or link.number == parent or origin in link.push.lazy_by_peer:
+                continue
+            if link.presence.rank_of(origin) >= rank:
+                continue
+            if origin != self._local_node.origin and self._lines.is_late(link, now):
+                link.presence.owe(origin)  # a newer one may take its place meanwhile
+                continue
             link.presence.note(origin, rank)
+            links.append(link)
         self._effects.send(links, signed)
+
+    def push_owed(self, link: Link, now: float) -> None:
+        """Send the peer, which has read more, a record that it is owed, and more if it is not late."""
+        owed = link.presence.owed
+        while owed and not link.closing:
+            origin, _ = owed.popitem(last=False)
+            author = self._roster.get(origin)
+            if author is None or origin in link.push.lazy_by_peer:
+                continue
+            if not author.is_fresh(now):
+                self.introduce(link, origin, now)  # with its age
+            elif link.presence.rank_of(origin) < author.rank:
+                link.presence.note(origin, author.rank)
+                self._effects.send((link,), author.signed.relayed())
+            if self._lines.is_late(link, now):
+                return
 
     def flood(self, signed: SignedRecord, source: Link | None) -> None:
         """Send a SUSPECT or a FORGET over all links but *source*."""

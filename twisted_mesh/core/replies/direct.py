@@ -1,11 +1,13 @@
 """Direct messages: to one node anywhere in the mesh, acknowledged, and delivered at most once.
 
 Contract: a message is repeated until the destination's acknowledgement comes, or until
-``direct_timeout``, each time over the best link and over another one, too.  The destination delivers and
-acknowledges the messages of a run in the order of their numbers, as long as its consumers have room.  It
-remembers how far each sender has come (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is
-acknowledged again and not delivered again.  Relays verify messages, and remember only the link over which
-each came first: its acknowledgement goes back over that link.
+``direct_timeout``, each time over the best link and over another one, too.  Where acknowledgements take
+long, it is repeated more rarely, and no copy goes over a late line that still carries the message.  The
+destination delivers and acknowledges the messages of a run in the order of their numbers, as long as its
+consumers have room.  It remembers how far each sender has come
+(:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged again and not delivered again.
+Relays verify messages, and remember only the link over which each came first: its acknowledgement goes back
+over that link.
 
 New messages leave at the end of the reactor's turn: those for one destination share a DIRECT, one seal and
 one signature, as far as they fit in.  Acknowledgements leave then, too.  A DIRECT to the same node over the
@@ -28,7 +30,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.authors import UNMET, Authors
 from twisted_mesh.core.broadcast.trees import FirstArrivals
-from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.effects import Effects, Lines
 from twisted_mesh.core.events import Deliver, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
@@ -57,6 +59,7 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
 _AT_ONCE: Final = 64 * 1024  # bytes of held messages that are delivered before other events (guess)
 _TOGETHER: Final = 64 * 1024  # bytes of the bodies of one DIRECT, unless it has one message alone (guess)
+_REPEATS: Final = 4  # times that a message is sent at least, however long acknowledgements take (guess)
 _ENDED: Final = "it has left"
 
 # One transmission of a DIRECT: origin, epoch, destination, destination_epoch, last number, tries.
@@ -70,6 +73,7 @@ class Sent:
     token: int
     body: bytes
     answers: MessageId | None  # the message that it answers
+    at: float  # when it was to be sent
     until: float  # when it is given up
     tries: int = 0  # how often it was sent
     again: float = field(init=False)  # when it is sent again
@@ -84,18 +88,20 @@ class Outgoing:
     """The messages to one run of one node.
 
     :ivar unsent: messages with this number, and higher ones, leave at the end of the turn.
+    :ivar took: the seconds that acknowledgements took lately.
     :ivar wants_record: whether a message could not be sealed, and waits for the node's next record.
     """
 
     epoch: int  # 0 if none is known
     next: int
     unsent: int
+    took: float = 0.0
     wants_record: bool = False
     waiting: OrderedDict[int, Sent] = field(default_factory=OrderedDict)  # by number
 
 
 def _no_counts() -> dict[str, int]:
-    return {"stray_directs": 0, "dropped_directs": 0, "unopened_directs": 0}
+    return {"stray_directs": 0, "dropped_directs": 0, "unopened_directs": 0, "late_directs": 0}
 
 
 @dataclass(eq=False)
@@ -125,6 +131,7 @@ class Directs:
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
         self._senders = Senders(self._config, self._roster, self._routes.links)
+        self._lines = Lines(self._effects)
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
@@ -145,7 +152,7 @@ class Directs:
             return
         outgoing = self._outgoing.get(destination)
         waiting = 0 if outgoing is None else len(outgoing.waiting)
-        sent = Sent(event.token, event.body, event.answers, now + self._config.direct_timeout)
+        sent = Sent(event.token, event.body, event.answers, now, now + self._config.direct_timeout)
         if (
             waiting >= min(self._config.direct_window, WINDOW)
             or self._bytes + sent.size > self._config.direct_bytes
@@ -195,17 +202,18 @@ class Directs:
             return
         oldest = next(iter(outgoing.waiting))
         for some in _frames(outgoing, numbers):
-            self._leave_together(destination, outgoing, some, oldest)
+            self._leave_together(destination, outgoing, some, oldest, now)
             for number in some:
                 sent = outgoing.waiting[number]
                 config = self._config
                 wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
+                wait = max(wait, min(2 * outgoing.took, config.direct_timeout / _REPEATS))
                 sent.tries += 1
                 sent.again = min(now + wait, sent.until)
                 self.wake = min(self.wake, sent.again)
 
     def _leave_together(
-        self, destination: bytes, outgoing: Outgoing, numbers: list[int], oldest: int
+        self, destination: bytes, outgoing: Outgoing, numbers: list[int], oldest: int, now: float
     ) -> None:
         """Send the messages with these *numbers* in one DIRECT."""
         first = outgoing.waiting[numbers[0]]
@@ -219,6 +227,8 @@ class Directs:
         acknowledged = self._senders.head(destination, outgoing.epoch)
         owed = self._owed.get(destination, {})
         for link, tries in self._ways(destination, first.tries):
+            if self._lines.is_copy(link, (Direct, *ends), now):
+                continue
             direct = Direct(*ends, oldest, tries, acknowledged, sealed or b"")
             self._effects.send((link,), self._signer.signed(direct))
             ack = owed.get(link.number)
@@ -247,8 +257,10 @@ class Directs:
         for acks in owed.values():
             for ack in dict.fromkeys(acks.values()):
                 links = [self._routes.links.get(number) for number, one in acks.items() if one == ack]
-                ways = [link for link in links if link is not None]
-                self._effects.send(ways, self._signer.signed(ack))
+                name = (DirectAck, *_ends(ack))
+                ways = [one for one in links if one is not None and not self._lines.is_copy(one, name, now)]
+                if ways:
+                    self._effects.send(ways, self._signer.signed(ack))
 
     def recorded(self, presence: Presence, now: float) -> None:
         """Take in a node's newest record: send at once the messages that waited for it."""
@@ -342,12 +354,12 @@ class Directs:
         if self._target(signed) != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
-            if self._acknowledged(record, record.number, signed.hops):
+            if self._acknowledged(record, record.number, signed.hops, now):
                 self._count_not(link, record)
         elif isinstance(record, DirectKey):
             return self._record_in(record)
         else:
-            self._acknowledged(record, record.acknowledged, signed.hops)
+            self._acknowledged(record, record.acknowledged, signed.hops, now)
             return self._arrived(link, record, now)
         return None
 
@@ -374,10 +386,12 @@ class Directs:
         route = back or self._routes.on(target, link.number, signed.hops, record.tries)
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
-            return
-        self._effects.send((route,), signed.relayed())
+        elif self._lines.is_copy(route, (type(record), *_ends(record)), now):
+            self.counts["late_directs"] += 1
+        else:
+            self._effects.send((route,), signed.relayed())
 
-    def _acknowledged(self, frame: Direct | DirectAck, number: int, hops: int) -> bool:
+    def _acknowledged(self, frame: Direct | DirectAck, number: int, hops: int, now: float) -> bool:
         """End the messages up to *number*, which the author of *frame* has; return whether any waited."""
         if isinstance(frame, Direct):
             theirs, mine = (frame.origin, frame.epoch), (frame.destination, frame.destination_epoch)
@@ -390,6 +404,7 @@ class Directs:
         while waiting and next(iter(waiting)) <= number < outgoing.next:
             _, sent = waiting.popitem(last=False)
             self._bytes -= sent.size
+            outgoing.took = (outgoing.took + now - sent.at) / 2
             tokens.append(sent.token)
         if tokens:
             self._effects.emit(events.DirectsEnded(tokens, None, hops))
@@ -573,3 +588,11 @@ def _frames(outgoing: Outgoing, numbers: list[int]) -> Iterator[list[int]]:
 def _messages(record: Record) -> int:
     """How many messages a frame counts as."""
     return record.count if isinstance(record, Direct) else 1
+
+
+def _ends(record: Direct | DirectAck | DirectKey) -> tuple[bytes, int, bytes, int, int, int]:
+    """From which run to which run a frame goes, and the numbers of its messages: all but its tries."""
+    runs = record.origin, record.epoch, record.destination, record.destination_epoch
+    if isinstance(record, Direct):
+        return *runs, record.first, record.count
+    return *runs, record.number, 0

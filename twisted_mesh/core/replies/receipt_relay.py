@@ -1,9 +1,9 @@
 """Receipts on their way to the authors of the messages: those of other members, and those of this node.
 
 Contract: every relay verifies receipts, merges those that come within ``receipt_delay``, and sends them on
-over its best link to the author, in one frame for each link and interval.  A member's range only grows,
-so a receipt that is lost, repeated or late does no harm.  If there is no room for a receipt, it is dropped,
-and its member repeats it.
+over its best link to the author, in one frame for each link and interval.  While the line of that link is
+late, it merges further ones.  A member's range only grows, so a receipt that is lost, repeated or late does
+no harm.  If there is no room for a receipt, it is dropped, and its member repeats it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.effects import Effects, Lines
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
@@ -29,6 +29,7 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
 _SHARE: Final = 2 * RANGES_MOST  # receipts of one member that wait here at a time, repeats included
+_LATER: Final = 1.0  # seconds until a line that is late is looked at again (guess)
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # receipts, so that a frame is under 64 KiB
 
 OnWay = tuple[int, SignedReceipt]  # the number of the link over which the receipt goes
@@ -74,6 +75,7 @@ class ReceiptRelay:
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
+        self._lines = Lines(self._effects)
 
     @property
     def is_empty(self) -> bool:
@@ -167,30 +169,36 @@ class ReceiptRelay:
         """
         carried = self._carried[author]
         entries: dict[int, list[SignedReceipt]] = {}  # by link
-        self._entries -= len(carried.receipts)
-        for source, _, signed in carried.receipts.values():
+        kept = {}  # a late line has no room for each receipt, so the highest of each member is kept for it
+        for key, (source, high, signed) in carried.receipts.items():
             route = self._routes.on(author, source, signed.hops - 1, signed.tries)
-            if route is not None:
+            if route is not None and self._lines.is_late(route, now):
+                kept[key] = source, high, signed
+            elif route is not None:
                 entries.setdefault(route.number, []).append(signed)
+        self._entries += len(kept) - len(carried.receipts)
+        carried.receipts, carried.due = kept, now + _LATER if kept else inf
+        carried.shares = Counter(key[:3] for key in kept)
         for number, signed in own:
             entries.setdefault(number, []).append(signed)
         own_sent, _ = self._sent.pop(author, (-inf, -inf))
         if carried.own_due <= now:
-            del self._carried[author]
-            own_sent = now
+            carried.own, carried.own_due, own_sent = {}, inf, now
         else:
-            carried.receipts, carried.due = {}, inf
-            carried.shares.clear()
             carried.own_due = max(carried.own_due, now + self._config.receipt_delay)
-            if not carried.own:
+        if not carried.own:
+            carried.own_due = inf
+            if not kept:
                 del self._carried[author]
         self._sent[author] = own_sent, now
         if len(self._sent) > self._config.open_streams:
             self._sent.popitem(last=False)
         links = {way.number: way for way in ways}
-        for number, some in entries.items():
+        for number, every in entries.items():
+            link = links[number]
+            some = [one for one in every if not self._lines.is_copy(link, (Receipt, one.array), now)]
             for at in range(0, len(some), _IN_A_FRAME):
-                self._effects.send((links[number],), Receipts(some[at : at + _IN_A_FRAME]))
+                self._effects.send((link,), Receipts(some[at : at + _IN_A_FRAME]))
 
     def schedule(self) -> None:
         """Set :attr:`wake`, after receipts were sent."""
