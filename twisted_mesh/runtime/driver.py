@@ -144,12 +144,9 @@ class Driver:
     def allow_plain(self) -> None:
         """Let :attr:`send_plain` send messages without another look, until the core handles an event.
 
-        Call this after :meth:`send`, if nothing but the core, and its room, can forbid to send.  After the
-        first message of a turn it does nothing, since most are alone in their turn.
+        Call this after :meth:`send`, if nothing but the core, and its room, can forbid to send.
         """
-        if (
-            not self._busy and len(self._batching) > 1
-        ):  # if busy, the events that wait can change everything
+        if not self._busy:  # the events that wait can change everything
             self._batching.open(self.node.room)
 
     def forbid_plain(self) -> None:
