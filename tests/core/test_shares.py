@@ -418,6 +418,14 @@ class TestQuotas(SharesCase):
         self.flood(1, 9)
         self.assertEqual((self.head(), self.count()), (2, 7))
 
+    def test_messages_over_a_quota_of_bytes_are_asked_for_by_the_size_of_those_that_came(self) -> None:
+        size = batch("emil", 1).size
+        self.give(emil=(0, 8 * size))
+        self.contend()  # nine of the sixteen that may come in a row
+        self.flood(10, 40)
+        self.assertEqual((self.head(), self.count()), (16, 24))
+        self.assertEqual(self.wants(self.wait(0.6), 1), [("emil", 17, 18)])  # not all of them
+
     def test_all_others_may_have_one(self) -> None:
         self.give(others=(2, 0), emil=(0, 0))
         self.be_late()

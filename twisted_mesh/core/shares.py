@@ -55,6 +55,7 @@ _TIME_IN_A_ROW: Final = 0.25  # so may the work of so many seconds (guess)
 _DEBT: Final = 10.0  # answers, and what came while nobody waited, count up to so many seconds (guess)
 _LEAST: Final = 1e-9  # more than nothing
 _IN_A_ROW: Final = 2.0  # a quota lets the batches of so many seconds come in a row (guess)
+_OF_LAST: Final = 1 / 8  # the part of the last batch in the average size of an author's (guess)
 #: While this node is late without a break, a quota holds an author back for this part of ``history_bytes``
 #: and of the time for which this node and the author hold messages (guess).
 QUOTA_PART: Final = 1 / 16
@@ -197,7 +198,7 @@ class _Quotas:
 class _QuotaAccount(_Account):
     """What one author with a quota may still bring."""
 
-    __slots__ = ("_batches", "_bytes", "_held_back", "_late_since", "_origin", "_quotas")
+    __slots__ = ("_batches", "_bytes", "_held_back", "_late_since", "_origin", "_quotas", "_typical")
 
     def __init__(
         self, weights: _Weights, quotas: _Quotas, origin: bytes, batches: float, size: float
@@ -207,6 +208,7 @@ class _QuotaAccount(_Account):
         self._quotas, self._origin = quotas, origin
         self._batches = RateLimit(_IN_A_ROW * batches, batches, _DEBT)
         self._bytes = RateLimit(_ROOM_IN_A_ROW * size, size, _DEBT)
+        self._typical = 0.0  # bytes of a batch, on average over the last ones
         self._late_since, self._held_back = -inf, 0  # the bytes that were refused since that time
 
     def has(self, kind: Kind, now: float) -> bool:
@@ -218,13 +220,17 @@ class _QuotaAccount(_Account):
 
     def batches(self, now: float) -> int:
         most = super().batches(now)
-        return min(most, int(self._batches.left(now))) if most and self._binds(now) else most
+        if not most or not self._binds(now):
+            return most
+        most = min(most, int(self._batches.left(now)))
+        return min(most, ceil(self._bytes.left(now) / self._typical)) if self._typical else most
 
     def spend(self, kind: Kind, size: int, time: float, now: float, things: int = 1) -> None:
         super().spend(kind, size, time, now, things)
         if kind in _PUBLISHED:
             self._batches.spend(now)
             self._bytes.spend(now, size)
+            self._typical += (size - self._typical) * (_OF_LAST if self._typical else 1)
 
     def refused(self, size: int) -> None:
         if self._late_since != self._quotas.lateness.since:
