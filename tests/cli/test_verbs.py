@@ -170,6 +170,14 @@ class AskingVerbsTests(TestCase):
         )
         billing.close()
 
+    def test_an_earlier_run_of_an_author_is_shown_as_such(self) -> None:
+        counts = dict.fromkeys(("head", "missing", "taken", "first", "last", "bytes"), 1)
+        ages = {"newest_seconds": 1.0, "oldest_seconds": 1.0}
+        runs = [{"id": "x" * 9, "label": "db", "epoch": epoch, **counts, **ages} for epoch in (5, 7)]
+        for table in (*tables.authors(runs), *tables.history(runs)):
+            told = ["db (xxxxxxxx), earlier run", "db (xxxxxxxx)"]
+            self.assertEqual([*table.columns[0].cells], told)
+
     def test_a_member_that_is_up_and_says_nothing_is_shown_so(self) -> None:
         own = {"id": "x" * 9, "label": "web", "state": "up", "missing": 0, "untaken": 0}
         silent = own | {"id": "y" * 9, "state": "silent", "missing": None, "untaken": None}

@@ -148,9 +148,10 @@ def links(links: Any) -> Iterator[Any]:
 
 def history(runs: Any) -> Iterator[Any]:
     table = _table("AUTHOR", ">FIRST", ">LAST", ">SIZE", ">OLDEST", ">NEWEST")
+    newest = _newest(runs)
     for run in sorted(runs, key=lambda run: run["newest_seconds"] or 0.0):
         table.add_row(
-            name_of(run["id"], run["label"]),
+            _run(run, newest),
             f"{run['first']:,}",
             f"{run['last']:,}",
             size(run["bytes"]),
@@ -164,14 +165,26 @@ def history(runs: Any) -> Iterator[Any]:
 
 def authors(authors: Any) -> Iterator[Any]:
     table = _table("AUTHOR", ">LAST", ">MISSING", ">NOT TAKEN")
+    newest = _newest(authors)
     for author in authors:
         table.add_row(
-            name_of(author["id"], author["label"]),
+            _run(author, newest),
             f"{author['head']:,}",
             f"{author['missing']:,}",
             f"{author['head'] - author['taken']:,}",
         )
     yield table if authors else "no messages are held"
+
+
+def _newest(runs: Any) -> dict[str, int]:
+    """The epoch of each author's newest run, by id."""
+    return {run["id"]: run["epoch"] for run in sorted(runs, key=lambda run: int(run["epoch"]))}
+
+
+def _run(run: Any, newest: Mapping[str, int]) -> str:
+    """The author of a *run*, and whether it has begun a newer run since."""
+    earlier = "" if run["epoch"] == newest[run["id"]] else ", earlier run"
+    return name_of(run["id"], run["label"]) + earlier
 
 
 def lags(nodes: Any, known: Mapping[str, Any]) -> Iterator[Any]:
