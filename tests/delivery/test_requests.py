@@ -53,6 +53,16 @@ class TestRequest(RequestCase):
         self.assertEqual((self.received(self.a), len(queue)), ([], 0))
         self.assertEqual(self.a.footprint()["requests"], 0)
 
+    def test_an_answer_among_other_messages_of_its_frame_comes_in_its_turn(self) -> None:
+        came: list[Any] = []
+        self.a.on("message", lambda message: came.append(message.packets[1]))
+        self.ask("how are you?").addCallback(lambda answer: came.append(answer.packets[1]))
+        self.b.send_to(self.a.id, "first")
+        self.question().reply("well")
+        self.b.send_to(self.a.id, "last")
+        self.network.advance(1)
+        self.assertEqual(came, ["first", "well", "last"])
+
     def test_a_hundred_at_once_get_each_its_own_answer(self) -> None:
         asked = [self.ask(number, after=0) for number in range(100)]
         self.network.advance(2)

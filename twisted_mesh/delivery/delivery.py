@@ -269,9 +269,7 @@ class Delivery:
         """Hand on the messages of one batch."""
         self.delivered += len(deliver.entries)
         backlog = self._backlog if deliver.first else None
-        messages = messages_of(
-            deliver.entries, deliver.first, source, deliver.direct_number, deliver.answers
-        )
+        messages = messages_of(deliver.entries, deliver.first, source)
         size = share_of(deliver.size, deliver.entries)
         if backlog is not None:
             for message in messages:
@@ -289,6 +287,25 @@ class Delivery:
             for message in messages:
                 self._hand_over(message, size, link, named.values())
         self._wake()
+
+    def deliver_directs(self, directs: Sequence[Deliver], source: Source, link: object) -> None:
+        """Hand on direct messages of one run."""
+        messages = [
+            (message, share_of(direct.size, direct.entries))
+            for direct in directs
+            for message in messages_of(direct.entries, 0, source, direct.direct_number, direct.answers)
+        ]
+        self.delivered += len(messages)
+        named, left = self.named.queues, iter(messages)
+        if not (self._handlers or self._queues or named or self._debug >= 5):
+            last = emit_to_only_one(self.listeners, "message", (message for message, _ in left))
+            if last is not None:
+                size = next(size for message, size in messages if message is last)
+                self._enqueue(last, size, named.values())  # in the queues that its listener made
+        for message, size in left:
+            self._hand_over(message, size, link, named.values())
+        self._wake()
+        self.look_for_full()
 
     def _only_queues(self, count: int, size: int) -> list[MessageQueue]:
         """The queues, if only they get a batch of *count* messages and *size* bytes, and all have room."""

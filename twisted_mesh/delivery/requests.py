@@ -9,11 +9,10 @@ the time, and one of a node that was not asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from math import inf
 from typing import NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -24,6 +23,7 @@ from twisted_mesh.delivery.direct import PendingDirects
 from twisted_mesh.delivery.query import Query
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import Congested, NoReply, Unreachable
+from twisted_mesh.eventloop.deadlines import Deadlines
 from twisted_mesh.message import Message, MessageId, Source
 from twisted_mesh.wire.bodies import USERS, join_entries
 
@@ -37,12 +37,18 @@ class _Request:
     :ivar token: of the message; :ivar is_there: whether the member has acknowledged it.
     """
 
-    __slots__ = ("_failed", "answer", "id", "is_there", "name", "token")
+    __slots__ = ("_failed", "answer", "id", "is_there", "name", "seconds", "token")
 
-    def __init__(self, id: MessageId, name: str, failed: Callable[[_Request, str], None]) -> None:
-        """:param failed: called if the message is given up, with the reason."""
+    def __init__(
+        self, id: MessageId, name: str, seconds: float, failed: Callable[[_Request, str], None]
+    ) -> None:
+        """
+        :param seconds: within which the answer must come.
+        :param failed: called if the message is given up, with the reason.
+        """
         self.id = id
         self.name = name
+        self.seconds = seconds
         self._failed = failed
         self.answer: Deferred[Message]
         self.token = 0
@@ -88,6 +94,7 @@ class Requests:
         self._directs = directs
         self._run = run
         self._questions = Questions()
+        self._deadlines = Deadlines(clock, self._too_late)
         self._requests: dict[MessageId, _Request] = {}
         self._queries: dict[Query, _OpenQuery] = {}
         self._by_id: dict[MessageId, Query] = {}  # those whose messages have numbers
@@ -105,12 +112,12 @@ class Requests:
         :return: fires with the answer.  Fails with Unreachable, or with NoReply after *seconds*.
         """
         id = (*self._run(), -self._directs.next_number)
-        request = self._requests[id] = _Request(id, name, self._unreachable)
+        request = self._requests[id] = _Request(id, name, seconds, self._unreachable)
         answer = request.answer = Deferred(lambda _: self._close(id))
         self._questions.ask(id, Question({origin}))
         request.token = self._directs.put(origin, join_entries((entry,)), request, None)
-        if seconds < inf:
-            answer.addTimeout(seconds, self._clock, partial(self._too_late, request))
+        if seconds < inf and not answer.called:
+            self._deadlines.set(request, seconds)
         return answer
 
     def ping(self, origin: bytes, name: str, seconds: float) -> Deferred[tuple[float, int]]:
@@ -197,18 +204,21 @@ class Requests:
             self._close(request.id)
             request.answer.errback(Failure(Unreachable(f"{request.name}: {why}")))
 
-    def _too_late(self, request: _Request, result: object, seconds: float) -> NoReturn:
-        assert isinstance(result, Failure)
-        result.trap(CancelledError)
+    def _too_late(self, request: _Request) -> None:
+        self._close(request.id)
+        name, within = request.name, f"in {request.seconds:g} s"
         if request.is_there:
-            raise NoReply(f"{request.name}: it has the message, and did not answer in {seconds:g} s")
-        raise Unreachable(f"{request.name}: it did not acknowledge the message in {seconds:g} s")
+            error: Exception = NoReply(f"{name}: it has the message, and did not answer {within}")
+        else:
+            error = Unreachable(f"{name}: it did not acknowledge the message {within}")
+        request.answer.errback(Failure(error))
 
     def _close(self, id: MessageId) -> None:
         """Do not wait for the answer any more."""
         self._questions.close(id)
         if (request := self._requests.pop(id, None)) is not None:
             self._directs.forget(request.token)
+            self._deadlines.clear(request, request.seconds)
 
     def _fail_all(self, why: str) -> None:
         for id, request in list(self._requests.items()):

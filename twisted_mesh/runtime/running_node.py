@@ -272,17 +272,20 @@ class RunningNode:
         self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
 
     def _deliver_directs(self, directs: events.DeliverDirects) -> None:
-        """Hand on direct messages of one run: to who asked for them, or else to everybody here."""
+        """Hand on direct messages of one run: each to who asked for it, or else to all consumers."""
         first = directs.messages[0]
         source = self._sources.of((first.origin, first.epoch), 0)
+        link, others = self.connections.get(first.link), list[events.Deliver]()
         for deliver in directs.messages:
-            try:
-                if self.tracing.traces.arrived(deliver) or self._requests.answered(deliver, source):
-                    continue
-                self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
-            except Exception:
-                _log.failure("a direct message was not handed on")
-        self._delivery.look_for_full()
+            if deliver.answers is not None and others:  # they come before it
+                self._delivery.deliver_directs(others, source, link)
+                others = []
+            if not (self.tracing.traces.arrived(deliver) or self._requests.answered(deliver, source)):
+                others.append(deliver)
+        if others:
+            self._delivery.deliver_directs(others, source, link)
+        else:  # an answer may have filled the queue of its query
+            self._delivery.look_for_full()
 
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1

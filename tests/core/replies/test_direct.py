@@ -99,7 +99,7 @@ class TestSending(RepliesTestCase):
         self.send(2)
         effects = self.wait(35)
         [ended] = of(effects, DirectsEnded)
-        self.assertEqual(ended.tokens, (1,))
+        self.assertEqual(ended.tokens, [1])
         self.assertEqual(ended.why, "it was not acknowledged in 45 s; it is up as far as this node knows")
         self.assertEqual(self.ended(self.wait(10)), [(2, False)])
         self.assertEqual(self.node.footprint()["direct_bytes"], 0)
@@ -121,7 +121,7 @@ class TestSending(RepliesTestCase):
 
     def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
         self.assertEqual(
-            of(self.send(1, "emil"), DirectsEnded), [DirectsEnded((1,), "this node has never heard of it")]
+            of(self.send(1, "emil"), DirectsEnded), [DirectsEnded([1], "this node has never heard of it")]
         )
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
@@ -259,7 +259,7 @@ class TestBounds(RepliesTestCase):
     def refused(self, token: int, name: str = "dora", text: object = "psst") -> bool:
         """Send a message; whether it is refused at once."""
         ended = of(self.send(token, name, text), DirectsEnded)
-        self.assertIn(ended, ([], [DirectsEnded((token,), self.REFUSED)]))
+        self.assertIn(ended, ([], [DirectsEnded([token], self.REFUSED)]))
         return bool(ended)
 
     def test_to_one_destination(self) -> None:

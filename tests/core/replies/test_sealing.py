@@ -87,7 +87,7 @@ class TestSending(SealingTestCase):
         effects = self.send(1, "fred", "a secret") + self.wait(45)
         self.assertNotIn(b"a secret", self.lines(effects))
         why = "no record with a key of its run came in 45 s: nothing could be sealed"
-        self.assertEqual(of(effects, DirectsEnded), [DirectsEnded((1,), why)])
+        self.assertEqual(of(effects, DirectsEnded), [DirectsEnded([1], why)])
 
     def test_the_author_of_a_message_is_waited_for_though_no_record_of_it_has_come(self) -> None:
         self.receive(1, batch("gina", 1))

@@ -21,7 +21,7 @@ lacks the key does not take the messages, and answers with its newest record.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -137,36 +137,45 @@ class Directs:
 
     def send(self, event: events.SendDirects, now: float) -> None:
         """Send messages at the end of the turn."""
+        to: dict[bytes, list[events.SendDirect]] = {}
         for message in event.messages:
-            self._send(message, now)
+            to.setdefault(message.destination, []).append(message)
+        for destination, messages in to.items():
+            epoch = self._epoch_of(destination)
+            if not epoch and self._authors.introducer(destination, now) == UNMET:
+                self._end([one.token for one in messages], "this node has never heard of it")
+            elif self._has_ended(destination):
+                self._end([one.token for one in messages], _ENDED)
+            else:
+                self._queue(destination, epoch, messages, now)
         self._effects.set_timer(Timer.TURN, now)
 
-    def _send(self, event: events.SendDirect, now: float) -> None:
-        destination = event.destination
-        epoch = self._epoch_of(destination)
-        if not epoch and self._authors.introducer(destination, now) == UNMET:
-            self._end(event.token, "this node has never heard of it")
-            return
-        if self._has_ended(destination):
-            self._end(event.token, _ENDED)
-            return
+    def _queue(self, destination: bytes, epoch: int, messages: list[events.SendDirect], now: float) -> None:
+        """Give numbers to the *messages* for *destination*, as many as there is room for."""
+        config = self._config
+        most, until = min(config.direct_window, WINDOW), now + config.direct_timeout
         outgoing = self._outgoing.get(destination)
-        waiting = 0 if outgoing is None else len(outgoing.waiting)
-        sent = Sent(event.token, event.body, event.answers, now, now + self._config.direct_timeout)
-        if (
-            waiting >= min(self._config.direct_window, WINDOW)
-            or self._bytes + sent.size > self._config.direct_bytes
-            or (outgoing is None and not self._has_room())
-        ):
-            self._end(event.token, "too many direct messages wait to be acknowledged")
-            return
-        if outgoing is None:
-            outgoing = self._outgoing[destination] = Outgoing(epoch, self._highest + 1, self._highest + 1)
-        self._bytes += sent.size
-        number, outgoing.next = outgoing.next, outgoing.next + 1
-        outgoing.waiting[number] = sent
-        self._highest = max(self._highest, number)
-        self._leaving[destination] = None
+        refused = []
+        for message in messages:
+            sent = Sent(message.token, message.body, message.answers, now, until)
+            if (
+                (outgoing is not None and len(outgoing.waiting) >= most)
+                or self._bytes + sent.size > config.direct_bytes
+                or (outgoing is None and not self._has_room())
+            ):
+                refused.append(message.token)
+                continue
+            if outgoing is None:
+                first = self._highest + 1
+                outgoing = self._outgoing[destination] = Outgoing(epoch, first, first)
+            self._bytes += sent.size
+            outgoing.waiting[outgoing.next] = sent
+            outgoing.next += 1
+        if outgoing is not None:
+            self._highest = max(self._highest, outgoing.next - 1)
+            self._leaving[destination] = None
+        if refused:
+            self._end(refused, "too many direct messages wait to be acknowledged")
 
     def link_up(self, origin: bytes, now: float) -> None:
         """Send the messages that wait for *origin* at the end of the turn, since a link to it is up."""
@@ -200,25 +209,26 @@ class Directs:
         if (epoch := self._epoch_of(destination)) > outgoing.epoch:
             self._begin_anew(destination, outgoing, epoch, now)
             return
-        oldest = next(iter(outgoing.waiting))
+        config = self._config
+        least = min(2 * outgoing.took, config.direct_timeout / _REPEATS)
         for some in _frames(outgoing, numbers):
-            self._leave_together(destination, outgoing, some, oldest, now)
-            for number in some:
-                sent = outgoing.waiting[number]
-                config = self._config
-                wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
-                wait = max(wait, min(2 * outgoing.took, config.direct_timeout / _REPEATS))
-                sent.tries += 1
-                sent.again = min(now + wait, sent.until)
-                self.wake = min(self.wake, sent.again)
+            messages = [outgoing.waiting[number] for number in some]
+            self._leave_together(destination, outgoing, some, messages, now)
+            tries = messages[0].tries + 1
+            wait = backoff(config.direct_repeat, tries - 1, config.direct_repeat_longest)
+            again = now + max(wait, least)
+            for sent in messages:
+                sent.tries = tries
+                sent.again = again if again < sent.until else sent.until
+            self.wake = min(self.wake, messages[0].again, messages[-1].again)
 
     def _leave_together(
-        self, destination: bytes, outgoing: Outgoing, numbers: list[int], oldest: int, now: float
+        self, destination: bytes, outgoing: Outgoing, numbers: list[int], messages: list[Sent], now: float
     ) -> None:
-        """Send the messages with these *numbers* in one DIRECT."""
-        first = outgoing.waiting[numbers[0]]
+        """Send the *messages* with these *numbers* in one DIRECT."""
+        first, oldest = messages[0], next(iter(outgoing.waiting))
         ends = (*self._own, destination, outgoing.epoch, numbers[0], len(numbers))
-        sealed = self._sealed(ends, [outgoing.waiting[number] for number in numbers])
+        sealed = self._sealed(ends, messages)
         outgoing.wants_record = sealed is None
         if sealed is None:
             if numbers[0] != oldest or not outgoing.epoch:
@@ -530,7 +540,7 @@ class Directs:
                 if sent.until <= now:
                     del outgoing.waiting[number]
                     self._bytes -= sent.size
-                    self._end(sent.token, self._why(destination))
+                    self._end([sent.token], self._why(destination))
                 elif sent.again <= now:
                     due.append(number)
             if due:
@@ -551,8 +561,8 @@ class Directs:
         state = "" if author is None else f"; it is {author.state.value} as far as this node knows"
         return f"it was not acknowledged in {seconds:g} s{state}"
 
-    def _end(self, token: int, why: str) -> None:
-        self._effects.emit(events.DirectsEnded((token,), why))
+    def _end(self, tokens: Sequence[int], why: str) -> None:
+        self._effects.emit(events.DirectsEnded(tokens, why))
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table."""
