@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -169,6 +170,12 @@ class AskingVerbsTests(TestCase):
             (1, [(0, 0), (0, 1)]),
         )
         billing.close()
+
+    def test_a_long_warning_is_one_line_in_a_pipe(self) -> None:
+        out, options = io.StringIO(), argparse.Namespace(json=False)
+        with contextlib.redirect_stdout(out):
+            tables.show(options, lambda: "! " + "word " * 99, lambda told: iter([told]))
+        self.assertEqual(out.getvalue(), "! " + ("word " * 99).rstrip() + "\n")
 
     def test_an_earlier_run_of_an_author_is_shown_as_such(self) -> None:
         counts = dict.fromkeys(("head", "missing", "taken", "first", "last", "bytes"), 1)

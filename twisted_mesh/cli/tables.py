@@ -34,7 +34,8 @@ def show(options: Namespace, read: Callable[[], Any], table: Callable[[Any], Ite
     console = Console(width=None if is_terminal else _PIPE_WIDTH, highlight=False, markup=False)
     while not watches or not is_terminal:
         with console.capture() as printed:
-            console.print(*table(read()), sep="\n")
+            for part in table(read()):
+                console.print(part, soft_wrap=isinstance(part, str) and not is_terminal)
         print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n", flush=True)
         if not watches:
             return
