@@ -155,7 +155,7 @@ async def speak(port: int, messages: int) -> list[tuple[float, Stamps]]:
     clock.before(History, "add", signed)
     clock.before(TLSMemoryBIOProtocol, "write", given)
     clock.after(TLSMemoryBIOProtocol, "write", encrypted)
-    clock.before(Connection, "doWrite", waited)
+    clock.before(Connection, "writeSomeData", waited)
     clock.after(Connection, "writeSomeData", passed)
     service = MeshService(reactor, overlay=False)
     service.startService()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from random import Random
 from typing import Any
 
 from twisted.internet import reactor
@@ -17,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from twisted_mesh.links.in_transit import has_vanished, on_its_way, send_now
+from twisted_mesh.links.in_transit import Records, has_vanished, on_its_way, write_now
 
 
 class TestInTransit(SynchronousTestCase):
@@ -73,8 +74,8 @@ class TestVanished(SynchronousTestCase):
         self.assertFalse(has_vanished(Connection(near, Protocol(), reactor), 0))
 
 
-class TestSendNow(SynchronousTestCase):
-    """The system gets what was written in the turn in which it was written."""
+class WriteCase(SynchronousTestCase):
+    """A connection of Twisted, and the socket at its far end."""
 
     def setUp(self) -> None:
         near, self.far = socket.socketpair()
@@ -91,42 +92,70 @@ class TestSendNow(SynchronousTestCase):
         except BlockingIOError:
             return b""
 
-    def test_what_was_written_goes_out_at_once(self) -> None:
+    def waits(self) -> bool:
+        """Whether the reactor is to write what the system has not taken."""
+        return self.connection.reactor.getWriters() == [self.connection]
+
+
+class TestWriteNow(WriteCase):
+    """The system gets what is written in the same turn."""
+
+    def test_what_is_written_goes_out_at_once(self) -> None:
+        write_now(self.connection, b"fire!")
+        self.assertEqual((self.came(), self.waits()), (b"fire!", False))
+
+    def test_behind_what_waits_it_waits(self) -> None:
         self.connection.write(b"fire")
-        self.connection.write(b"!")
-        self.assertEqual(self.came(), b"")
-        send_now(self.connection)
-        self.assertEqual(self.came(), b"fire!")
-        self.assertEqual(self.connection.reactor.getWriters(), [])
+        write_now(self.connection, b"!")
+        self.assertEqual((self.came(), self.waits()), (b"", True))
+        self.connection.doWrite()
+        self.assertEqual((self.came(), self.connection.reactor.getWriters()), (b"fire!", []))
 
-    def test_below_tls_as_well(self) -> None:
-        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
-        wrapper.transport = self.connection
-        self.connection.write(b"fire!")
-        send_now(wrapper)
-        self.assertEqual(self.came(), b"fire!")
-
-    def test_behind_what_the_system_does_not_take_it_waits(self) -> None:
-        self.connection.write(bytes(2**22))
-        send_now(self.connection)
-        taken = len(self.came())
-        self.assertGreater(taken, 0)
-        self.connection.write(b"more")
-        send_now(self.connection)
-        self.assertEqual(self.came(), b"")
-        self.assertEqual(self.connection.reactor.getWriters(), [self.connection])
+    def test_what_the_system_does_not_take_waits(self) -> None:
+        data = Random(1).randbytes(2**22)
+        write_now(self.connection, data)
+        self.assertTrue(self.waits())
+        write_now(self.connection, b"more")
+        came = b""
+        while self.connection.reactor.getWriters():
+            came += self.came()
+            self.connection.doWrite()
+        self.assertEqual(came + self.came(), data + b"more")
 
     def test_a_connection_that_fails_is_left_to_the_reactor(self) -> None:
         self.far.close()
-        self.connection.write(b"fire!")
-        send_now(self.connection)
-        self.assertEqual(self.connection.reactor.getWriters(), [self.connection])
+        write_now(self.connection, b"fire!")
+        self.assertTrue(self.waits())
 
-    def test_others_are_left_alone(self) -> None:
-        transport = StringTransport()
-        transport.write(b"fire!")
-        send_now(transport)
-        self.connection.write(b"fire!")
+    def test_nothing_is_written_past_the_end(self) -> None:
         self.connection.disconnecting = True
-        send_now(self.connection)
+        write_now(self.connection, b"fire!")
+        self.assertEqual((self.came(), self.waits()), (b"", True))
+        self.connection.connected = 0
+        write_now(self.connection, b"fire!")
         self.assertEqual(self.came(), b"")
+
+
+class TestRecords(WriteCase):
+    """The records of one write, below TLS."""
+
+    def test_those_of_one_write_go_out_together(self) -> None:
+        records = Records(self.connection)
+        records.gathered = []
+        for record in (b"one", b"two"):
+            records.write(record)
+        self.assertEqual(self.came(), b"")
+        records.send()
+        self.assertEqual((self.came(), self.waits()), (b"onetwo", False))
+        records.send()
+        self.assertEqual((self.came(), records.gathered), (b"", None))
+
+    def test_others_go_to_the_connection_as_all_else_does(self) -> None:
+        records = Records(self.connection)
+        records.write(b"hello")
+        self.assertTrue(self.waits())
+        records.loseConnection()
+        self.assertTrue(self.connection.disconnecting)
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.transport = records
+        self.assertEqual(on_its_way(wrapper), on_its_way(self.connection))

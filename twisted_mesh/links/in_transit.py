@@ -1,7 +1,7 @@
 """The bytes that were written to a connection, and that the far end's system has not received.
 
-Contract: :func:`send_now` hands them to this host's system; :func:`on_its_way` counts those that the system
-holds.  While the line carries bytes, the count changes.  It does not tell how many bytes the far end's
+Contract: :func:`write_now` hands them to this host's system, which holds them: :func:`on_its_way` counts
+these.  While the line carries bytes, the count changes.  It does not tell how many bytes the far end's
 program has read, nor how many bytes a proxy holds.  :func:`has_vanished` tells a host that is gone from one
 whose program reads nothing.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from socket import IPPROTO_TCP, socket
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.tcp import Connection
@@ -67,22 +67,57 @@ def has_vanished(transport: object, seconds: float) -> bool:
     return bool(max(repeats, probes) >= _UNANSWERED and silent >= seconds * 1000)
 
 
-def send_now(transport: object) -> None:
-    """Have the system take what was written to *transport*, if nothing older waits there.
+def write_now(connection: Connection, data: bytes) -> None:
+    """Write *data* to *connection*, and have the system take it in this call, if nothing older waits there.
 
-    Twisted's connections keep it until the reactor's next turn: a lone message waits 45 us for that, and 5
-    with this (measured).  Transports of other kinds are left alone.  If the write fails, the reactor tries
-    again, and ends the connection.
+    A connection of Twisted keeps what is written until the reactor's next turn, and has the reactor watch
+    it meanwhile, by two more calls of the system.  A lone message waits 45 us for that turn (measured).
+    What the system does not take waits as always.  If it takes nothing, since the connection is lost, the
+    reactor tries again, and ends the connection.
     """
-    connection = _innermost(transport)
-    if not isinstance(connection, Connection) or not connection.connected or connection.disconnecting:
-        return
-    if not connection.dataBuffer:
-        connection.doWrite()
+    left = memoryview(data)
+    if connection.connected and not (connection.disconnecting or _waits(connection)):
+        while left and isinstance(sent := connection.writeSomeData(cast(bytes, left)), int) and sent > 0:
+            left = left[sent:]
+    if left:
+        connection.write(bytes(left))
+
+
+def _waits(connection: Connection) -> bool:
+    """Whether bytes were written that the system has not taken yet."""
+    return bool(connection.dataBuffer or connection._tempDataBuffer)
+
+
+class Records:
+    """The connection below a session; it can gather the records that the session makes of one write.
+
+    :ivar gathered: the records; None while they go to the connection.
+    """
+
+    __slots__ = ("connection", "gathered")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.gathered: list[bytes] | None = None
+
+    def write(self, record: bytes) -> None:
+        if self.gathered is None:
+            self.connection.write(record)
+        else:
+            self.gathered.append(record)
+
+    def send(self) -> None:
+        """Write what is gathered, at once."""
+        gathered, self.gathered = self.gathered, None
+        if gathered:
+            write_now(self.connection, gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
 
 
 def _innermost(transport: object) -> object:
     """The transport below TLS and other wrappers."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
-    return transport
+    return transport.connection if isinstance(transport, Records) else transport

@@ -9,6 +9,7 @@ not even how a connection ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from typing import Final, assert_never, cast
 from typing import Protocol as Interface
@@ -24,6 +25,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -38,7 +40,7 @@ from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError, TrustError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
-from twisted_mesh.links.in_transit import on_its_way, send_now
+from twisted_mesh.links.in_transit import on_its_way, write_now
 from twisted_mesh.links.write_queue import Transport, WriteQueue
 from twisted_mesh.message import Packet
 from twisted_mesh.wire import codec
@@ -244,10 +246,7 @@ class MeshProtocol(Protocol):
             self._host.wants_flush(self)
 
     def flush(self) -> None:
-        before = self._queue.written
         self._queue.flush()
-        if self._queue.written > before:
-            send_now(self.transport)
 
     @property
     def accepted(self) -> int:
@@ -403,7 +402,8 @@ class MeshProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the handshake and its timer."""
         transport, config, weak = self._transport, self._host.config, self._weak
-        self._queue = WriteQueue(transport.write, config.write_bytes, lambda: weak._on_resumed())
+        write = partial(write_now, transport) if isinstance(transport, Connection) else transport.write
+        self._queue = WriteQueue(write, config.write_bytes, lambda: weak._on_resumed())
         transport.registerProducer(self._queue, True)
         if ITCPTransport.providedBy(transport):
             cast(ITCPTransport, transport).setTcpNoDelay(True)

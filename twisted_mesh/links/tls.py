@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final, runtime_checkable
+from typing import Final, cast, runtime_checkable
 from typing import Protocol as Interface
 
 from cryptography import x509
@@ -32,14 +32,17 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ISSLTransport,
     IStreamClientEndpoint,
+    ITransport,
 )
 from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mesh.errors import NotAMember, Reason, RemoteError
 from twisted_mesh.identity import Identity
+from twisted_mesh.links.in_transit import Records
 from twisted_mesh.network import EVERYBODY, Policy
 
 EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266
@@ -84,6 +87,9 @@ class Begins(Interface):
 class Session(TLSMemoryBIOProtocol):
     """Twisted's TLS session, which here does not gather small writes: a link's queue has joined them.
 
+    The records of one write go to the system at once (:func:`~twisted_mesh.links.in_transit.Records`), if
+    a connection of Twisted is right below; transports of other kinds are left alone.
+
     If a peer has sent over :data:`HELLO_BYTES`, and there is no session, the connection is cut.
 
     :ivar read_bytes: bytes that have come so far, also of an incomplete record: over a slow line, a record
@@ -94,6 +100,23 @@ class Session(TLSMemoryBIOProtocol):
     read_bytes = 0
     refusal: str | None = None
     _is_made = False  # whether the session was seen to be made
+    _records: Records | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        super().makeConnection(transport)
+        if isinstance(transport, Connection):
+            self._records = Records(transport)
+            self.transport = cast(ITransport, self._records)
+
+    def write(self, bytes: bytes) -> None:
+        if (records := self._records) is None:
+            super().write(bytes)
+            return
+        records.gathered = []
+        try:
+            super().write(bytes)
+        finally:
+            records.send()
 
     def dataReceived(self, bytes: bytes) -> None:
         self.read_bytes += len(bytes)
