@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.authors import UNMET, Authors
+from twisted_mesh.core.authors import EARLY, UNMET, Authors
 
 HOST = "192.0.2.1"
 
@@ -39,6 +39,18 @@ class TestAuthors(SynchronousTestCase):
         one, other = (authors.met(host, f"2001:db8::{host.hex()}", 0.0) for host in (b"a", b"b"))
         self.assertEqual(one, other)
         self.assertNotEqual(authors.met(b"local", "", 0.0), UNMET)
+
+    def test_the_first_of_each_site_are_early_as_long_as_they_are_new(self) -> None:
+        authors = self.make()
+        self.assertTrue(authors.is_early(b"anna", HOST))
+        for number in range(EARLY + 1):
+            authors.met(b"author %d" % number, HOST, 0.0)
+        early = [authors.is_early(b"author %d" % number, HOST) for number in range(EARLY + 1)]
+        self.assertEqual(early, [True] * EARLY + [False])
+        self.assertFalse(authors.is_early(b"anna", HOST))
+        self.assertTrue(authors.is_early(b"anna", "192.0.2.2"))
+        authors.vouched(b"author 0")
+        self.assertFalse(authors.is_early(b"author 0", HOST))
 
     def test_if_there_are_too_many_the_latest_of_the_site_with_most_is_forgotten(self) -> None:
         authors = self.make(limit=10)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.dial_limit import ALLOWED, SITES_MET, DialLimit
-from twisted_mesh.core.reachability import Reach, believed, counted_site, reach_of, site_of
+from twisted_mesh.core.reachability import Reach, believed, counted_site, is_own_site, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
 HOSTS = {
@@ -80,6 +80,10 @@ class TestReach(SynchronousTestCase):
 
     def test_what_one_owner_has_many_of_is_one_site(self) -> None:
         self.assertEqual(site_of("10.0.0.1"), site_of("::ffff:10.0.0.1"))
+        self.assertEqual(
+            [is_own_site(site_of(host)) for host in ("127.0.0.9", "::1", "", "9.9.9.9")],
+            [True] * 3 + [False],
+        )
         self.assertEqual(site_of("2001:db8::1"), site_of("2001:db8::ffff:1"))
         hosts = ("10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8:0:1::1", "")
         self.assertEqual(len({site_of(host) for host in hosts}), len(hosts))

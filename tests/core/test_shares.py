@@ -9,10 +9,10 @@ from tests.core.network import batch, direct, forged, have, of, origin_of, prese
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
-from twisted_mesh.core.events import Effect, LinkOpened, PolicyGiven, Timer
+from twisted_mesh.core.events import Effect, LinkClosed, LinkOpened, PolicyGiven, Timer
 from twisted_mesh.core.shares import Kind
 from twisted_mesh.network import Policy, Quotas
-from twisted_mesh.wire.broadcast import Snapshot
+from twisted_mesh.wire.broadcast import Snapshot, Want
 from twisted_mesh.wire.membership import Purpose, Records, Roster
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -295,6 +295,97 @@ class TestWhoIsCounted(SharesCase):
         for number in range(10, 30):
             self.flood(2, 2, f"author {number}", number)
         self.assertEqual(self.node.footprint()["known_shares"], 4)
+
+
+class TestCrowds(SharesCase):
+    """While a node knows nobody, the authors that one host brings share the time of one author."""
+
+    limits = {"known_after": 1e6}
+
+    def begin(self, **more: float) -> None:
+        """Cleo's messages wait; she is at another host than Anna and Bert."""
+        super().begin(**more)
+        self.from_another(3, "cleo")
+
+    def from_another(self, number: int, name: str, named: bool = False, host: str = "") -> None:
+        """Open a link to *name*, on a host of its own."""
+        host = host or f"198.51.100.{number}"
+        self.handle(LinkOpened(number, network.peer(name), named, False, Purpose.JOIN, host, named))
+        self.receive(number, Snapshot(True, []), Roster(True, [], 0))
+
+    def crowd(self, count: int = 300, number: int = 1) -> list[str]:
+        """One message each of so many authors that *number* makes up; the names of those that are held."""
+        names = [f"{number} made up {author}" for author in range(count)]
+        for name in names:
+            self.flood(1, 1, name, number)
+        return [name for name in names if self.head(name)]
+
+    def contend(self) -> None:
+        """Let Cleo's message wait, and the node be late."""
+        self.receive(3, batch("cleo", self.head("cleo") + 1))
+        self.node._shares.looked(shares.LATE, self.now)
+
+    def test_many_keys_have_half_the_time_of_one_and_cost_no_more(self) -> None:
+        self.contend()
+        before = self.verified
+        held = self.crowd()
+        in_a_row = self.config.known_processor / 2 * shares._TIME_IN_A_ROW / shares._VERIFY
+        self.assertEqual(len(held), int(in_a_row))
+        self.assertEqual((self.verified - before, self.count()), (len(held), 300 - len(held)))
+        self.receive(3, batch("cleo", 2))
+        self.assertEqual(self.head("cleo"), 2)
+
+    def test_it_is_bound_as_soon_as_the_node_finds_that_it_is_late(self) -> None:
+        self.receive(3, batch("cleo", 1))
+        self.crowd()
+        self.be_late()
+        self.assertEqual((self.head("1 made up 299"), self.crowd(310)[300:]), (1, []))
+
+    def test_records_count_too(self) -> None:
+        self.contend()
+        before = self.verified
+        self.receive(1, *(presence(f"made up {number}") for number in range(300)))
+        self.assertLess(self.verified - before, 100)
+
+    def test_what_is_over_that_is_asked_for_later(self) -> None:
+        self.contend()
+        held = {origin_of(name) for name in self.crowd()}
+        asked = [want.origin for want in of(self.frames(self.wait(1), 1), Want)]
+        self.assertEqual((len(asked), held.isdisjoint(asked)), (2, True))
+
+    def test_those_that_came_first_do_not_wait_for_those_that_come_later(self) -> None:
+        self.flood(1, 1, "dora")
+        self.contend()
+        self.crowd()
+        self.flood(2, 9, "dora")
+        self.assertEqual(self.head("dora"), 9)
+
+    def test_while_no_other_host_brings_messages_they_are_not_bound(self) -> None:
+        self.flood(1, 1, "dora")
+        self.node._shares.looked(shares.LATE, self.now)
+        self.assertEqual(len(self.crowd()), 300)
+
+    def test_nor_are_those_of_a_named_neighbour_nor_of_this_host_itself(self) -> None:
+        self.from_another(4, "fred", named=True)
+        self.from_another(5, "gina", host="127.0.0.1")
+        self.from_another(6, "hugo", host="::1")
+        self.contend()
+        self.assertEqual([len(self.crowd(number=number)) for number in (4, 5, 6)], [300] * 3)
+        self.handle(LinkClosed(4))
+        self.assertLess(len(self.crowd(600, 4)), 600)
+
+    def test_once_an_author_is_known_others_are_new(self) -> None:
+        self.node.history.authors.vouched(origin_of("cleo"))
+        self.contend()
+        self.crowd()
+        self.assertEqual(self.node.footprint()["crowds"], 0)
+
+    def test_their_table_is_bounded(self) -> None:
+        self.patch(shares, "SITES", 3)
+        for number in range(10, 30):
+            self.from_another(number, f"author {number}")
+            self.flood(1, 1, f"author {number}", number)
+        self.assertEqual(self.node.footprint()["crowds"], 3)
 
 
 class TestKinds(SharesCase):

@@ -15,10 +15,10 @@ from collections import OrderedDict
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.reachability import site_of
+from twisted_mesh.core.reachability import NO_HOST, site_of
 
+EARLY: Final = 16  # authors that a site introduces first (guess: an office behind one relay)
 UNMET: Final = ""  # the introducer of an author of which nothing verified has come over a link
-_NO_HOST: Final = "-"  # the site of a link without a host, such as a UNIX socket
 
 
 class Authors:
@@ -31,6 +31,7 @@ class Authors:
         self._introducers: dict[bytes, str] = {}  # of the new authors
         # By introducer: when each new author was met, the earliest first.
         self._new: dict[str, dict[bytes, float]] = {}
+        self._early: set[bytes] = set()  # of the new authors
 
     def met(self, origin: bytes, host: str | None, now: float) -> str | None:
         """Note that a verified record or batch of *origin* has come; return its :meth:`introducer`.
@@ -43,8 +44,11 @@ class Authors:
             self._become_known(origin)
         elif origin not in self._introducers:
             self._make_room()
-            site = self._introducers[origin] = site_of(host) or _NO_HOST
-            self._new.setdefault(site, {})[origin] = now
+            site = self._introducers[origin] = site_of(host) or NO_HOST
+            new = self._new.setdefault(site, {})
+            if len(new) < EARLY:
+                self._early.add(origin)
+            new[origin] = now
         return self.introducer(origin, now)
 
     def vouched(self, origin: bytes) -> None:
@@ -61,6 +65,12 @@ class Authors:
             self._become_known(origin)
             return None
         return site
+
+    def is_early(self, origin: bytes, site: str) -> bool:
+        """Whether the new author *origin* is of the first that *site* introduced, or is about to be."""
+        if origin in self._introducers:
+            return origin in self._early
+        return len(self._new.get(site, ())) < EARLY
 
     def knows_others(self, own: bytes) -> bool:
         """Whether an author besides *own* is known."""
@@ -95,6 +105,7 @@ class Authors:
 
     def _forget_new(self, origin: bytes) -> None:
         site = self._introducers.pop(origin)
+        self._early.discard(origin)
         del self._new[site][origin]
         if not self._new[site]:
             del self._new[site]

@@ -11,6 +11,7 @@ any link, but it is never fed, never in the routing table, and never the double 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import ValuesView
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
+from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import Reason
 
 _DOUBLE = "another link to this node is kept"
@@ -36,6 +38,7 @@ class Links:
     _exchanges: dict[int, Link] = field(default_factory=dict)
     _ways: dict[bytes, Link] = field(default_factory=dict)  # by origin, the link that is up
     _lingering: dict[bytes, int] = field(default_factory=dict)  # closed, but in the routing table
+    _named: Counter[str] = field(default_factory=Counter)  # by site, links that the application named
     _weight: int = 0  # the weights of all links
 
     @property
@@ -60,6 +63,8 @@ class Links:
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
         """Add a link; return it, and the link to the same node that was kept before, if any."""
         link = Link(opened, now, self._config)
+        if link.named:
+            self._named[site_of(link.host)] += 1
         if link.is_exchange:
             self._all[link.number] = self._exchanges[link.number] = link
             return link, None
@@ -77,6 +82,10 @@ class Links:
     def way_to(self, origin: bytes) -> Link | None:
         """The link to *origin* in the routing table; None if it is no neighbour."""
         return self._ways.get(origin)
+
+    def names_site(self, site: str) -> bool:
+        """Whether a link leads to *site* whose peer the application named."""
+        return site in self._named
 
     def is_neighbour(self, origin: bytes) -> bool:
         """Whether *origin* is in the routing table."""
@@ -166,6 +175,11 @@ class Links:
         """Forget a link whose connection is gone, or whose frames no longer count."""
         if (link := self._all.pop(number, None)) is not None:
             self._weight -= link.weight
+            if link.named:
+                site = site_of(link.host)
+                self._named[site] -= 1
+                if not self._named[site]:
+                    del self._named[site]
 
     def bound_claims(self, link: Link, known: int) -> Link | None:
         """Bound the claims of all links together, now that *link* has brought some.

@@ -21,6 +21,7 @@ Place = tuple[str, int]  # host, port
 #: Hosts in the caches of these functions, the longest unused is forgotten (measured: a simulated network of
 #: overlays without them spends two thirds of its time here).
 HOSTS_KNOWN: Final = 4096
+NO_HOST: Final = "-"  # the site of a link without a host, such as a UNIX socket
 _THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")  # connecting to 0.0.0.0 reaches the own host
 
 
@@ -85,6 +86,12 @@ def site_of(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return address.packed[:8].hex()
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+@lru_cache(HOSTS_KNOWN)
+def is_own_site(site: str) -> bool:
+    """Whether *site* is that of a loopback address, or of the end of a UNIX socket."""
+    return site in ("", NO_HOST, site_of("::1")) or reach_of(site) is Reach.OWN
 
 
 @lru_cache(HOSTS_KNOWN)

@@ -9,7 +9,13 @@ that this node has asked for is never refused, but it counts.
 Only verified frames count, so nobody can use up the share of another author.  A known author
 (:mod:`~twisted_mesh.core.authors`) has a share of its own, and so has a new one.  All new ones together
 have one share of the processor; as much again is kept for the authors of sites that bring few.  A neighbour
-that the application named is known, and while no author is known, all are.
+that the application named is known.
+
+While no author is known, as at a node that has just begun, all count as known.  But since keys cost
+nothing, the authors that one site introduced are a *crowd* then: while authors of other sites wait, all of
+them have together the time of one known author.  Half of it is for those that the site introduced first, so
+that authors behind an honest relay do not wait for those that an attacker makes up there later.  Neighbours
+that the application named, and this host, bring no crowds.
 
 The mesh's authority may lower what a known author may publish, by a *quota*.  It does not bind records and
 direct messages, so no member seems gone by it, and no answer is late.  Other nodes hold the messages that a
@@ -34,7 +40,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.rate import RateLimit
-from twisted_mesh.core.reachability import site_of
+from twisted_mesh.core.reachability import is_own_site, site_of
 from twisted_mesh.network import Quotas
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Presence
@@ -246,6 +252,52 @@ class _QuotaAccount(_Account):
         return not is_full and now < late.since + self._quotas.longest(self._origin)
 
 
+class _Waiting:
+    """The last two authors, or sites, that brought a message while they were within their shares."""
+
+    def __init__(self) -> None:
+        self._last: bytes | str = ""
+        self._last_at = self._before_at = -inf
+
+    def note(self, who: bytes | str, now: float) -> None:
+        """Note that *who* has brought a message."""
+        if who != self._last:
+            self._before_at, self._last = self._last_at, who
+        self._last_at = now
+
+    def has_another(self, who: bytes | str, now: float) -> bool:
+        """Whether another than *who* has brought a message lately."""
+        return now < (self._before_at if who == self._last else self._last_at) + LASTING
+
+
+class _Crowd:
+    """The processor's time that is left for the authors that one site introduced.
+
+    As an :class:`_Account`, it notes when all that came will have been earned: by any author, and beyond
+    that by those that the site introduced first.
+    """
+
+    __slots__ = ("_all", "_cost", "_early")
+
+    def __init__(self, rate: float) -> None:
+        self._cost = 2 / rate  # each half has half of the rate
+        self._all = self._early = -inf
+
+    def left(self, is_early: bool, now: float) -> float:
+        """The seconds of the processor that an author may still take."""
+        earned = self._early if is_early and self._all >= now + _TIME_IN_A_ROW else self._all
+        return (now + _TIME_IN_A_ROW - max(now, earned)) / self._cost
+
+    def spend(self, is_early: bool, time: float, now: float) -> bool:
+        """Count *time* that an author took; return whether it may take more."""
+        longest = now + _TIME_IN_A_ROW
+        if is_early and self._all >= longest:
+            self._early = min(max(now, self._early) + time * self._cost, longest + _DEBT)
+            return self._early < longest
+        self._all = min(max(now, self._all) + time * self._cost, longest + _DEBT)
+        return self._all < longest or is_early
+
+
 class Shares:
     """The shares of all authors at one node.
 
@@ -261,7 +313,7 @@ class Shares:
         effects: Effects,
         config: MeshConfig,
     ) -> None:
-        own = self._own = local_node.origin
+        self._own = local_node.origin
         self._policy = local_node.policy
         self._authors = authors
         self._links = links
@@ -272,8 +324,9 @@ class Shares:
         self._new_accounts: OrderedDict[bytes, _Account] = OrderedDict()
         self._all_new, self._few = _time(self._rate), _time(self._rate)
         self._sites: OrderedDict[str, RateLimit] = OrderedDict()  # the longest idle first
-        self._last = self._before = own  # the last two authors that were within their shares
-        self._last_at = self._before_at = -inf
+        self._crowds: OrderedDict[str, _Crowd] = OrderedDict()  # by site, the longest idle first
+        self._crowd_rate = config.known_processor
+        self._waiting, self._waiting_sites = _Waiting(), _Waiting()
         self._lateness = _Lateness()
         self._quotas = _Quotas(self._lateness, records, config)
         self._quotas.all = self._policy.quotas
@@ -285,10 +338,12 @@ class Shares:
         :param size: of the frame, in bytes, if it is a batch.
         """
         site = self._site(link.host, origin, now)
-        if self._is_within(site, origin, kind, now):
-            return True
-        if not self._bind(origin, now):
-            return True
+        if self._is_within(site, origin, kind, now) or not self._bind(origin, now):
+            if now >= self._lateness.until:
+                return True
+            crowd = self._crowd(link.host, origin, now)
+            if self._crowd_time(crowd, origin, now) > 0 or not self._bind_crowd(crowd, now):
+                return True
         self.refused += 1
         if (account := self._accounts(site).get(origin)) is not None:
             account.refused(size)
@@ -302,18 +357,23 @@ class Shares:
 
     def is_within(self, origin: bytes, now: float) -> bool:
         """Whether *origin* is within its share, as to batches, whether that binds or not."""
-        return self._is_within(self._site("", origin, now), origin, Kind.BATCH, now)
+        if not self._is_within(self._site("", origin, now), origin, Kind.BATCH, now):
+            return False
+        return self._crowd_time(self._crowd("", origin, now), origin, now) > 0
 
     def askable(self, origin: bytes, now: float) -> int:
         """How many messages of *origin* may be asked for at a time; 0 for none now."""
+        crowd, time = self._crowd("", origin, now), inf
+        if self._bind_crowd(crowd, now):
+            time = self._crowd_time(crowd, origin, now)
         if not self._bind(origin, now):
-            return MAX_NUMBER
+            return MAX_NUMBER if time == inf else max(0, ceil(time / _VERIFY))
         site = self._site("", origin, now)
         accounts = self._accounts(site)
         batches = (accounts.get(origin) or self._new_account(site, origin)).batches(now)
         if site is not None:
-            batches = min(batches, ceil(self._new_time(site, now) / _VERIFY))
-        return max(0, batches)
+            time = self._new_time(site, now)
+        return max(0, batches if time == inf else min(batches, ceil(time / _VERIFY)))
 
     def took(
         self, link: Link, origin: bytes, kind: Kind, now: float, size: int = 0, messages: int = 0
@@ -337,15 +397,20 @@ class Shares:
             self._brought(site).spend(now, time)
             if self._new_time(site, now) <= 0:
                 return
+        crowd = self._crowd(link.host, origin, now)
+        if crowd is not None and not self._is_free(crowd) and not self._spend(crowd, origin, time, now):
+            self._bind_crowd(crowd, now)  # sees whether this node is late
+            return
         if kind is not Kind.RECORD and account.has(kind, now):
-            self.waits(origin, now)
+            self.waits(origin, now, crowd or "")
 
-    def waits(self, origin: bytes, now: float) -> None:
-        """Note that *origin*, which is within its share, has messages for this node."""
-        if origin != self._last:
-            self._before, self._before_at = self._last, self._last_at
-            self._last = origin
-        self._last_at = now
+    def waits(self, origin: bytes, now: float, site: str = "") -> None:
+        """Note that *origin*, which is within its share, has messages for this node.
+
+        :param site: the site that introduced it; empty for this node itself.
+        """
+        self._waiting.note(origin, now)
+        self._waiting_sites.note(site, now)
 
     def looked(self, late: float, now: float) -> None:
         """Take in that the timer that tells whether this node is late fires *late* seconds late."""
@@ -360,12 +425,19 @@ class Shares:
             "known_shares": len(self._known_accounts),
             "new_shares": len(self._new_accounts),
             "share_sites": len(self._sites),
+            "crowds": len(self._crowds),
         }
 
     def _bind(self, origin: bytes, now: float) -> bool:
-        """Whether the shares bind *origin* now; if another author waits, see whether this node is late."""
-        if now >= (self._before_at if origin == self._last else self._last_at) + LASTING:
-            return False
+        """Whether the shares bind *origin* now, since another author waits."""
+        return self._waiting.has_another(origin, now) and self._is_late(now)
+
+    def _bind_crowd(self, crowd: str | None, now: float) -> bool:
+        """Whether *crowd* is bound now, since authors of another site wait; False for None."""
+        return crowd is not None and self._waiting_sites.has_another(crowd, now) and self._is_late(now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether this node was late lately; if that is not known, see to it."""
         if self._effects.is_set(Timer.SHARES):
             self.looked(self._effects.late(Timer.SHARES, now), now)
         else:
@@ -408,6 +480,33 @@ class Shares:
         if neighbour is not None and neighbour.named:
             return None
         return site_of(host) if introducer == UNMET else introducer
+
+    def _crowd(self, host: str, origin: bytes, now: float) -> str | None:
+        """The site that introduced *origin*, or that of *host*; None once an author is known."""
+        if self._authors.knows_others(self._own):
+            return None
+        introducer = self._authors.introducer(origin, now)
+        return site_of(host) if introducer == UNMET else introducer
+
+    def _is_free(self, site: str) -> bool:
+        """Whether the authors that *site* introduced are no crowd."""
+        return is_own_site(site) or self._links.names_site(site)
+
+    def _crowd_time(self, site: str | None, origin: bytes, now: float) -> float:
+        """The seconds that are left for *origin* in the crowd of *site*; inf if it is no crowd."""
+        if site is None or (crowd := self._crowds.get(site)) is None or self._is_free(site):
+            return inf
+        return crowd.left(self._authors.is_early(origin, site), now)
+
+    def _spend(self, site: str, origin: bytes, time: float, now: float) -> bool:
+        """Count *time* that *origin* took of the crowd of *site*; return whether it may take more."""
+        if (crowd := self._crowds.get(site)) is None:
+            crowd = self._crowds[site] = _Crowd(self._crowd_rate)
+            if len(self._crowds) > SITES:
+                self._crowds.popitem(last=False)
+        else:
+            self._crowds.move_to_end(site)
+        return crowd.spend(self._authors.is_early(origin, site), time, now)
 
     def _accounts(self, site: str | None) -> OrderedDict[bytes, _Account]:
         return self._known_accounts if site is None else self._new_accounts

@@ -816,6 +816,12 @@ class TestNewAuthors(MembershipTestCase):
         # Batches of known streams never wait.
         self.assertEqual(self.delivered(self.receive(1, batch("dora", 2))), [(2, [2])])
 
+    def test_those_that_wait_cost_no_verification(self) -> None:
+        before = self.verified
+        self.receive(1, *(batch(f"author {number}", 1) for number in range(50)))
+        self.receive(1, *(presence(f"author {number}") for number in range(50)))
+        self.assertEqual(self.verified - before, 2)
+
     def test_what_was_refused_comes_again_by_comparison(self) -> None:
         self.receive(1, *(batch(name, 1) for name in ("dora", "emil", "fred")))
         self.wait(31)
@@ -964,7 +970,7 @@ class TestForgetting(MembershipTestCase):
         self.assertNotEqual(self.node.footprint()["known_records"], before["known_records"])
         self.handle(closing(3))
         self.wait(400)
-        more = {"failures": 0, "new_authors": 1, "author_sites": 1, "known_shares": 1}
+        more = {"failures": 0, "new_authors": 1, "author_sites": 1, "known_shares": 1, "crowds": 1}
         self.assert_untouched({**before, **more}, 3)
 
 
