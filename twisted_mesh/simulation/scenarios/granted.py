@@ -179,8 +179,8 @@ def _quota(stage: Stage) -> None:
     stage.gather(members=[newcomer])
     stage.run(_TALKS / 3)
     taken = max(member.node.head(talker.run) for member in inside)
-    refused = min(member.node.counts["over_share"] for member in inside)
-    stage.note(f"{taken} of {_SAID} messages were taken by then, and {refused} or more refused")
+    refused = sum(member.node.counts["over_share"] for member in inside)
+    stage.note(f"at most {taken} of {_SAID} messages were taken by then; {refused} batches were refused")
     stage.shares = float(taken), float(refused), float(deaf.node.counts["over_share"])
     stage.end(patience(world.config) + LASTING)
     for member in (*inside, deaf):
