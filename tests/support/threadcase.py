@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 
@@ -17,6 +18,8 @@ class ThreadCase(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
+        gc.freeze()  # as in MeshCase
+        self.addCleanup(gc.unfreeze)
         # Trial's workers shut the reactor down after each test, which ends calls into it.
         self.patch(reactor_thread, "_of_this_process", [])
         self.told = io.StringIO()

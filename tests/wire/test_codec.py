@@ -259,6 +259,8 @@ class TestSigned(WireCase):
 
     def test_the_garbage_collector_looks_at_no_batch_that_is_held(self) -> None:
         """With a full history, it would look at all of them for tens of milliseconds."""
+        gc.freeze()  # else the collection below looks through all that other tests have left, for seconds
+        self.addCleanup(gc.unfreeze)
         held = [codec.decode(FRAMES[Kind.BATCH]) for _ in range(1000)]
         for batch in held:
             assert isinstance(batch, SignedBatch)
