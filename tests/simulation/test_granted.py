@@ -24,7 +24,7 @@ class TestGranted(SynchronousTestCase):
             command = f"python -m twisted_mesh.simulation --schedule quota --seed {seed}"
             self.assertEqual(stage.world.violations, [], command)
             taken, refused, at_the_deaf = stage.shares
-            self.assertLess(taken, 130, command)  # of 240: 80 before the policy came, and one a second
+            self.assertLess(taken, 75, command)  # of 120: 40 before the policy came, and one a second
             self.assertGreater(refused, 0, command)
             self.assertEqual(at_the_deaf, 0, command)
 

@@ -41,7 +41,7 @@ from twisted_mesh.wire.codec import pack, pack_policy
 KEY: Final = Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"authority").digest()))
 HERE, THERE = Authority(KEY.origin, NETWORK), Authority(KEY.origin, Protocol("elsewhere"))
 MEMBER: Final = Roles.LINK | Roles.AUTHOR
-_TALKS, _SAID = 12.0, 240  # seconds in which a member with a quota publishes, and so many messages
+_TALKS, _SAID = 12.0, 120  # seconds in which a member with a quota publishes, and so many messages
 
 
 def grant(member: Member, authority: Authority = HERE, serial: int = 1) -> bytes:
