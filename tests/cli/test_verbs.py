@@ -125,7 +125,7 @@ class AskingVerbsTests(TestCase):
         self.assertEqual(await self.run_it("receipts"), (0, none))
         billing = self.b.messages(name="billing")
         for text in ("first", "second"):
-            self.a.send(text, receipt=True)
+            self.assertEqual(await self.run_it("send", text), (0, "sent\n"))
         why = "but its application has not taken it yet"
         at = r"[-\d]{10} [:\d]{8}"
         has = r"  0 of 1 member has it\n  db \(\w{8}\): up for \d+ s"
@@ -176,6 +176,12 @@ class AskingVerbsTests(TestCase):
         with contextlib.redirect_stdout(out):
             tables.show(options, lambda: "! " + "word " * 99, lambda told: iter([told]))
         self.assertEqual(out.getvalue(), "! " + ("word " * 99).rstrip() + "\n")
+
+    def test_a_message_of_a_node_that_knows_no_member(self) -> None:
+        nobody: dict[str, Any] = {"delivered": [], "pending": [], "missed": []}
+        for error, told in (({}, "no other member is known"), ({"error": "no members"}, "no members")):
+            lines = [*verbs._who_has_it(nobody | error, {}, {})]
+            self.assertEqual(lines, ["0 of 0 members have it", f"  {told}"])
 
     def test_an_earlier_run_of_an_author_is_shown_as_such(self) -> None:
         counts = dict.fromkeys(("head", "missing", "taken", "first", "last", "bytes"), 1)

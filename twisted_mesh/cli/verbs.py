@@ -93,6 +93,8 @@ def send(client: Client, options: Namespace) -> int:
         print(json.dumps(answer))
         return YES if answer["complete"] else NO
     body = {"to": options.to, **_message(options)}
+    if options.to is None and not options.peer:  # a guest ends at once, and hears of no receipt
+        body["receipt"] = True
     answer = client.post("/send", body, options.wait + _SLACK if options.wait else _LONGEST)
     if options.json:
         print(json.dumps(answer))
@@ -375,7 +377,7 @@ def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, st
             why = f"forgotten, as {name_of(asker['id'], asker['label'])} asked"
         yield f"  {name_of(each['id'], each['label'])}: {why}{missed}"
     if not delivered and not others:
-        yield f"  {for_terminal(receipt['error'])}"
+        yield f"  {for_terminal(receipt.get('error') or 'no other member is known')}"
 
 
 def _reasons(client: Client, receipt: Any, known: Mapping[str, Any]) -> dict[str, str]:
