@@ -152,6 +152,7 @@ class MeshService(Service, Listeners):
         self._listening = self._new_listening()
         self._dropped = Counter[str]()  # counts of earlier runs
         self._run: RunningNode | None = None
+        self._send_plain: Callable[[tuple[object, ...]], bool] = _not_plain  # while it runs, the node's own
         self._told_address: tuple[str, int] | None = None  # where others are told to dial this node
         self._unreachable = False  # whether this node listens, and there is no address to tell others
         self._stopping = False
@@ -345,7 +346,7 @@ class MeshService(Service, Listeners):
             )  # fmt: skip
             undo.pop_all()
         self._stopping = False
-        self._run = run
+        self._run, self._send_plain = run, run.send_plain
         close_in_forks(self._close_in_fork)
         if self._debug >= 1:
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
@@ -375,7 +376,7 @@ class MeshService(Service, Listeners):
         if self._stopping:
             await self._ended.wait()
             return
-        self._stopping = True
+        self._stopping, self._send_plain = True, _not_plain
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             end.callback(self._ended.happened, None)
             end.callback(self._delivery.close)
@@ -387,6 +388,7 @@ class MeshService(Service, Listeners):
     def _close_in_fork(self) -> None:
         """Give up the node, which belongs to the parent of this forked process."""
         run, self._run = self._run, None
+        self._send_plain = _not_plain
         self._listening.close_in_fork()
         if run is not None:
             run.close_in_fork()
@@ -494,10 +496,13 @@ class MeshService(Service, Listeners):
         :raises NotRunning: the service does not run.
         """
         # Nearly every message goes this way, so flag and type are tested by `is`, which is fastest.
-        if flag is flags.broadcast and type is flags.broadcast and not receipt:
-            run = self._run
-            if run is not None and not self._stopping and run.send_plain(packets):
-                return None
+        if (
+            flag is flags.broadcast
+            and type is flags.broadcast
+            and not receipt
+            and self._send_plain(packets)
+        ):
+            return None
         run = self._running()
         if flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
@@ -758,3 +763,8 @@ class MeshService(Service, Listeners):
         if self._run is None:
             raise NotRunning("the service does not run: start it, or the application it belongs to")
         return self._run
+
+
+def _not_plain(packets: tuple[object, ...]) -> bool:
+    """Send nothing: the service does not run, or stops."""
+    return False

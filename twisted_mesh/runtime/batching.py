@@ -13,7 +13,8 @@ from math import inf
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.wire.bodies import pack_plain
+from twisted_mesh.flags import broadcast
+from twisted_mesh.wire.bodies import SCALARS, USER_ENTRY, encode, pack_plain
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 
 
@@ -58,7 +59,17 @@ class Batching:
         """
         if not self._room:  # the first message of a turn: it is packed once
             return False
-        if (entry := pack_plain(packets)) is None or (size := self.bytes + len(entry)) > self._room:
+        entry: bytes | None
+        if (
+            len(packets) == 1 and type(packets[0]) in SCALARS
+        ):  # without a call: an eighth of send() (measured)
+            try:
+                entry = encode([USER_ENTRY, broadcast, packets[0]])
+            except OverflowError:
+                return False
+        else:
+            entry = pack_plain(packets)
+        if entry is None or (size := self.bytes + len(entry)) > self._room:
             return False
         self._entries.append(entry)
         self.bytes = size

@@ -38,9 +38,9 @@ _CONTAINER_VALUES: Final = 4  # values that a list or dict counts as; an empty o
 _FREE_VALUES: Final = 16  # values of a message that are not counted (guess: most messages have fewer)
 _OF_THREE: Final = 0x93  # the first byte of an entry with kind, type and one packet
 _SHORTEST: Final = 5  # bytes of a body with one of these
-_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
 # Two decoders for each shape, since one type of msgspec cannot allow both text and bytes.
 _User = Literal[0, 64]
@@ -83,13 +83,13 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
     """
     containers = 0
     for packet in packets:
-        if type(packet) not in _SCALARS:
+        if type(packet) not in SCALARS:
             walk = _Walk()
             walk.values(packets)
             containers = walk.containers
             break
     try:
-        packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
+        packed = encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
     except OverflowError:
         raise ValueError("integers must be within -2^63..2^64-1") from None
     if len(packed) > MAX_MESSAGE_BYTES:
@@ -106,10 +106,10 @@ def pack_plain(packets: Sequence[object]) -> bytes | None:
         left to the caller.
     """
     for packet in packets:
-        if type(packet) not in _SCALARS:
+        if type(packet) not in SCALARS:
             return None
     try:
-        return _encode([USER_ENTRY, broadcast, *packets])
+        return encode([USER_ENTRY, broadcast, *packets])
     except OverflowError:
         return None
 
@@ -121,9 +121,9 @@ def pack_many(type_: int, packets: Sequence[object]) -> list[bytes]:
 
     :raises TypeError: and ValueError and MessageTooLarge: one of them cannot be sent.
     """
-    if _SCALARS.issuperset(map(type, packets)):
+    if SCALARS.issuperset(map(type, packets)):
         with suppress(OverflowError, ValueError):  # pack_entry() raises that of the first, in words
-            entries = [_encode([USER_ENTRY, type_, packet]) for packet in packets]
+            entries = [encode([USER_ENTRY, type_, packet]) for packet in packets]
             if max(map(len, entries), default=0) <= MAX_MESSAGE_BYTES:
                 return entries
     return [pack_entry(type_, (packet,)) for packet in packets]
@@ -205,7 +205,7 @@ def _unpack_any(body: bytes, count: int | None) -> tuple[Sequence[Entry], int]:
     for type_ in set(map(_type_of, users)):
         if not is_user_type(type_):
             raise PoisonedBody(f"a message of the protocol's own type {type_}")
-    if flat is None and not _SCALARS.issuperset(map(type, chain.from_iterable(entries))):
+    if flat is None and not SCALARS.issuperset(map(type, chain.from_iterable(entries))):
         try:
             values = sum(_check_decoded(entry, 0) for entry in entries)
         except ValueError as error:
@@ -248,11 +248,11 @@ def _check_decoded(values: Collection[object], depth: int) -> int:
     count = len(values)
     for value in values:
         kind = type(value)
-        if kind in _SCALARS:
+        if kind in SCALARS:
             continue
         if depth == MAX_DEPTH:
             raise ValueError(f"packets nested deeper than {MAX_DEPTH}")
-        if isinstance(value, dict) and _SCALARS.issuperset(map(type, value)):
+        if isinstance(value, dict) and SCALARS.issuperset(map(type, value)):
             count += _CONTAINER_VALUES + _check_decoded(value.values(), depth + 1) + len(value)
         elif isinstance(value, list):
             count += _CONTAINER_VALUES + _check_decoded(value, depth + 1)
@@ -279,7 +279,7 @@ class _Walk:
             kind = type(value)
             if kind is str or kind is bytes:
                 self._bytes += len(value)  # type: ignore[arg-type]
-            elif kind not in _SCALARS:
+            elif kind not in SCALARS:
                 self._container(kind, value, depth)
         self._check_size()
 
@@ -303,7 +303,7 @@ class _Walk:
         self._around.discard(id(value))
 
     def _keys(self, keys: Collection[object]) -> None:
-        if not _SCALARS.issuperset(map(type, keys)):
+        if not SCALARS.issuperset(map(type, keys)):
             raise TypeError("a dict key may be a str, bytes, int, float, bool or None only")
         if len(keys) > MAX_NUMBER_KEYS < sum(type(key) in (int, float) for key in keys):
             raise ValueError(
