@@ -223,7 +223,7 @@ class SendDirect(msgspec.Struct, frozen=True):
 
 
 class SendDirects(msgspec.Struct, frozen=True):
-    """The application's direct messages of one reactor turn, to whichever nodes."""
+    """The application's direct messages of one reactor turn, to whichever nodes; the turn ends now."""
 
     messages: Sequence[SendDirect]
 

@@ -148,6 +148,10 @@ class Node:
             case events.Leaving():
                 self.membership.announcing.leave(now, event.retires)
                 self.outflow.leave()
+            case events.TimerFired(timer=Timer.TURN):  # as after Accepted: 10 us less (measured)
+                self.replies.directs.end_turn(now)
+                self._schedule_replies()
+                return effects
             case events.TimerFired():
                 self._on_timer(event.timer, now)
             case _:
@@ -155,9 +159,12 @@ class Node:
         self._link_life.end_links(now)
         self._broadcast.schedule(now)
         self.neighbourhood.schedule()
-        if self.replies.wake is not None:
-            self._effects.set_timer(Timer.REPLIES, self.replies.wake)
+        self._schedule_replies()
         return effects
+
+    def _schedule_replies(self) -> None:
+        if (wake := self.replies.wake) is not None:
+            self._effects.set_timer(Timer.REPLIES, wake)
 
     @property
     def settled(self) -> bool:
@@ -608,8 +615,8 @@ class Node:
             case Timer.ANSWER:
                 for link in (*self._links.fed, *self._links.exchanges):
                     self._answer(link, now)
-            case Timer.REPAIR:
-                pass  # the WANTs that are due are sent after every event
+            case Timer.REPAIR | Timer.TURN:
+                pass  # the WANTs that are due are sent after every event; handle() ends a turn
             case Timer.COMPARE:
                 self._broadcast.compare(now)
             case Timer.AGE:
@@ -634,8 +641,6 @@ class Node:
                 self._keepalive.look(late, now)
             case Timer.SHARES:
                 self._shares.looked(late, now)
-            case Timer.TURN:
-                self.replies.directs.end_turn(now)
             case _:
                 assert_never(timer)
 

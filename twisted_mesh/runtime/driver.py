@@ -252,8 +252,9 @@ class Driver:
     def _finish_turn(self) -> None:
         self._batching.end_of_turn()
         if self._directs:
+            self._core_waits = False  # the core takes these for the end of the turn
             self._send_directs()
-        if self._core_waits:
+        elif self._core_waits:
             self._core_waits = False
             self.handle(events.TimerFired(events.Timer.TURN))
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core import network
-from tests.core.network import acknowledged, direct, opened, origin_of, presence
+from tests.core.network import acknowledged, closing, direct, opened, origin_of, presence
 from tests.core.replies_case import RepliesTestCase
 from tests.properties.profile import fixed
 from tests.support.length import at_length
@@ -35,15 +35,18 @@ class TestSending(RepliesTestCase):
 
     ends_turns = False
 
-    def say(self, token: int, name: str, text: object) -> list[Effect]:
+    def setUp(self) -> None:
+        self.said: list[SendDirect] = []
+        super().setUp()
+
+    def say(self, token: int, name: str, text: object) -> None:
         """Send a message, in the middle of a turn."""
-        message = SendDirect(token, origin_of(name), join_entries([pack_entry(2, [text])]))
-        return self.handle(SendDirects((message,)))
+        self.said.append(SendDirect(token, origin_of(name), join_entries([pack_entry(2, [text])])))
 
     def end_turn(self) -> list[Effect]:
         """Let the turn of the reactor end."""
-        self.assertEqual(self.timers.pop(Timer.TURN), self.now)
-        return self.handle(TimerFired(Timer.TURN))
+        said, self.said = self.said, []
+        return self.handle(SendDirects(said))
 
     def sent(self, effects: list[Effect], number: int = 1) -> list[tuple[int, int]]:
         """The DIRECTs that are sent over a link: the first message, and how many there are."""
@@ -51,9 +54,9 @@ class TestSending(RepliesTestCase):
 
     def test_messages_of_one_turn_for_one_node_leave_in_one_frame_at_its_end(self) -> None:
         for token, name in enumerate(("dora", "bert", "dora", "dora"), 1):
-            self.assertEqual(self.over(self.say(token, name, token)), [])
+            self.say(token, name, token)
         effects = self.end_turn()
-        self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 3)], [(2, 1)]))
+        self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 3)], [(4, 1)]))
         [frame] = self.direct_frames(effects, 1)
         self.assertEqual(opened(frame, "dora"), [1, 3, 4])
         self.say(5, "dora", 5)
@@ -80,24 +83,27 @@ class TestSending(RepliesTestCase):
         self.assertEqual(self.sent(self.wait(0.5)), [(2, 2)])
         self.assertEqual(self.sent(self.wait(0.5)), [(4, 1)])
         self.up(4, "dora")
-        self.assertEqual(self.sent(self.end_turn(), 4), [(2, 3)])
+        self.assertEqual(self.sent(self.handle(TimerFired(Timer.TURN)), 4), [(2, 3)])
 
     def test_what_has_left_for_a_new_run_in_this_turn_leaves_once(self) -> None:
         self.say(1, "dora", 1)
         self.end_turn()
+        self.up(4, "dora")  # it leaves again at the end of the turn
         self.receive(1, presence("dora", epoch=2, interval=3_000_000))
-        self.say(2, "dora", 2)
         self.now += 1
-        self.assertEqual(self.sent(self.handle(TimerFired(Timer.REPLIES))), [(3, 2)])
+        self.assertEqual(self.sent(self.handle(TimerFired(Timer.REPLIES)), 4), [(2, 1)])
         self.assertEqual(self.over(self.handle(TimerFired(Timer.TURN))), [])
 
     def test_a_node_that_is_forgotten_in_the_turn_is_sent_nothing(self) -> None:
         self.begin(direct_senders=1)
         self.say(1, "anna", 1)
-        self.receive(1, acknowledged("anna", "me", 1))  # it cannot have it
+        self.end_turn()
+        self.handle(closing(1))
+        self.up(4, "anna")
+        self.receive(4, acknowledged("anna", "me", 1))
         self.say(2, "bert", 2)
         effects = self.end_turn()
-        self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([], [(2, 1)]))
+        self.assertEqual((self.sent(effects, 4), self.sent(effects, 2)), ([], [(2, 1)]))
 
 
 class TestAcknowledging(RepliesTestCase):
@@ -131,30 +137,26 @@ class TestAcknowledging(RepliesTestCase):
 
     def test_an_answer_in_the_same_turn_carries_it(self) -> None:
         self.come(1, direct("dora", "me", 1, count=2))
-        self.send(1)
-        effects = self.end_turn()
+        effects = self.send(1)
         [frame] = self.direct_frames(effects, 1)
         self.assertEqual((frame.acknowledged, self.acks(effects, 1)), (2, []))
 
     def test_the_link_of_the_message_gets_it_though_the_answer_goes_another_way(self) -> None:
         self.come(3, direct("dora", "me", 1))
-        self.send(1)
-        effects = self.end_turn()
+        effects = self.send(1)
         [frame] = self.direct_frames(effects, 1)
         self.assertEqual((frame.acknowledged, self.acks(effects, 1)), (1, []))
         self.assertEqual(self.acks(effects, 3), [("dora", 1)])
 
     def test_a_message_to_an_earlier_run_carries_none(self) -> None:
         self.come(1, direct("dora", "me", 1, epoch=2))  # no record of that run has come
-        self.send(1)
-        effects = self.end_turn()
+        effects = self.send(1)
         [frame] = self.direct_frames(effects, 1)
         self.assertEqual((frame.acknowledged, self.acks(effects, 1)), (0, [("dora", 1)]))
 
     def test_it_ends_all_messages_up_to_it(self) -> None:
         for token in (1, 2, 3, 4):
             self.send(token)
-        self.end_turn()
         self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 2))), [(1, True), (2, True)])
         effects = self.receive(1, direct("dora", "me", 1, acknowledges=3))
         self.assertEqual((self.ended(effects), self.got(effects)), ([(3, True)], [1]))
@@ -162,7 +164,6 @@ class TestAcknowledging(RepliesTestCase):
     def test_it_counts_though_its_frame_must_wait_or_comes_again(self) -> None:
         for token in (1, 2, 3):
             self.send(token)
-        self.end_turn()
         self.handle(DirectRoom(False))
         waits = direct("dora", "me", 1, acknowledges=1)
         self.assertEqual(self.ended(self.receive(1, waits)), [(1, True)])
@@ -172,7 +173,6 @@ class TestAcknowledging(RepliesTestCase):
 
     def test_none_is_believed_for_what_was_never_sent_or_of_another_run(self) -> None:
         self.send(1)
-        self.end_turn()
         lies = (
             acknowledged("dora", "me", 2),
             acknowledged("dora", "me", FAR),

@@ -136,7 +136,7 @@ class Directs:
     # ── sending ─────────────────────────────────────────────────────────────────────
 
     def send(self, event: events.SendDirects, now: float) -> None:
-        """Send messages at the end of the turn."""
+        """Send messages, with all else that leaves at the end of the turn."""
         to: dict[bytes, list[events.SendDirect]] = {}
         for message in event.messages:
             to.setdefault(message.destination, []).append(message)
@@ -148,7 +148,7 @@ class Directs:
                 self._end([one.token for one in messages], _ENDED)
             else:
                 self._queue(destination, epoch, messages, now)
-        self._effects.set_timer(Timer.TURN, now)
+        self.end_turn(now)
 
     def _queue(self, destination: bytes, epoch: int, messages: list[events.SendDirect], now: float) -> None:
         """Give numbers to the *messages* for *destination*, as many as there is room for."""
@@ -256,6 +256,7 @@ class Directs:
 
     def end_turn(self, now: float) -> None:
         """Send the new messages of this turn, and the acknowledgements that are owed."""
+        self._effects.fired(Timer.TURN, now)
         leaving, self._leaving = self._leaving, {}
         for destination in leaving:
             if (outgoing := self._outgoing.get(destination)) is not None:

@@ -11,7 +11,8 @@ violation if an author lacks a receipt of a member that took a message, or a req
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -114,6 +115,7 @@ class Asker(Member):
         self.asked: set[int] = set()
         self.latest: dict[tuple[StreamId, StreamId], int] = {}
         self.full: Node | None = None
+        self._together: list[events.SendDirect] | None = None
         self.questions = Questions()
         super().start()
 
@@ -130,8 +132,22 @@ class Asker(Member):
         self.book.letters.append(Letter(self.run, reader, self.world.now, about))
         token = len(self.book.letters)
         body = join_entries([pack_entry(_WHISPER, [token, _SECRET])])
-        self.handle(events.SendDirects((events.SendDirect(token, reader.origin, body, answers),)))
+        message = events.SendDirect(token, reader.origin, body, answers)
+        if self._together is None:
+            self.handle(events.SendDirects((message,)))
+        else:
+            self._together.append(message)
         return token
+
+    @contextmanager
+    def one_turn(self) -> Iterator[None]:
+        """Send the direct messages that are written meanwhile in one turn."""
+        together = self._together = []
+        try:
+            yield
+        finally:
+            self._together = None
+        self.handle(events.SendDirects(together))
 
     def request(self, reader: Member) -> None:
         """Send a request: the reader answers once, twice or never."""
@@ -319,11 +335,12 @@ class Asking(Play):
         else:
             super()._publish()
         if reader is not asker and asker.node.roster.get(reader.origin) is not None:
-            for _ in range(random.choice(_BURSTS)):
-                if random.random() < 0.5:
-                    asker.write(reader)
-                else:
-                    asker.request(reader)
+            with asker.one_turn():
+                for _ in range(random.choice(_BURSTS)):
+                    if random.random() < 0.5:
+                        asker.write(reader)
+                    else:
+                        asker.request(reader)
 
     def _fill(self, asker: Asker) -> None:
         """Let an application have no room for direct messages, for some seconds."""
