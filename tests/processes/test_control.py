@@ -11,19 +11,8 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from tests.admin.test_control import Connection, get
+from tests.admin.test_control import get
 from tests.support.processes import ANYWHERE, Child, ProcessCase, eventually
-
-
-def post(path: Path, what: str, body: Any) -> Any:
-    """The answer to a POST over the socket at *path*."""
-    connection = Connection(path)
-    try:
-        connection.request("POST", what, json.dumps(body))
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-
 
 MESH = "twisted_mesh.cli.main"  #: the command
 
@@ -45,22 +34,6 @@ class ControlCase(ProcessCase):
 
 
 class ControlTests(ControlCase):
-    async def test_two_nodes_are_looked_at_and_one_sends_to_the_other(self) -> None:
-        one, at_one = self.node("one", "--print")
-        (port,) = await eventually(lambda: one.ports)
-        _, at_two = self.node("two", f"--peer=127.0.0.1:{port}")
-        await eventually(lambda: one.links)
-        await eventually(at_two.exists)
-        told = await deferToThread(post, at_two, "/send", {"packets": ["fire"], "wait_seconds": 20})
-        self.assertEqual([each["label"] for each in told["delivered"]], ["one"], told)
-        self.assertTrue(told["complete"])
-        await eventually(lambda: one.event("message"))
-        self.assertEqual(one.event("message")["packets"], ["fire"])
-        (member,) = await deferToThread(get, at_one, "/members")
-        self.assertEqual((member["label"], member["state"]), ("two", "up"))
-        (link,) = await deferToThread(get, at_one, "/links")
-        self.assertGreater(link["round_trip_seconds"], 0)
-
     async def test_the_socket_of_a_node_that_was_killed_is_replaced(self) -> None:
         child, path = self.node("node")
         await eventually(path.exists)
