@@ -71,12 +71,6 @@ class RefusedTests(ProcessCase):
         await self.until_ended(first)
         await self.until_listening(self.mesh("--print", "--identity=key", "--history=history"))
 
-    async def test_without_an_identity_it_is_a_wrong_option_and_nothing_is_made(self) -> None:
-        node = self.mesh("--print", "--history=history")
-        self.assertEqual(await self.until_ended(node), [1])
-        self.assertIn("--history is one node's: give --identity FILE, too, for its key", node.log)
-        self.assertEqual(list(self.directory.iterdir()), [])
-
 
 class BlockedPipeTests(ProcessCase):
     async def test_who_does_not_read_for_a_while_delays_nobody_and_has_everything_later(self) -> None:
