@@ -649,7 +649,8 @@ class Node:
         for author in self.membership.tick(now, late):
             self.replies.forgotten(author)
         for author in self.roster.silent(now):
-            self._broadcast.overdue((author.presence.origin, author.presence.epoch), now)
+            run = (author.presence.origin, author.presence.epoch)
+            self._broadcast.overdue(run, author.sought - 1, now)
         sought = self.neighbourhood.help(self._broadcast.missing(now), now)
         self._broadcast.repair.pull_from_all(sought, now)
         self.neighbourhood.meet_other(now)

@@ -375,6 +375,17 @@ class TestOthers(MembershipTestCase):
         self.receive(1, *(presence(f"member {number}") for number in range(20)))
         self.assertLessEqual(self.node.footprint()["owed_records"], 8)
 
+    def test_its_own_goes_to_all_if_all_have_pruned_it(self) -> None:
+        # Each may have had the record before from another, and one of them from an exchange.
+        self.receive(2, prune("me"))
+        effects = self.wait(40)
+        self.assertEqual(self.presences(effects, 2), [])
+        for number in (1, 3):
+            self.receive(number, prune("me"))
+        effects = self.wait(40)
+        told = [{name for name, _, _ in self.presences(effects, number)} for number in (1, 2, 3)]
+        self.assertEqual(told, [{"me"}] * 3)
+
     def test_its_own_goes_at_once(self) -> None:
         self.late(2)
         self.assertEqual({name for name, _, _ in self.presences(self.wait(40), 2)}, {"me"})
@@ -531,6 +542,17 @@ class TestParents(MembershipTestCase):
         effects = self.wait(36)
         self.assertEqual(self.asked(effects), [])
         self.assertEqual(self.wants(self.wait(3), 2)[0], ("dora", 1, MAX_NUMBER))
+
+    def test_then_over_each_in_turn(self) -> None:
+        # The link that seems best may answer with nothing for ever.
+        for number in (1, 2, 3):
+            self.receive(number, presence("dora", 1))
+        asked: list[int] = []
+        for _ in range(85):
+            for number in self.asked(self.wait(1)):
+                asked.append(number)
+                self.receive(number, have("dora", 1, 0, answer=True))
+        self.assertEqual(asked[:4], [2, 1, 2, 3])
 
     def test_it_is_sought_where_wants_are_answered(self) -> None:
         # It has published nothing, so that all that is claimed of it is unverified, which a link that left

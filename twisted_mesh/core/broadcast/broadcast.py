@@ -191,10 +191,13 @@ class Broadcast:
             if since + _HELP_AFTER <= now and (repair.is_in_vain(run) or not repair.is_pulled(run, now))
         ]
 
-    def overdue(self, run: StreamId, now: float) -> None:
-        """Try another way to the author of *run*, whose next record of presence is late."""
+    def overdue(self, run: StreamId, times: int, now: float) -> None:
+        """Try another way to the author of *run*, whose next record of presence is late.
+
+        :param times: how often that was tried since the last record came.
+        """
         if self.repair.slow_parent(run[0], now) is None:
-            self.repair.parent_lost(run, now)
+            self.repair.parent_lost(run, now, times)
 
     def last_pull(self, link: Link, now: float) -> None:
         """Send the last WANTs to the peer, which waits for this node's answer (PONG) and then stops."""

@@ -94,11 +94,11 @@ class Candidates:
                 best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
         return None if best is None else best[1:]
 
-    def way_to(self, run: StreamId, now: float) -> Link | None:
-        """The link that most probably leads to the author of *run*, whose former parent is lost."""
+    def ways_to(self, run: StreamId, now: float) -> list[Link]:
+        """The links that may lead to the author of *run*, whose former parent is lost; the best first."""
         # Best is a link to the author.  A peer that is lazy by us had its own way to the author, and a peer
         # that sent a record of the author had some way.
-        return max(
+        return sorted(
             (
                 link
                 for link in self._links.fed
@@ -106,14 +106,13 @@ class Candidates:
                 and (run in link.frontier.claims or link.presence.came_from_peer(run[0]))
             ),
             key=lambda link: (
-                -max(link.repair.failures, self.failures(link, run)),
-                link.peer.origin == run[0],
-                not self._pace.is_known_slow(link, now),
-                link.frontier.holds(run),
-                run[0] in link.push.lazy_by_us,
-                link.presence.came_from_peer(run[0]),
+                max(link.repair.failures, self.failures(link, run)),
+                link.peer.origin != run[0],
+                self._pace.is_known_slow(link, now),
+                -link.frontier.holds(run),
+                run[0] not in link.push.lazy_by_us,
+                not link.presence.came_from_peer(run[0]),
             ),
-            default=None,
         )
 
     def _is_hopeless(self, pull: Pull, link: Link) -> bool:

@@ -183,17 +183,19 @@ class Repair:
         if link.frontier.holds(run) > self._history.head(run):
             self.announced(link, run, now, eager=True)
 
-    def parent_lost(self, run: StreamId, now: float) -> int | None:
-        """Graft the best way to the author of *run*, whose parent is gone.
+    def parent_lost(self, run: StreamId, now: float, turn: int = 0) -> int | None:
+        """Graft the best way to the author of *run*, whose parent is gone; after *turn* 0 each in turn.
 
         :return: the link that is asked.  It counts as the parent until another link brings a message.
         """
-        if (best := self._candidates.way_to(run, now)) is None:
+        if not (ways := self._candidates.ways_to(run, now)):
             return None
-        best.repair.failed.pop(run, None)  # its failures are forgiven: no other link is better
-        self._pulls.setdefault(run, Pull(run)).graft(best.number, now)
+        in_turn = sorted(ways, key=lambda link: link.number)
+        way = in_turn[(turn - 1) % len(ways)] if turn else ways[0]
+        way.repair.failed.pop(run, None)  # its failures are forgiven: no other link is better
+        self._pulls.setdefault(run, Pull(run)).graft(way.number, now)
         self._wake(now, run)
-        return best.number
+        return way.number
 
     def pull_from_all(self, runs: Iterable[StreamId], now: float) -> None:
         """Ask all neighbours for the missing messages of *runs* that no link is about to send.

@@ -124,15 +124,18 @@ class RecordPush:
         """Send a record along its author's tree, but not over *source* and *parent*.
 
         To a peer that is late to read it is sent later: its line may have no room for every record.
+
+        The own record goes over all links if all peers have pruned this node: each may have got a record
+        sooner from another, since one went over an exchange, and all of them would get no more.
         """
         origin, rank = presence.origin, (presence.epoch, presence.counter)
+        is_own = origin == self._local_node.origin
+        fed = [link for link in self._links.fed if origin not in link.push.lazy_by_peer]
         links = []
-        for link in self._links.fed:
-            if link is source or link.number == parent or origin in link.push.lazy_by_peer:
+        for link in fed if fed or not is_own else self._links.fed:
+            if link is source or link.number == parent or link.presence.rank_of(origin) >= rank:
                 continue
-            if link.presence.rank_of(origin) >= rank:
-                continue
-            if origin != self._local_node.origin and self._lines.is_late(link, now):
+            if not is_own and self._lines.is_late(link, now):
                 link.presence.owe(origin)  # a newer one may take its place meanwhile
                 continue
             link.presence.note(origin, rank)
