@@ -170,17 +170,19 @@ class PageTests(BrowserCase):
 
     async def test_hundreds_of_nodes_are_drawn_without_freezing_and_of_more_the_nearest(self) -> None:
         for count, drawn, told in ((300, 300, ""), (1000, 300, "700 nodes not drawn")):
-            await self.value(f"{CROWD}; pretend({count}, {3 * count}); show()")
-            self.assertEqual(await self.value(NODES), drawn)
-            self.assertEqual(await self.value("document.querySelector('#undrawn').textContent"), told)
-            edges = await self.value("document.querySelectorAll('#graph .edge').length")
-            self.assertTrue(edges == 3 * count if drawn == count else 0 < edges < 3 * count, edges)
             near = "['0', ...status.links.map((link) => link.peer)]"
-            self.assertTrue(
-                await self.value(f"{near}.every((id) => document.querySelector(`[data-id='${{id}}']`))")
+            looked = (
+                NODES,
+                "document.querySelector('#undrawn').textContent",
+                "document.querySelectorAll('#graph .edge').length",
+                f"{near}.every((id) => document.querySelector(`[data-id='${{id}}']`))",
+                "document.querySelectorAll('#members tr').length",
             )
-            rows = "document.querySelectorAll('#members tr').length"
-            self.assertEqual(await self.value(rows), min(count - 1, 300))
+            # At once: the node's own answers may be under way, and take the crowd's place.
+            show = f"{CROWD}; pretend({count}, {3 * count}); show(); [{', '.join(looked)}]"
+            nodes, undrawn, edges, are_near, rows = await self.value(show)
+            self.assertEqual((nodes, undrawn, are_near, rows), (drawn, told, True, min(count - 1, 300)))
+            self.assertTrue(edges == 3 * count if drawn == count else 0 < edges < 3 * count, edges)
             # a frame, and what a status of the node that changes nothing costs (measured: 6 and 10 ms)
             took = await self.value(f"({TIMES})()")
             self.assertLess(took["frame"], 50, took)
