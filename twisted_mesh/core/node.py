@@ -348,9 +348,11 @@ class Node:
                 self._broadcast.frontier.on_have(link, frame, now)
                 self._bound_claims(link, now)
             case Want():
+                before = len(link.push.wants)
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
-                    self._bound_claims(link, now)
+                    if len(link.push.wants) > before:
+                        self._bound_claims(link, now)
             case Headers():
                 self._broadcast.frontier.on_headers(link, frame, now)
             case Records():
