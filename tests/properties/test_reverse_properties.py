@@ -162,5 +162,6 @@ class TestSenders(SynchronousTestCase):
                 "direct_senders": 1,
                 "direct_held": len(held),
                 "direct_held_bytes": sum(one.size for one in incoming.held.values()),
+                "direct_acknowledgements": 0,
             }
             assert senders.head(record.origin, 1) == over and senders.head(record.origin, 2) == 0

@@ -116,7 +116,7 @@ class Replies:
     def link_up(self, link: Link, now: float) -> None:
         """Take in that a link is in the routing table."""
         self.issuer.link_up(now)
-        self.directs.link_up(link.peer.origin, now)
+        self.directs.outbound.link_up(link.peer.origin, now)
 
     def closed(self, link: Link, now: float) -> None:
         """Take in that a link ends."""
@@ -150,8 +150,8 @@ class Replies:
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
-            self.directs.leaves(presence.origin, now)
-        self.directs.recorded(presence, now)
+            self.directs.outbound.leaves(presence.origin, now)
+        self.directs.outbound.recorded(presence, now)
         if presence.flags & PresenceFlags.ASKS and presence.sequence:
             self.issuer.asks_still(run, presence.sequence, now)
 

@@ -13,6 +13,7 @@ them.  They are not acknowledged, so their senders repeat them: they may be drop
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
@@ -20,7 +21,7 @@ from typing import Final, NamedTuple
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.wire.replies import Direct
+from twisted_mesh.wire.replies import Direct, DirectAck
 
 WINDOW: Final = 1024  # numbers above the head that are held (docs/protocol.rst)
 ESTABLISHED: Final = 600.0  # seconds after its first message until a sender is no newcomer (guess)
@@ -57,7 +58,11 @@ class Incoming:
 
 @dataclass(eq=False)
 class Senders:
-    """The nodes that sent direct messages to this one."""
+    """The nodes that sent direct messages to this one.
+
+    :ivar owed: the acknowledgements that leave at the end of the turn: by sender, and then by number of the
+        link.
+    """
 
     _config: MeshConfig
     _roster: Roster
@@ -65,6 +70,7 @@ class Senders:
     _incoming: OrderedDict[bytes, Incoming] = field(default_factory=OrderedDict)  # the longest idle first
     _holding: dict[bytes, None] = field(default_factory=dict)  # senders of held messages, the longest first
     _bytes: int = 0  # of all held messages
+    owed: dict[bytes, dict[int, DirectAck]] = field(default_factory=dict)
 
     def is_over(self, direct: Direct) -> bool:
         """Whether the sender of *direct* has begun a newer run.
@@ -140,6 +146,11 @@ class Senders:
             return None
         return incoming, self._release(origin, heappop(incoming.order))
 
+    def take_owed(self) -> Iterable[dict[int, DirectAck]]:
+        """The acknowledgements that are owed, which are not owed any more."""
+        owed, self.owed = self.owed, {}
+        return owed.values()
+
     @property
     def holding(self) -> list[bytes]:
         """The senders of which messages are held."""
@@ -151,6 +162,7 @@ class Senders:
             "direct_senders": len(self._incoming),
             "direct_held": sum(len(self._incoming[origin].held) for origin in self._holding),
             "direct_held_bytes": self._bytes,
+            "direct_acknowledgements": sum(map(len, self.owed.values())),
         }
 
     def _pass_over(self, origin: bytes, incoming: Incoming) -> None:
