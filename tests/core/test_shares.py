@@ -10,9 +10,11 @@ from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Effect, LinkClosed, LinkOpened, PolicyGiven, Timer
+from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.core.shares import Kind
 from twisted_mesh.network import Policy, Quotas
 from twisted_mesh.wire.broadcast import Snapshot, Want
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Purpose, Records, Roster
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -508,6 +510,18 @@ class TestQuotas(SharesCase):
         self.receive(2, batch("bert", 1))
         self.flood(1, 9)
         self.assertEqual((self.head(), self.count()), (2, 7))
+
+    def test_messages_over_it_are_asked_for_when_whoever_has_them_is_about_to_stop(self) -> None:
+        for waits in (0.0, 3.6):  # by then some of them were asked for
+            self.begin()
+            self.contend()
+            self.flood(10, 120)
+            asked = self.wants(self.wait(waits), 1)
+            self.assertEqual(asked, [("emil", 10, 10)] if waits else [])
+            effects = self.receive(1, Ping(READ_ALL))
+            self.assertEqual(self.wants(effects, 1), [("emil", 10, 120)])
+            self.flood(10, 120)
+            self.assertEqual(self.head(), 120)
 
     def test_messages_over_a_quota_of_bytes_are_asked_for_by_the_size_of_those_that_came(self) -> None:
         size = batch("emil", 1).size

@@ -135,6 +135,10 @@ class _Account:
     def refused(self, size: int) -> None:
         """Note that a frame of *size* bytes, which was over the share, was refused."""
 
+    def free(self) -> bool:
+        """Let the quota bind no more while this node is late; return whether there is one."""
+        return False
+
     def _left(self, place: int, now: float) -> float:
         seconds = now + self._weights.burst[place] - max(now, self._earned[place])
         return seconds / self._weights.costs[place]
@@ -243,6 +247,10 @@ class _QuotaAccount(_Account):
             self._late_since, self._held_back = self._quotas.lateness.since, 0
         self._held_back += size
 
+    def free(self) -> bool:
+        self.refused(ceil(self._quotas.most))
+        return True
+
     def _binds(self, now: float) -> bool:
         """Whether the quota counts now."""
         late = self._quotas.lateness
@@ -348,6 +356,11 @@ class Shares:
         if (account := self._accounts(site).get(origin)) is not None:
             account.refused(size)
         return False
+
+    def free(self, origin: bytes) -> bool:
+        """Let the quota of *origin* bind no more while this node is late; return whether it has one."""
+        account = self._known_accounts.get(origin)
+        return account is not None and account.free()
 
     def policy_changed(self) -> None:
         """Go by the quotas of the policy from now on."""

@@ -175,8 +175,15 @@ class Repair:
             self._ask_at_once(link, run, now)
 
     def leaves(self, link: Link, now: float) -> None:
-        """Ask *link* at once for all that it claims and this node lacks: the peer is about to stop."""
+        """Ask *link* at once for all that it claims and this node lacks: the peer is about to stop.
+
+        What a quota has put off would be gone with the peer, so the quota binds no more for now.
+        """
         for run in list(link.frontier.claims):
+            if self._admission.shares.free(run[0]) and (pull := self._pulls.get(run)) is not None:
+                pull.over_share = None
+                if pull.asked == link.number and run in self._paced:
+                    self._release(pull)  # the next WANT takes the place of that for some messages
             self._ask_at_once(link, run, now)
 
     def _ask_at_once(self, link: Link, run: StreamId, now: float) -> None:
