@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from msgspec import structs
 
+from tests.support.bodies import unpack_entries
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode, Peer
@@ -18,7 +19,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.simulation.keys import StandInKeys, stand_in_key
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBatch, SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind, MessageId
 from twisted_mesh.wire.membership import (

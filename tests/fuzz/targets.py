@@ -16,13 +16,14 @@ from typing import Final
 
 from tests.core.network import local_node
 from tests.fuzz.nodes import Meeting
+from tests.support.bodies import unpack_entries
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Side
 from twisted_mesh.core.link_machine import LinkMachine
 from twisted_mesh.errors import PoisonedBody, RemoteError
 from twisted_mesh.wire import codec, greeting
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
-from twisted_mesh.wire.bodies import join_entries, split_entries, unpack_entries, unpack_weighed
+from twisted_mesh.wire.bodies import join_entries, split_entries, unpack_weighed
 from twisted_mesh.wire.broadcast import Headers, SignedBatch
 from twisted_mesh.wire.framing import GREETING_FRAME_BYTES, LENGTH_BYTES, FrameReader, frame
 from twisted_mesh.wire.link import Unknown, Whisper

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
+from tests.support.bodies import unpack_entries
 from tests.support.length import at_length
 from tests.wire.samples import FOREIGN, VECTORS, greeting, payload
 from twisted_mesh.errors import PoisonedBody, RemoteError
@@ -33,7 +34,6 @@ from twisted_mesh.wire.bodies import (
     join_entries,
     pack_entry,
     pack_plain,
-    unpack_entries,
     unpack_weighed,
 )
 from twisted_mesh.wire.broadcast import (

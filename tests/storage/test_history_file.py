@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
+from tests.support.bodies import unpack_entries
 from tests.support.length import at_length
 from tests.support.meshcase import MeshCase, batch, consume, rest
 from twisted_mesh.core.events import Deliver
@@ -18,7 +19,6 @@ from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.message import Message
 from twisted_mesh.runtime import running_node
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire.bodies import unpack_entries
 
 #: Seconds for which a consumer stands still; memory holds the messages of five seconds.
 SECONDS = at_length(60, 20)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.bodies import unpack_entries
 from tests.support.length import at_length
 from tests.wire.samples import FOREIGN
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
@@ -19,7 +20,6 @@ from twisted_mesh.wire.bodies import (  # fmt: skip
     join_entries,
     pack_entry,
     split_entries,
-    unpack_entries,
     unpack_weighed,
 )
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT

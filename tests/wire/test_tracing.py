@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.bodies import unpack_entries
 from tests.wire.samples import EPOCH, IDENTITY
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire.bodies import USERS, Entry, join_entries, unpack_entries
+from twisted_mesh.wire.bodies import USERS, Entry, join_entries
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.tracing import (
     MOST_NAMED,

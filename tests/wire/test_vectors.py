@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from msgspec.structs import astuple, replace
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.bodies import unpack_entries
 from tests.support.certificates import CertificateAuthority, der
 from tests.wire.samples import (
     EPOCH,
@@ -44,7 +45,7 @@ from twisted_mesh.wire.authority import (
     Roles,
     unpack_grant,
 )
-from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
     MAX_HEADER,

@@ -141,11 +141,6 @@ def split_entries(body: bytes | memoryview) -> list[bytes]:
     return [pack_entry(type_, packets, asks=kind != USER_ENTRY) for kind, type_, *packets in _decode(body)]
 
 
-def unpack_entries(body: bytes | memoryview, count: int | None = None) -> list[list[Any]]:
-    """The entries in *body*, as :func:`unpack_weighed` returns them, each a list, without their size."""
-    return list(map(list, unpack_weighed(body, count)[0]))
-
-
 def unpack_weighed(body: bytes | memoryview, count: int | None = None) -> tuple[Sequence[Entry], int]:
     """The entries in *body*, and their size, which grows with the memory that they take unpacked.
 

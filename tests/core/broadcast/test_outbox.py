@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of, verify
+from tests.support.bodies import unpack_entries
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.history.history import History
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
