@@ -240,15 +240,15 @@ class TestSlowLines(RepliesTestCase):
 
     def test_where_acknowledgements_take_long_a_message_is_repeated_more_rarely(self) -> None:
         self.send(1)
-        self.wait(8)
+        self.wait(4)
         self.receive(1, acknowledged("dora", "me", 1))
         self.send(2)
-        self.assertEqual(self.over(self.wait(7.9)), [])  # twice four seconds, the average so far
+        self.assertEqual(self.over(self.wait(3.9)), [])  # twice two seconds, the average so far
         self.assertEqual(len(self.over(self.wait(0.2))), 2)
         self.wait(30)
         self.receive(1, acknowledged("dora", "me", 2))
         self.send(3)
-        longest = self.config.direct_timeout / 4
+        longest = self.config.direct_timeout / 8
         self.assertEqual(self.over(self.wait(longest - 0.1)), [])
         self.assertEqual(len(self.over(self.wait(0.2))), 2)
 

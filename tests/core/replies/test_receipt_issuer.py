@@ -555,6 +555,18 @@ class TestSlowLines(RepliesTestCase):
         footprint = self.node.footprint()
         self.assertEqual((footprint["carried_receipts"], footprint["carried_authors"]), (0, 0))
 
+    def test_a_peer_that_reads_nothing_leaves_half_of_the_room_to_others(self) -> None:
+        self.begin(receipts_carried=4)
+        self.receive(1, batch("dora", 1, 9))
+        self.late(1)
+        self.bring(2, *(receipt(name, "dora", 1, 2) for name in ("anna", "bert", "cleo")))
+        self.wait(1)
+        self.assertEqual(self.node.footprint()["carried_receipts"], 0)
+        self.assertEqual(self.node.counts["dropped_receipts"], 3)  # they come again
+        self.bring(2, receipt("anna", "dora", 1, 2), receipt("bert", "dora", 1, 2))
+        self.wait(1)
+        self.assertEqual(self.node.footprint()["carried_receipts"], 2)
+
     def test_meanwhile_own_ones_go_once(self) -> None:
         self.bring(2, receipt("bert", "dora", 1, 1))
         effects = self.receive(1, asking("dora", 10)) + self.take(10) + self.wait(1)

@@ -46,7 +46,7 @@ from twisted_mesh.wire.replies import (
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
 _TOGETHER: Final = 64 * 1024  # bytes of the bodies of one DIRECT, unless it has one message alone (guess)
-_REPEATS: Final = 4  # times that a message is sent at least, however long acknowledgements take (guess)
+_REPEATS: Final = 8  # times that a message is sent at least, however long acknowledgements take (guess)
 _ENDED: Final = "it has left"
 
 

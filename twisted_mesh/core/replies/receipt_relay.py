@@ -172,10 +172,14 @@ class ReceiptRelay:
         kept = {}  # a late line has no room for each receipt, so the highest of each member is kept for it
         for key, (source, high, signed) in carried.receipts.items():
             route = self._routes.on(author, source, signed.hops - 1, signed.tries)
-            if route is not None and self._lines.is_late(route, now):
-                kept[key] = source, high, signed
-            elif route is not None:
+            if route is None:
+                continue
+            if not self._lines.is_late(route, now):
                 entries.setdefault(route.number, []).append(signed)
+            elif self._entries <= self._config.receipts_carried / 2:
+                kept[key] = source, high, signed
+            else:  # a peer that reads nothing leaves half of the room to others
+                self.counts["dropped_receipts"] += 1
         self._entries += len(kept) - len(carried.receipts)
         carried.receipts, carried.due = kept, now + _LATER if kept else inf
         carried.shares = Counter(key[:3] for key in kept)
