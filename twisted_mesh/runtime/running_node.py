@@ -443,7 +443,8 @@ class RunningNode:
         if (known := self._origin_of(member)) is None:
             return fail(Unreachable(_unknown(member)))
         self._requests.check_room()
-        self._log.sending(type, packets, len(entry))
+        if self._log.shows_messages:
+            self._log.sending(type, packets, len(entry))
         return self._requests.request(known, member.decode(), entry, seconds)
 
     def ping(self, member: bytes, seconds: float) -> Deferred[tuple[float, int]]:
@@ -518,7 +519,8 @@ class RunningNode:
     ) -> Deferred[None]:
         entry = pack_entry(type, packets)
         self._check_granted()
-        self._log.sending(type, packets, len(entry))
+        if self._log.shows_messages:
+            self._log.sending(type, packets, len(entry))
         return self.directs.send(origin, id_of(origin).decode(), entry, answers)
 
     async def handed_over(self, timeout: float) -> None:

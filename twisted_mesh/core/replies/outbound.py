@@ -237,10 +237,12 @@ class Outbound:
 
         The first is the best link; a message that was sent before goes over a second link, too.
         """
-        if links := list(self._routes.all_to(destination)):
+        if not tries:
+            if (best := self._routes.best_to(destination)) is not None:
+                yield best, 0
+        elif links := list(self._routes.all_to(destination)):
             yield links[0], 0
-            if tries:
-                yield links[tries % len(links)], min(tries, MAX_TRIES)
+            yield links[tries % len(links)], min(tries, MAX_TRIES)
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
         """The destination has a new run: send it, under new numbers, all messages not acknowledged yet."""

@@ -44,7 +44,14 @@ class Routes:
 
     def known_to(self, origin: bytes) -> Link | None:
         """The best link that is known to lead to *origin*."""
+        if (best := next(self._sure(origin), None)) is not None:  # nearly always; others are not looked up
+            return best
         return next(self._known(origin), None)
+
+    def best_to(self, origin: bytes) -> Link | None:
+        """The first link of :meth:`all_to`."""
+        best = self.known_to(origin)
+        return next(self.all_to(origin), None) if best is None else best
 
     def on(self, origin: bytes, source: int, hops: int, tries: int = 0) -> Link | None:
         """The link over which to pass on a frame that came over the link *source*; None for none.
