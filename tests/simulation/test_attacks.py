@@ -82,6 +82,15 @@ class TestAttacks(SynchronousTestCase):
         self.assertLess(taken, 300)  # of 1,500: twenty in a row, and five a second
         self.assertGreater(refused, 0)
 
+    def test_a_crowd_of_made_up_authors_is_refused_and_delays_nobody_at_nodes_that_know_nobody(
+        self,
+    ) -> None:
+        only_at_length()
+        stage = self.assert_nothing_comes_of("crowded", 10)
+        refused, slowest = stage.shares
+        self.assertGreater(refused, 300)
+        self.assertLess(slowest, 0.5)
+
     def test_runs_of_the_own_key_that_never_were_begin_one_new_run(self) -> None:
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)

@@ -182,6 +182,13 @@ class Minter(Adversary):
             self.put(codec.sign_batch(batch, _BODY, self.world.digest, sign))
 
 
+class Crowd(Minter):
+    """Mints many authors in a second, each with a record and a message."""
+
+    each_time = 100
+    most = 600
+
+
 class Flooder(Minter):
     """Mints authors, each of which sends one message.
 

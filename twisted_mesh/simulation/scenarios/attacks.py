@@ -21,6 +21,7 @@ from twisted_mesh.simulation.adversaries.askers import Asker
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Claimer,
+    Crowd,
     Flooder,
     Forger,
     Forgetter,
@@ -208,6 +209,22 @@ def _babbled(stage: Stage) -> None:
             if member.node.head(babbler.run) < babbler.said:
                 world.violated(member, "missed", "messages over their author's share never came")
     _note_frames(stage)
+
+
+def _crowded(stage: Stage) -> None:
+    """Adversaries mint authors while all members, which know nobody yet, are busy and send messages."""
+    world = stage.world
+    for member in world.members:
+        member.late = 0.0 if member.lies else 2 * LATE
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 8.0)
+    stage.run(ATTACKED)
+    refused = max(member.node.counts["over_share"] for member in world.honest())
+    slowest = max(world.latencies)
+    stage.note(f"up to {refused} frames refused, and {slowest:.2f} s until a message was everywhere")
+    stage.shares = (refused, slowest)
+    stage.end(patience(world.config) + LASTING)
 
 
 def _note_frames(stage: Stage) -> None:
@@ -402,6 +419,7 @@ ATTACKS = {
     "forgotten": Scene(_forgotten, 16, FEW, kinds=(Forgetter, Forgetter)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "babbled": Scene(_babbled, 12, SHARED, kinds=(Babbler,)),
+    "crowded": Scene(_crowded, 12, BRISK, kinds=(Crowd,)),
     "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
     "full-roster": Scene(_minted, 16, FULL, kinds=(Minter,)),
     "held-roster": Scene(_minted, 16, replace(FULL, authors_a_minute=6000.0), kinds=(RoomTaker,)),
