@@ -86,13 +86,14 @@ class Mesh(LoopListeners):
         tags: Mapping[str, str] = _NONE,
         dial: Dial | None = None,
         debug_level: int = 0,
+        control: bool | str | os.PathLike[str] = False,
         config: MeshConfig | None = None,
     ) -> None:
         self._options: dict[str, Any] = {
             "listen": _kept(listen), "peers": _kept(peers), "subnet": subnet, "encryption": encryption,
             "identity": identity, "out_addr": out_addr, "trust": trust, "history": history,
             "replay": replay, "overlay": overlay, "role": role, "label": label, "tags": tags,
-            "dial": dial, "debug_level": debug_level, "config": config,
+            "dial": dial, "debug_level": debug_level, "control": control, "config": config,
         }  # fmt: skip
         # A service checks all arguments.  The node itself is made at each opening, because an application
         # may make its Mesh, fork, and open it in several processes, each of which needs a key of its own.

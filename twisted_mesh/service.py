@@ -18,7 +18,7 @@ from secrets import randbelow
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
-from twisted.application.service import Service
+from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger, globalLogPublisher
@@ -102,6 +102,8 @@ class MeshService(Service, Listeners):
         values of up to 128; label and tags together have at most 512 bytes of UTF-8.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
+    :param control: whether ``mesh`` and other programs of this user can look at the node and send by it,
+        while it runs (docs/http.rst); or the path of the UNIX socket for that.
     :param config: every limit and interval.
     :raises LocalError: an argument cannot work; nothing was opened.
     """
@@ -125,6 +127,7 @@ class MeshService(Service, Listeners):
         tags: Mapping[str, str] = _NONE,
         dial: Dial | None = None,
         debug_level: int = 0,
+        control: bool | str | os.PathLike[str] = False,
         config: MeshConfig | None = None,
     ) -> None:
         super().__init__()
@@ -142,6 +145,8 @@ class MeshService(Service, Listeners):
         if not (dial is None or callable(dial)):
             raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
         self._debug = checked_debug_level(debug_level)
+        self._control_at = _checked_control(control)
+        self._control: IService | None = None  # while it runs, if it has one
         policy, identity = self._settings.policy, self._settings.identity
         self._tls = Tls(self._clock, policy, identity) if self.protocol.encrypted else None
         encrypt = None if self._tls is None else self._tls.client
@@ -260,6 +265,13 @@ class MeshService(Service, Listeners):
         run = self._running()
         super().startService()
         run.dial_out(self._peers)
+        if self._control_at is not None and self._control is None:
+            # The room `admin` stands above this one.  A node without a control socket loads no HTTP server.
+            from twisted_mesh.admin.control import Control
+
+            beside = self._settings.identity.path
+            self._control = Control(self._reactor, self, self._control_at or None, beside)
+            self._control.startService()
 
     def stopService(self, retire: bool = False) -> Deferred[None]:
         """Hand over unsent messages, say goodbye and close everything, within time limits.
@@ -384,6 +396,9 @@ class MeshService(Service, Listeners):
             ports_closed = maybeDeferred(self._listening.stop)
             end.push_async_callback(lambda: ports_closed)
             end.push_async_callback(run.stop, retire)
+            if self._control is not None:
+                control, self._control = self._control, None
+                end.push_async_callback(control.stopService)
 
     def _close_in_fork(self) -> None:
         """Give up the node, which belongs to the parent of this forked process."""
@@ -763,6 +778,15 @@ class MeshService(Service, Listeners):
         if self._run is None:
             raise NotRunning("the service does not run: start it, or the application it belongs to")
         return self._run
+
+
+def _checked_control(control: object) -> str | None:
+    """The path of the control socket that *control* asks for; empty for one of the node's choice."""
+    if isinstance(control, bool):
+        return "" if control else None
+    if isinstance(control, str | os.PathLike) and (path := os.fspath(control)) and isinstance(path, str):
+        return os.path.abspath(path)
+    raise LocalError(f"control is True, False or the path of a socket, not {control!r}")
 
 
 def _not_plain(packets: tuple[object, ...]) -> bool:

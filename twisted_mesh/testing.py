@@ -30,7 +30,10 @@ from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # the port of every node; each node has its own host
 
-_OPTIONS: Final = tuple(signature(MeshService).parameters)[1:]  # without reactor
+#: Those of a service, but for the reactor, and the control socket: there is no UNIX socket in memory.
+_OPTIONS: Final = tuple(
+    name for name in signature(MeshService).parameters if name not in ("reactor", "control")
+)
 _OF_ONE_NODE: Final = frozenset(("identity", "listen", "history"))
 
 Pairs = Iterable[tuple[int, int]]

@@ -10,6 +10,7 @@ import socket
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import Clock
@@ -24,6 +25,8 @@ from twisted_mesh.admin.http import Paths
 from twisted_mesh.admin.recent import Recent
 from twisted_mesh.admin.site import Clients
 from twisted_mesh.admin.streams import BEAT
+from twisted_mesh.cli import places
+from twisted_mesh.errors import LocalError
 from twisted_mesh.eventloop import forks
 from twisted_mesh.service import MeshService
 
@@ -66,6 +69,42 @@ def _recv(client: socket.socket) -> bytes:
         return client.recv(4096)
     except ConnectionResetError:
         return b""
+
+
+class KeywordTests(TestCase):
+    """``MeshService(control=...)``."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    async def test_a_node_has_a_control_socket_while_it_runs(self) -> None:
+        path = self.folder / "x.sock"
+        node = MeshService(reactor, listen=(), control=path)
+        for _ in range(2):  # it can be started again
+            self.assertFalse(path.exists())
+            node.startService()
+            node.startService()
+            try:
+                status = await deferToThread(get, path, "/status")
+                self.assertEqual(status["node"]["id"], node.id.decode())
+            finally:
+                await node.stopService()
+
+    async def test_without_a_path_it_chooses_one_and_by_default_there_is_none(self) -> None:
+        self.enterContext(patch.dict(os.environ, XDG_RUNTIME_DIR=os.fspath(self.folder)))
+        self.patch(places, "SYSTEM", self.folder / "nowhere")
+        node = MeshService(reactor, listen=())
+        for is_wanted in (False, True):
+            node.startService()
+            self.assertEqual(bool([*self.folder.rglob("*.sock")]), is_wanted)
+            await node.stopService()
+            node = MeshService(reactor, listen=(), control=True)
+
+    def test_other_values_are_refused(self) -> None:
+        for wrong in (None, 1, "", b"x"):
+            with self.assertRaisesRegex(LocalError, "control is True, False or the path of a socket"):
+                MeshService(reactor, listen=(), control=wrong)  # type: ignore[arg-type]
 
 
 class ControlTests(TestCase):
@@ -185,7 +224,7 @@ class ControlTests(TestCase):
     async def test_a_second_node_does_not_take_the_socket_of_the_first(self) -> None:
         self.control(self.path)
         self.assertIsNone(self.control(self.path).path)
-        self.assertIn("another process answers there", self.warnings[0])
+        self.assertIn("a node answers there", self.warnings[0])
         self.assertEqual(await deferToThread(get, self.path, "/healthz"), {"status": "ok"})
 
     async def test_a_forked_worker_keeps_nothing_of_it(self) -> None:

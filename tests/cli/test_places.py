@@ -79,7 +79,7 @@ class TestClaiming(PlacesCase):
 
     def test_a_socket_on_which_a_process_answers_stays(self) -> None:
         self.listen(self.path)
-        self.assertIn("another process answers", str(self.assertRaises(Unusable, claim, self.path)))
+        self.assertIn("a node answers", str(self.assertRaises(Unusable, claim, self.path)))
         self.assertTrue(self.path.exists())
 
     def test_a_file_or_a_link_stays(self) -> None:

@@ -81,7 +81,7 @@ def claim(path: Path) -> Path:
     if not path.is_socket() or path.is_symlink():
         raise Unusable("there is something else than a socket")
     if answers(path):
-        raise Unusable("another process answers there")
+        raise Unusable("a node answers there")
     path.unlink()
     return path
 
