@@ -372,9 +372,9 @@ class TestCrowds(SharesCase):
         self.from_another(5, "gina", host="127.0.0.1")
         self.from_another(6, "hugo", host="::1")
         self.contend()
-        self.assertEqual([len(self.crowd(number=number)) for number in (4, 5, 6)], [300] * 3)
+        self.assertEqual([len(self.crowd(100, number)) for number in (4, 5, 6)], [100] * 3)
         self.handle(LinkClosed(4))
-        self.assertLess(len(self.crowd(600, 4)), 600)
+        self.assertLess(len(self.crowd(200, 4)), 200)
 
     def test_once_an_author_is_known_others_are_new(self) -> None:
         self.node.history.authors.vouched(origin_of("cleo"))
