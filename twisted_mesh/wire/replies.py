@@ -15,8 +15,8 @@ from twisted_mesh.wire.fields import MAX_NUMBER, FrameBase, Kind, MessageId, Num
 from twisted_mesh.wire.membership import MAX_PRESENCE
 
 MAX_TRIES: Final = 255
-#: Messages of one DIRECT, as many as one key exchange and one signature serve.  Of 32 each costs a tenth of
-#: a lone one (measured), of more hardly less; a consumer is handed so many at once, however full it is.
+#: Messages of one DIRECT, which share a key exchange and a signature.  With 32 under way, a request takes
+#: 0.06 of the time of a lone one, with 256 0.04 (measured).  A consumer gets so many, however full it is.
 MAX_DIRECTS: Final = 256
 
 Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]

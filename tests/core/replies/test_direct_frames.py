@@ -228,7 +228,7 @@ class TestTaking(RepliesTestCase):
             self.receive(2, direct("bert", target, 13))
             self.assertEqual(self.count("dropped_directs"), 2)
 
-    @settings(fixed, max_examples=at_length(200, 30))
+    @settings(fixed, max_examples=at_length(200, 20))
     @given(st.lists(frames, max_size=12))
     def test_frames_of_many_and_of_one_lead_to_the_same_deliveries(
         self, told: list[tuple[int, int]]

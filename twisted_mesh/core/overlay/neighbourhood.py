@@ -174,8 +174,8 @@ class Neighbourhood:
 
     def schedule(self) -> None:
         """Set the timer for the overlay."""
-        if self.overlay is not None and self.overlay.wake is not None:
-            self._effects.set_timer(Timer.OVERLAY, self.overlay.wake)
+        if self.overlay is not None and (wake := self.overlay.wake) is not None:
+            self._effects.set_timer(Timer.OVERLAY, wake)
 
     def on_overlay(self, now: float) -> None:
         """Do what is due in the overlay."""
