@@ -25,7 +25,14 @@ from twisted_mesh.simulation.keys import StandInKeys
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.replies import Direct, DirectKey, SealedMessage, SealedText, sealing_context
+from twisted_mesh.wire.replies import (
+    MAX_TOGETHER,
+    Direct,
+    DirectKey,
+    SealedMessage,
+    SealedText,
+    sealing_context,
+)
 from twisted_mesh.wire.signed import SignedRecord
 
 STRAY = ["stray_directs"]
@@ -244,6 +251,21 @@ class TestTaking(SealingTestCase):
         none, two = b"\x91\x90", SealedText([SealedMessage(join_entries(()), 1, None)] * 2).pack()
         for text in (b"", b"\xc1", b"\x90", b"\x91\xa1x", b"\x80", b"\x91" * 5000, none, two):
             self.assertEqual(self.strays(direct("dora", "me", 1, text=text)), STRAY)
+
+    def test_many_messages_of_more_bytes_than_a_sender_puts_together_are_dropped(self) -> None:
+        # Lists and dicts are counted for each body: the bodies of one frame could hold a million of them.
+        def bodies(size: int) -> list[SealedMessage]:
+            half = join_entries([pack_entry(2, ["x" * (MAX_TOGETHER // 2 - 100)])])
+            rest = join_entries([pack_entry(2, ["x" * (size - len(half) - 7)])])
+            self.assertEqual(len(half) + len(rest), size)
+            return [SealedMessage(body, 1, None) for body in (half, rest)]
+
+        for size, got in ((MAX_TOGETHER + 1, 0), (MAX_TOGETHER, 2)):
+            frame = direct("dora", "me", 1, count=2, text=SealedText(bodies(size)).pack())
+            self.assertEqual(len(self.got(self.receive(1, frame))), got)
+        self.assertEqual(self.count("stray_directs"), 1)
+        large = join_entries([pack_entry(2, ["x" * MAX_TOGETHER])])
+        self.assertEqual(len(self.got(self.receive(1, direct("dora", "me", 3, body=large)))), 1)
 
     def test_a_guest_that_has_sent_nothing_tells_its_key_when_it_is_asked(self) -> None:
         self.manner = {"profile": Profile(role=Role.GUEST)}

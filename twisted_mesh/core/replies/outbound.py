@@ -35,6 +35,7 @@ from twisted_mesh.wire.fields import MessageId
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.replies import (
     MAX_DIRECTS,
+    MAX_TOGETHER,
     MAX_TRIES,
     Direct,
     DirectAck,
@@ -45,7 +46,6 @@ from twisted_mesh.wire.replies import (
 )
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
-_TOGETHER: Final = 64 * 1024  # bytes of the bodies of one DIRECT, unless it has one message alone (guess)
 _REPEATS: Final = 8  # times that a message is sent at least, however long acknowledgements take (guess)
 _ENDED: Final = "it has left"
 
@@ -355,7 +355,7 @@ def _frames(outgoing: Outgoing, numbers: list[int]) -> Iterator[list[int]]:
         size += len(sent.body)
         if together and (
             number != before + 1
-            or size > _TOGETHER
+            or size > MAX_TOGETHER
             or len(together) == MAX_DIRECTS
             or sent.tries != outgoing.waiting[before].tries
         ):
