@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tests.core import network
-from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence
+from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence, signed_record
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import (
@@ -237,6 +237,19 @@ class TestSlowLines(RepliesTestCase):
         )  # others may be quick
         self.has_read(1)
         self.assertIn(1, self.over(self.wait(8)))
+
+    def test_a_question_for_the_record_of_its_destination_is_no_copy_of_a_message(self) -> None:
+        self.late(1)
+        asks = structs.replace(direct("bert", "dora", 1).record, sealed=b"")
+        self.assertEqual(self.over(self.receive(2, signed_record(asks), direct("bert", "dora", 1))), [1, 1])
+
+    def test_a_message_goes_over_a_late_line_once_the_record_that_it_asked_for_has_come(self) -> None:
+        self.up(4, "emil")
+        self.has_read(4)
+        self.late(4)
+        [asks] = self.direct_frames(self.send(1, "emil"), 4)
+        [sends] = self.direct_frames(self.receive(4, presence("emil", interval=3_000_000)), 4)
+        self.assertEqual((asks.sealed, asks.first, bool(sends.sealed), sends.first), (b"", 1, True, 1))
 
     def test_where_acknowledgements_take_long_a_message_is_repeated_more_rarely(self) -> None:
         self.send(1)

@@ -127,6 +127,10 @@ class TestAcknowledging(RepliesTestCase):
         self.assertEqual((self.acks(effects, 1), self.acks(effects, 2)), ([("dora", 5)], []))
         self.assertEqual(self.acks(self.end_turn(), 1), [])
 
+    def test_a_repeat_of_earlier_ones_takes_no_place_of_that_for_later_ones(self) -> None:
+        self.come(1, direct("dora", "me", 1, count=2), direct("dora", "me", 3), direct("dora", "me", 1))
+        self.assertEqual(self.acks(self.end_turn(), 1), [("dora", 3)])
+
     def test_each_link_that_brought_one_gets_one(self) -> None:
         self.come(1, direct("dora", "me", 1))
         self.come(3, direct("dora", "me", 1, tries=2))

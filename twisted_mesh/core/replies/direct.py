@@ -278,10 +278,14 @@ class Directs:
         return None
 
     def _owe(self, direct: Direct, links: Iterable[Link | None], now: float) -> None:
-        """Acknowledge *direct* over *links* at the end of the turn."""
+        """Acknowledge *direct* over *links* at the end of the turn, or the last message that came there."""
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.last, direct.tries)
         owed = self._senders.owed.setdefault(direct.origin, {})
-        owed.update((link.number, ack) for link in links if link is not None)
+        for link in links:
+            if link is not None:
+                before = owed.setdefault(link.number, ack)
+                if (before.epoch, before.number) <= (ack.epoch, ack.number):
+                    owed[link.number] = ack
         self._effects.set_timer(Timer.TURN, now)
 
     def tell_key(self, link: Link, unopened: Direct, record: SignedRecord) -> None:
@@ -322,8 +326,11 @@ def _messages(record: Record) -> int:
 
 
 def _ends(record: Direct | DirectAck | DirectKey) -> tuple[bytes, int, bytes, int, int, int]:
-    """From which run to which run a frame goes, and the numbers of its messages: all but its tries."""
+    """From which run to which run a frame goes, and the first and the count of its messages.
+
+    Its copies have the same.  A DIRECT that only asks for a record has none of the messages.
+    """
     runs = record.origin, record.epoch, record.destination, record.destination_epoch
     if isinstance(record, Direct):
-        return *runs, record.first, record.count
+        return *runs, record.first, record.count if record.sealed else 0
     return *runs, record.number, 0
