@@ -63,6 +63,20 @@ class TestRequest(RequestCase):
         self.network.advance(1)
         self.assertEqual(came, ["first", "well", "last"])
 
+    def test_a_reply_while_the_service_ends_its_requests_has_nothing_left_to_do_later(self) -> None:
+        self.result_of(self.b.send_to(self.a.id, "hello"), after=1)
+        (hello,) = self.received(self.a)
+        driver, replies = self.parts_of(self.a).driver, list[Deferred[None]]()
+
+        def say_bye(_: object) -> int:
+            replies.append(hello.reply("bye"))
+            return len(driver._directs)
+
+        asked: Deferred[Any] = self.ask("how are you?").addErrback(say_bye)
+        self.stop(self.a)
+        self.assertEqual(self.successResultOf(asked), 0)
+        self.failureResultOf(replies[0], Unreachable)
+
     def test_a_hundred_at_once_get_each_its_own_answer(self) -> None:
         asked = [self.ask(number, after=0) for number in range(100)]
         self.network.advance(2)
