@@ -310,6 +310,11 @@ class AskingVerbsTests(TestCase):
             told,
             r"^AUTHOR +FIRST +LAST +SIZE +OLDEST +NEWEST *\ndb \(\w{8}\) +1 +3 +[.\d]+ k?B +\d s +\d s\n$",
         )
+        for option in ("--count=2", "--since=5m"):
+            status, told = await self.run_it("history", option)
+            self.assertEqual(
+                (status, told[:56]), (2, "mesh: --count and --since choose messages of one member:")
+            )
         status, told = await self.run_it("history", "db", "--count=2")
         self.assertEqual(status, 0)
         self.assertRegex(told, r"^ +2  [-\d]{10} [:\d]{8}  second\n +3  [-\d]{10} [:\d]{8}  third\n$")

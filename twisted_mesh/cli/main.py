@@ -123,7 +123,7 @@ def _add_reading(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     history.add_argument(
         "author", nargs="?", metavar="MEMBER", help="the messages of this one, by label or id"
     )
-    history.add_argument("--count", type=_count, default=20, metavar="N", help="the newest N messages (20)")
+    history.add_argument("--count", type=_count, metavar="N", help="the newest N messages (20)")
     history.add_argument(
         "--since", type=_ago, metavar="TIME", help="only what came in the last 90s, 5m, 2h, 7d"
     )

@@ -317,9 +317,13 @@ def _named_events(
 def history(client: Client, options: Namespace) -> int:
     """Show the messages that the node holds: how many of each author, or those of one."""
     if options.author is None:
+        if options.count or options.since:
+            raise Failed(
+                "--count and --since choose messages of one member: name it (all: mesh listen --since)"
+            )
         tables.show(options, lambda: client.get("/history"), tables.history)
         return YES
-    arguments = {"author": options.author, "count": options.count, "since": options.since or "all"}
+    arguments = {"author": options.author, "count": options.count or 20, "since": options.since or "all"}
     is_there = False
     for event in client.events(f"/messages?{urlencode(arguments)}", None):
         if event.name == "failure":
