@@ -45,7 +45,7 @@ class TestLines(SynchronousTestCase):
             for _ in range(14):
                 author.publish("x" * 300)
         world.run_until(20.0)
-        newcomer.line, newcomer.replay = Line(world, 3800.0), MAX_NUMBER
+        newcomer.line, newcomer.replay = Line(world, 3600.0), MAX_NUMBER
         newcomer.start()
         for other in others:
             world.link(newcomer, other)

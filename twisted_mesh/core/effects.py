@@ -135,11 +135,13 @@ class Lines:
         """Whether the peer is late to read what it was sent."""
         return not self.is_read(link, link.flow.meter.bytes_in(_SECONDS, FLOOR), now)
 
-    def is_copy(self, link: Link, frame: Hashable, now: float) -> bool:
-        """Whether *frame* waits for a late line already; if not, it counts as sent over *link* now.
+    def has_no_room(
+        self, link: Link, frame: Hashable, now: float, author: bytes = b"", size: int = 0
+    ) -> bool:
+        """Whether a late line has no room for *frame*; if it has, *frame* counts as sent over *link* now.
 
-        :param frame: names the frame; a copy has the same name.
+        It has none for a copy, nor if 2 KiB of the same *author* wait: one member could fill the line.
+
+        :param frame: names the frame; a copy has the same name; *size*: its bytes.
         """
-        if not self.is_late(link, now):
-            return False
-        return not link.flow.note_once(frame)
+        return self.is_late(link, now) and not link.flow.note_once(frame, author, size)

@@ -7,7 +7,7 @@ hold messages are unsigned: they are only a reason to ask the peer for messages.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import inf
@@ -16,7 +16,7 @@ from typing import Any, Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
-from twisted_mesh.core.meter import Meter
+from twisted_mesh.core.meter import LEAST, Meter
 from twisted_mesh.core.rate import LinkRates
 from twisted_mesh.core.status import LinkReport
 from twisted_mesh.wire.broadcast import SnapshotEntry, Want
@@ -168,7 +168,9 @@ class FlowState:
 
     :ivar own_marks: for each own batch not accepted by the transport: *sent* behind it, and its last
         message.
-    :ivar copies: by frame of which no copy is sent while it is unread: how much was sent before it.
+    :ivar copies: the frames of which no copy is sent while they are unread: for each, how much was sent
+        before it, its author, and its bytes.
+    :ivar shares: by author, the bytes of all *copies*.
     :ivar checked: the last own message before the PING READ_OWN that waits for its answer; 0 if none waits.
     :ivar peer_leaves: whether the peer has said that it stops; frames sent now may not be relayed.
     :ivar farewell_due: whether this node leaves, and waits until the peer has read all frames.
@@ -180,7 +182,8 @@ class FlowState:
     rtt: float = 0.0  # the round trip in seconds; 0 until it is known
     meter: Meter = field(default_factory=Meter)  # measures how fast the peer reads
     own_marks: deque[tuple[int, int]] = field(default_factory=deque)
-    copies: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
+    copies: OrderedDict[Hashable, tuple[int, bytes, int]] = field(default_factory=OrderedDict)
+    shares: Counter[bytes] = field(default_factory=Counter)
     peer_leaves: bool = False
     farewell_due: bool = False
 
@@ -194,16 +197,28 @@ class FlowState:
         """The bytes that the peer is not known to have read."""
         return self.sent - self.meter.read
 
-    def note_once(self, frame: Hashable) -> bool:
-        """Note that *frame* goes out behind all that was sent; return whether it is not unread already."""
-        copies = self.copies
-        while copies and next(iter(copies.values())) <= self.meter.read:
-            copies.popitem(last=False)
-        if frame in copies:
+    def note_once(self, frame: Hashable, author: bytes, size: int) -> bool:
+        """Note that *frame* goes out behind all that was sent, unless it or its author's share is unread.
+
+        :param author: whose share of the line it takes; empty if it takes none; *size*: its bytes.
+        :return: whether it goes out.
+        """
+        copies, shares = self.copies, self.shares
+        while copies and next(iter(copies.values()))[0] <= self.meter.read:
+            self._forget_copy()
+        if frame in copies or (shares[author] and shares[author] + size > LEAST):
             return False
-        copies[frame] = self.sent + 1  # it is longer than a byte
-        _cut(copies, COPIES_MOST)
+        copies[frame] = self.sent + 1, author, size  # it is longer than a byte
+        shares[author] += size
+        if len(copies) > COPIES_MOST:
+            self._forget_copy()
         return True
+
+    def _forget_copy(self) -> None:
+        _, (_, author, size) = self.copies.popitem(last=False)
+        self.shares[author] -= size
+        if not self.shares[author]:
+            del self.shares[author]
 
 
 class LifeState:

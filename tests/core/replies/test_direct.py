@@ -8,6 +8,7 @@ from tests.core import network
 from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence, signed_record
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
+from twisted_mesh.core import link as link_module
 from twisted_mesh.core.events import (
     Deliver,
     DirectRoom,
@@ -216,6 +217,30 @@ class TestSlowLines(RepliesTestCase):
         self.assertEqual((self.count("late_directs"), self.node.footprint()["unread_copies"]), (4, 1))
         self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 2))), [1])
         self.has_read(1)
+        self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 1))), [1])
+
+    def test_and_no_more_of_one_author_than_its_share(self) -> None:
+        # One member could fill the line with messages that are all new.
+        self.late(1)
+        body = join_entries([pack_entry(2, ["x" * 800])])
+        many = [direct("bert", "dora", number, body=body) for number in range(1, 5)]
+        self.assertEqual(self.over(self.receive(2, *many)), [1, 1])
+        self.assertEqual(self.count("late_directs"), 2)
+        large = direct("cleo", "dora", 1, body=join_entries([pack_entry(2, ["x" * 5000])]))
+        self.assertEqual(self.over(self.receive(3, large)), [1])
+        self.has_read(1)
+        self.assertEqual(self.over(self.receive(2, *many[2:])), [1, 1])
+        flow = self.link(1).flow
+        flow.meter.read, flow.meter.rate = flow.sent, 1000.0
+        flow.sent += 20_000  # it has read all, and is late again
+        self.assertEqual(self.over(self.receive(2, *many)), [1, 1])
+        self.assertEqual(self.node.footprint()["unread_copies"], 2)
+
+    def test_of_many_that_wait_the_oldest_is_forgotten(self) -> None:
+        self.patch(link_module, "COPIES_MOST", 2)
+        self.late(1)
+        self.receive(2, *(direct("bert", "dora", number) for number in (1, 2, 3)))
+        self.assertEqual(self.node.footprint()["unread_copies"], 2)
         self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 1))), [1])
 
     def test_nor_of_an_acknowledgement(self) -> None:

@@ -94,7 +94,9 @@ class Directs:
             for ack in dict.fromkeys(acks.values()):
                 links = [self._routes.links.get(number) for number, one in acks.items() if one == ack]
                 name = (DirectAck, *_ends(ack))
-                ways = [one for one in links if one is not None and not self._lines.is_copy(one, name, now)]
+                ways = [
+                    one for one in links if one is not None and not self._lines.has_no_room(one, name, now)
+                ]
                 if ways:
                     self._effects.send(ways, self._signer.signed(ack))
 
@@ -184,7 +186,9 @@ class Directs:
         route = back or self._routes.on(target, link.number, signed.hops, record.tries)
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
-        elif self._lines.is_copy(route, (type(record), *_ends(record)), now):
+        elif self._lines.has_no_room(
+            route, (type(record), *_ends(record)), now, record.signer, codec.size(signed)
+        ):
             self.counts["late_directs"] += 1
         else:
             self._effects.send((route,), signed.relayed())

@@ -209,7 +209,7 @@ class Outbound:
         acknowledged = self._senders.head(destination, outgoing.epoch)
         owed = self._senders.owed.get(destination, {})
         for link, tries in self._ways(destination, first.tries):
-            if self._lines.is_copy(link, (Direct, *ends, sealed is None), now):
+            if self._lines.has_no_room(link, (Direct, *ends, sealed is None), now):
                 continue
             direct = Direct(*ends, oldest, tries, acknowledged, sealed or b"")
             self._effects.send((link,), self._signer.signed(direct))

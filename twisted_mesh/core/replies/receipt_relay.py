@@ -200,7 +200,7 @@ class ReceiptRelay:
         links = {way.number: way for way in ways}
         for number, every in entries.items():
             link = links[number]
-            some = [one for one in every if not self._lines.is_copy(link, (Receipt, one.array), now)]
+            some = [one for one in every if not self._lines.has_no_room(link, (Receipt, one.array), now)]
             for at in range(0, len(some), _IN_A_FRAME):
                 self._effects.send((link,), Receipts(some[at : at + _IN_A_FRAME]))
 
