@@ -100,6 +100,11 @@ class Records:
         self.connection = connection
         self.gathered: list[bytes] | None = None
 
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the connection ends; the session asks that after each read."""
+        return bool(self.connection.disconnecting)
+
     def write(self, record: bytes) -> None:
         if self.gathered is None:
             self.connection.write(record)
