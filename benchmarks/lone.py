@@ -157,7 +157,7 @@ async def speak(port: int, messages: int) -> list[tuple[float, Stamps]]:
     clock.after(TLSMemoryBIOProtocol, "write", encrypted)
     clock.before(Connection, "writeSomeData", waited)
     clock.after(Connection, "writeSomeData", passed)
-    service = MeshService(reactor, overlay=False)
+    service = MeshService(reactor, listen=(), overlay=False)
     service.startService()
     await service.ready()
     await service.connect(HOST, port)

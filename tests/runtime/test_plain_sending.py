@@ -105,6 +105,13 @@ class TestPlainSending(PlainCase):
         self.assertFalse(driver.send_plain(("behind",)))
         self.assertEqual([count for _, count, _ in self.batches(service)], [2])
 
+    def test_a_large_number_is_refused_behind_the_first_message_as_before_it(self) -> None:
+        service = self.node()
+        for _ in range(2):
+            self.assertRaises(ValueError, service.send, 2**64)
+            service.send("a")
+        self.assertEqual([count for _, count, _ in self.batches(service)], [2])
+
 
 class TestSendMany(PlainCase):
     """A message with each of several packets, at one call."""

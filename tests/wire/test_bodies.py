@@ -19,6 +19,7 @@ from twisted_mesh.wire.bodies import (  # fmt: skip
     containers_in,
     join_entries,
     pack_entry,
+    pack_plain,
     split_entries,
     unpack_weighed,
 )
@@ -158,6 +159,12 @@ class TestPackEntry(SynchronousTestCase):
     def test_a_nan_comes_out_as_one(self) -> None:
         got = round_trip(float("nan"), float("inf"), {float("nan"): -float("inf")})
         self.assertEqual(repr(got), "[0, 48, nan, inf, {nan: -inf}]")
+
+
+class TestPackPlain(SynchronousTestCase):
+    def test_a_large_number_is_left_to_the_closer_look(self) -> None:
+        for number in (-(2**63) - 1, 2**64):
+            self.assertIsNone(pack_plain(("a", number)))
 
 
 class TestJoinEntries(SynchronousTestCase):
