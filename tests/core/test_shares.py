@@ -5,14 +5,35 @@ from __future__ import annotations
 from itertools import product
 
 from tests.core import network
-from tests.core.network import batch, direct, forged, have, of, origin_of, presence, records
+from tests.core.network import (
+    acknowledged,
+    batch,
+    direct,
+    forged,
+    have,
+    lacks_key,
+    of,
+    origin_of,
+    presence,
+    records,
+)
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core import shares
 from twisted_mesh.core.broadcast import repair
-from twisted_mesh.core.events import Effect, LinkClosed, LinkOpened, PolicyGiven, Timer
+from twisted_mesh.core.events import (
+    Effect,
+    LinkClosed,
+    LinkOpened,
+    PolicyGiven,
+    SendDirect,
+    SendDirects,
+    Timer,
+)
 from twisted_mesh.core.link import READ_ALL
+from twisted_mesh.core.rate import COPY_BURST, COPY_RATE
 from twisted_mesh.core.shares import Kind
 from twisted_mesh.network import Policy, Quotas
+from twisted_mesh.wire.bodies import join_entries
 from twisted_mesh.wire.broadcast import Snapshot, Want
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Purpose, Records, Roster
@@ -430,6 +451,45 @@ class TestKinds(SharesCase):
         self.wait(2)
         self.receive(2, batch("bert", 2))
         self.assertEqual(len(self.delivered(self.receive(1, direct("emil", "me", 4)))), 1)
+
+    def test_copies_of_direct_messages_use_up_no_share_whoever_brings_them(self) -> None:
+        for target in ("me", "bert"):
+            self.begin(known_directs_burst=6)
+            record = presence("emil", 2)
+            self.receive(1, presence("emil"))
+            self.receive(2, presence("bert"), batch("bert", 1))
+            if target == "me":
+                self.handle(SendDirects((SendDirect(1, origin_of("emil"), join_entries(())),)))
+                self.receive(1, acknowledged("emil", "me", 1))
+            frames = [direct("emil", target, 1, count=2), direct("emil", target, 4)]
+            self.receive(1, *frames, direct("emil", target, 1, count=2, tries=1))
+            self.up(3, "cleo")
+            if target == "me":
+                frames += [acknowledged("emil", "me", 1), lacks_key("emil", "me", 1, record)]
+                frames += [direct("emil", "me", 1, destination_epoch=2)]
+            self.receive(3, *frames * 9)
+            self.be_late()
+            effects = self.receive(1, direct("emil", target, 3))
+            self.assertEqual((self.count(), bool(self.taken(effects, target))), (0, True), target)
+
+    def taken(self, effects: list[Effect], target: str) -> int:
+        """How many direct messages of Emil's are delivered here, or passed on to Bert."""
+        if target == "me":
+            return len(self.delivered(effects))
+        return len(of(self.all_frames(effects, 2), SignedRecord))
+
+    def test_copies_of_direct_messages_are_verified_only_so_often(self) -> None:
+        self.receive(1, presence("emil"))
+        for target in ("me", "bert"):
+            first = direct("emil", target, 1)
+            self.receive(1, first)
+            before = self.verified
+            self.receive(2, *[first] * (COPY_BURST + 9))
+            self.assertEqual(self.verified - before, COPY_BURST)
+            self.wait(1)
+            self.receive(2, *[first] * COPY_BURST)
+            self.assertEqual(self.verified - before, COPY_BURST + int(COPY_RATE))
+            self.wait(60)
 
 
 class QuotaPolicy(Policy):

@@ -458,10 +458,14 @@ class Node:
         directs, shares, author = self.replies.directs, self._shares, signed.record.signer
         if isinstance(signed.record, Direct) and not self._admission.takes_direct(author):
             return
-        if not shares.may_bring(link, author, Kind.DIRECT, now) or not directs.verify(link, signed, now):
+        copy = directs.is_copy(signed.record)
+        if not copy and not shares.may_bring(link, author, Kind.DIRECT, now):
             return
-        messages = signed.record.count if isinstance(signed.record, Direct) else 0
-        shares.took(link, author, Kind.DIRECT, now, len(signed.array), messages)
+        if not directs.verify(link, signed, now, copy=copy):
+            return
+        if not copy:
+            messages = signed.record.count if isinstance(signed.record, Direct) else 0
+            shares.took(link, author, Kind.DIRECT, now, len(signed.array), messages)
         answer = directs.received(link, signed, now)
         if isinstance(answer, Direct):
             self.membership.announcing.announce_first(now)

@@ -21,6 +21,10 @@ WALK_RATE: Final = 8.0  # FORWARD_JOINs and SHUFFLEs of one link in a second, on
 #: Records of one link in a row whose certificates are refused; to refuse one takes 0.3 ms (guess).
 REFUSED_BURST: Final = 256
 REFUSED_RATE: Final = 16.0  # such records in a second, on average (guess: links between two CAs bring few)
+#: Copies of direct messages of one link in a row whose signatures are verified (guess: a relay that is gone
+#: has many messages repeated at once).
+COPY_BURST: Final = 256
+COPY_RATE: Final = 64.0  # such copies in a second, on average (guess: 1.3 % of the processor)
 REMEMBERED_SECONDS: Final = 600.0  # seconds for which bytes sent are counted (docs/protocol.rst)
 AGAIN_RATE: Final = 2**20  # bytes a second that a peer may always be sent again (docs/protocol.rst)
 RUNS_REMEMBERED: Final = 65_536  # runs of all peers; the peer whose count began first is forgotten (guess)
@@ -73,14 +77,16 @@ class LinkRates:
     docs/limits.rst, or constants above, with their reasons.
 
     :ivar replies: receipts, direct messages and acknowledgements that the link may bring.
+    :ivar copies: copies of these that came before, over any link.
     :ivar walks: FORWARD_JOINs and SHUFFLEs that the link may bring.
     :ivar refused: records with certificates that are refused.
     """
 
-    __slots__ = ("refused", "replies", "walks")
+    __slots__ = ("copies", "refused", "replies", "walks")
 
     def __init__(self, config: MeshConfig) -> None:
         self.replies = RateLimit(config.reverse_burst, config.reverse_rate)
+        self.copies = RateLimit(COPY_BURST, COPY_RATE)
         self.walks = RateLimit(WALK_BURST, WALK_RATE)
         self.refused = RateLimit(REFUSED_BURST, REFUSED_RATE)
 

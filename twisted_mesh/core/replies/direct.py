@@ -49,6 +49,7 @@ _AT_ONCE: Final = 64 * 1024  # bytes of held messages that are delivered before 
 
 # One transmission of a DIRECT: origin, epoch, destination, destination_epoch, last number, tries.
 _Passage = tuple[bytes, int, bytes, int, int, int]
+_Frame = Direct | DirectAck | DirectKey
 
 
 def _no_counts() -> dict[str, int]:
@@ -106,13 +107,26 @@ class Directs:
 
     # ── receiving ───────────────────────────────────────────────────────────────────
 
-    def verify(self, link: Link, signed: SignedRecord, now: float) -> bool:
+    def is_copy(self, record: Record) -> bool:
+        """Whether a DIRECT has come before, or an answer is about nothing that waits here.
+
+        Such a frame counts for no author, since every node that has it can bring it.
+        """
+        assert isinstance(record, Direct | DirectAck | DirectKey)
+        if self._target(record) != self._local_node.origin:
+            return isinstance(record, Direct) and self._first_arrivals.of(_passage(record)) is not None
+        if not isinstance(record, Direct):
+            return not self.outbound.is_answer(record)
+        return record.destination_epoch != self._local_node.epoch or self._senders.has(record)
+
+    def verify(self, link: Link, signed: SignedRecord, now: float, *, copy: bool = False) -> bool:
         """Whether to take in a DIRECT, DIRECT_ACK or DIRECT_KEY that came over *link*; others are counted.
 
         The signature of a frame for this node is not looked at if the link proves as much: it is encrypted,
         and the author is the peer, whose proof holds for this link alone.  That saves 0.4 of the processor
         time of a request with its answer (measured).
 
+        :param copy: whether it is a copy, of which only some are verified.
         :raises RemoteError: the signature is false.
         """
         author = signed.record.signer
@@ -123,7 +137,10 @@ class Directs:
         if not link.rates.replies.take(now, _messages(signed.record)):
             self.counts["dropped_directs"] += 1
             return False
-        if not self._proves(link, author) or self._target(signed) != self._local_node.origin:
+        if not self._proves(link, author) or self._target(signed.record) != self._local_node.origin:
+            if copy and not link.rates.copies.take(now):
+                self.counts["dropped_directs"] += 1
+                return False
             self._signer.require(signed)
         return True
 
@@ -137,9 +154,8 @@ class Directs:
             link.rates.replies.give_back(_messages(frame))
 
     @staticmethod
-    def _target(signed: SignedRecord) -> bytes:
+    def _target(record: Record) -> bytes:
         """The node that a DIRECT, DIRECT_ACK or DIRECT_KEY is for."""
-        record = signed.record
         assert isinstance(record, Direct | DirectAck | DirectKey)
         return record.destination if isinstance(record, Direct) else record.origin
 
@@ -151,7 +167,7 @@ class Directs:
         """
         record = signed.record
         assert isinstance(record, Direct | DirectAck | DirectKey)
-        if self._target(signed) != self._local_node.origin:
+        if self._target(record) != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
             if self.outbound.acknowledged(record, record.number, signed.hops, now):
@@ -163,17 +179,13 @@ class Directs:
             return self._arrived(link, record, now)
         return None
 
-    def _relay(
-        self, link: Link, signed: SignedRecord, record: Direct | DirectAck | DirectKey, now: float
-    ) -> None:
+    def _relay(self, link: Link, signed: SignedRecord, record: _Frame, now: float) -> None:
         """Pass a message on to its destination, or its answer back along the message's way.
 
         The links that brought the message first form no circle, but a way around a lost link can.  So an
         answer follows them only for ``DETOURS`` hops.
         """
-        ends = record.origin, record.epoch, record.destination, record.destination_epoch
-        number = record.last if isinstance(record, Direct) else record.number
-        passage = (*ends, number, record.tries)
+        passage = _passage(record)
         first_link = self._first_arrivals.of(passage)
         if not isinstance(record, Direct):
             target = record.origin
@@ -329,7 +341,14 @@ def _messages(record: Record) -> int:
     return record.count if isinstance(record, Direct) else 1
 
 
-def _ends(record: Direct | DirectAck | DirectKey) -> tuple[bytes, int, bytes, int, int, int]:
+def _passage(record: _Frame) -> _Passage:
+    """That of a DIRECT, or that which an answer is about."""
+    runs = record.origin, record.epoch, record.destination, record.destination_epoch
+    number = record.last if isinstance(record, Direct) else record.number
+    return *runs, number, record.tries
+
+
+def _ends(record: _Frame) -> tuple[bytes, int, bytes, int, int, int]:
     """From which run to which run a frame goes, and the first and the count of its messages.
 
     Its copies have the same.  A DIRECT that only asks for a record has none of the messages.

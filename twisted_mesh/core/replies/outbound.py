@@ -295,7 +295,7 @@ class Outbound:
             self._effects.emit(events.DirectsEnded(tokens, None, hops))
         return bool(tokens)
 
-    def is_answer(self, answer: DirectKey) -> bool:
+    def is_answer(self, answer: DirectAck | DirectKey) -> bool:
         """Whether *answer* is about a message that waits to be acknowledged."""
         outgoing = self._outgoing.get(answer.destination)
         if outgoing is None or (answer.origin, answer.epoch) != self._own:

@@ -81,6 +81,14 @@ class Senders:
         epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
         return direct.epoch < epoch
 
+    def has(self, direct: Direct) -> bool:
+        """Whether the messages of *direct* were delivered, are held, or are of a run that is over."""
+        incoming = self._incoming.get(direct.origin)
+        if incoming is None or direct.epoch != incoming.epoch:
+            return self.is_over(direct)
+        held = incoming.held.get(direct.first)
+        return direct.last <= incoming.head or (held is not None and held.direct.last == direct.last)
+
     def incoming(self, direct: Direct, now: float) -> Incoming | None:
         """The messages from the run that sent *direct*, and is not over; None if there is no room for it.
 
