@@ -226,7 +226,8 @@ class TestSendTo(MeshCase):
             changed = {name: now[name] - was[name] for name in now if now[name] != was[name]}
             changed.pop("unheard_messages", None)
             self.assertLessEqual(changed.pop("direct_first_arrivals", 0), 20)
-            self.assertLessEqual(set(changed), {"direct_destinations", "direct_senders", "first_arrivals"})
+            remembered = {"direct_destinations", "direct_senders", "first_arrivals", "relayed_pairs"}
+            self.assertLessEqual(set(changed), remembered)
             self.assertLessEqual(max(changed.values(), default=0), 1)
 
     def test_before_the_member_has_said_that_it_is_there(self) -> None:

@@ -19,6 +19,7 @@ from twisted_mesh.core.events import (
     SendDirects,
     Timer,
 )
+from twisted_mesh.core.replies import relayed
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
@@ -203,6 +204,42 @@ class TestSending(RepliesTestCase):
         self.send(1)
         self.receive(1, presence("dora", epoch=2, interval=3_000_000))
         self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [3, 4])
+
+
+class TestRelayedAgain(RepliesTestCase):
+    """A relay passes no message on that its author repeats no more."""
+
+    def test_what_was_acknowledged_cannot_be_sent_again_in_its_authors_name(self) -> None:
+        old = [direct("bert", "dora", number) for number in (1, 2)]
+        self.receive(2, *old)
+        self.wait(60)
+        self.assertEqual(self.over(self.receive(2, direct("bert", "dora", 3, oldest=3))), [1])
+        before = self.verified
+        self.assertEqual(self.strays(*old, direct("bert", "dora", 1, count=2), link=3), 3 * STRAY)
+        self.assertEqual(self.verified, before)
+        more = [direct("bert", "dora", 2, count=2), direct("bert", "anna", 1), direct("cleo", "dora", 1)]
+        self.assertEqual(self.over(self.receive(3, *more)), [1, 1, 1, 1])
+
+    def test_nor_what_is_of_or_for_an_earlier_run(self) -> None:
+        self.receive(2, direct("bert", "dora", 5, oldest=5, epoch=2, destination_epoch=2))
+        earlier = [direct("bert", "dora", 7, epoch=2), direct("bert", "dora", 7, destination_epoch=2)]
+        self.assertEqual(self.strays(*earlier), 2 * STRAY)
+        again = direct("bert", "dora", 6, oldest=1, epoch=2, destination_epoch=2)
+        self.assertEqual(self.over(self.receive(2, again)), [1])
+        self.assertEqual(self.strays(direct("bert", "dora", 4, epoch=2, destination_epoch=2)), STRAY)
+
+    def test_a_destination_that_is_made_up_takes_no_place(self) -> None:
+        for destination in ("ivan", "john"):
+            self.receive(2, direct("bert", destination, 1))
+        self.assertEqual(self.node.footprint()["relayed_pairs"], 0)
+
+    def test_the_pair_that_is_idle_for_longest_is_forgotten(self) -> None:
+        self.patch(relayed, "PAIRS_MOST", 2)
+        for name in ("dora", "anna", "dora", "cleo"):
+            self.receive(2, direct("bert", name, 5, oldest=5))
+        self.assertEqual(self.node.footprint()["relayed_pairs"], 2)
+        self.assertEqual(self.strays(direct("bert", "dora", 1)), STRAY)
+        self.assertEqual(self.over(self.receive(2, direct("bert", "anna", 1))), [1])
 
 
 class TestSlowLines(RepliesTestCase):
@@ -599,7 +636,7 @@ class TestRelaying(RepliesTestCase):
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
         # Only the link that the message came over is kept, for a while.
-        footprint = {**before, "direct_first_arrivals": 1}
+        footprint = {**before, "direct_first_arrivals": 1, "relayed_pairs": 1}
         self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (footprint, []))
 
     def test_what_acknowledges_it_goes_back_as_it_came_first(self) -> None:

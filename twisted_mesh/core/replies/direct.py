@@ -4,8 +4,8 @@ Contract: :mod:`~twisted_mesh.core.replies.outbound` has the messages that this 
 come, it delivers and acknowledges the messages of a run in the order of their numbers, as long as its
 consumers have room.  It remembers how far each sender has come
 (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged again and not delivered again.
-Relays verify messages, and remember only the link over which each came first: its acknowledgement goes back
-over that link.
+Relays verify messages, and remember the link over which each came first: its acknowledgement goes back over
+that link.  They pass on none that is over (:mod:`~twisted_mesh.core.replies.relayed`).
 
 Acknowledgements leave at the end of the reactor's turn.  A DIRECT to the same node over the same link has
 its acknowledgement in it, so that a request and its answer are two frames.  A destination that lacks the
@@ -29,6 +29,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.outbound import Outbound
+from twisted_mesh.core.replies.relayed import Relayed
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.replies.senders import Held, Incoming, Senders
 from twisted_mesh.core.signing import Signer
@@ -71,6 +72,7 @@ class Directs:
     _routes: Routes
     _effects: Effects
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
+    _relayed: Relayed = field(default_factory=Relayed)
     counts: dict[str, int] = field(default_factory=_no_counts)
     _held_at: float = inf  # when to look for held messages; inf for never
     _can_deliver: bool = True  # whether the application's consumers have room
@@ -130,14 +132,18 @@ class Directs:
         :raises RemoteError: the signature is false.
         """
         author = signed.record.signer
+        is_for_me = self._target(signed.record) == self._local_node.origin
         known = author == link.peer.origin or self._roster.get(author) is not None
-        if not known or author == self._local_node.origin:
+        is_over = (
+            not is_for_me and isinstance(signed.record, Direct) and self._relayed.is_over(signed.record)
+        )
+        if is_over or not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
             return False
         if not link.rates.replies.take(now, _messages(signed.record)):
             self.counts["dropped_directs"] += 1
             return False
-        if not self._proves(link, author) or self._target(signed.record) != self._local_node.origin:
+        if not is_for_me or not self._proves(link, author):
             if copy and not link.rates.copies.take(now):
                 self.counts["dropped_directs"] += 1
                 return False
@@ -204,6 +210,8 @@ class Directs:
             self.counts["late_directs"] += 1
         else:
             self._effects.send((route,), signed.relayed())
+            if isinstance(record, Direct):
+                self._relayed.note(record)
 
     def _record_in(self, answer: DirectKey) -> SignedRecord | None:
         """The record in an answer to an own message, if it is its author's, and newer than the known one.
@@ -332,6 +340,7 @@ class Directs:
         return {
             **self.outbound.footprint(),
             "direct_first_arrivals": len(self._first_arrivals),
+            "relayed_pairs": len(self._relayed),
             **self._senders.footprint(),
         }
 
