@@ -181,6 +181,20 @@ class TestWaiting(PaceTestCase):
         self.assertTrue(self.pace.is_slow(self.anna, self.now))
         self.assertFalse(self.pace.is_slow(self.bert, self.now))
 
+    def test_or_a_new_one_if_those_of_most_neighbours_are(self) -> None:
+        # The slow line is this node's own, and what an exchange brings waits for it, too.
+        links = [self.anna, self.bert, self.open(3, "cleo"), self.open(4, "dora")]
+        new = self.open(5, "emil", Purpose.EXCHANGE)
+        for link in links[:2]:
+            link.flow.meter.rate = 10_000
+        self.assertFalse(self.pace.is_slow(new, self.now))
+        links[2].repair.pace = 10_000
+        self.now += 1
+        self.assertTrue(self.pace.is_slow(new, self.now))
+        self.assertTrue(self.pace.is_slow(links[3], self.now))
+        new.flow.meter.rate = 1_000_000
+        self.assertFalse(self.pace.is_slow(new, self.now))
+
     def test_or_any_while_one_is_slow_now(self) -> None:
         self.slow(self.anna)
         self.assertTrue(self.pace.is_slow(self.bert, self.now))

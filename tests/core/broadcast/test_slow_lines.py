@@ -302,6 +302,14 @@ class TestOneSlowPeer(SlowLinesTestCase):
         self.announce(2, 3)
         self.assertEqual(self.asked(self.slow(20, 2, 3)), [])
 
+    def test_nor_while_it_brings_other_batches_since_the_answer_comes_nearer(self) -> None:
+        self.announce(2, 3)
+        effects = []
+        for first in range(1, 6):
+            effects += self.receive(2, batch("fred", first)) + self.slow(0.5, 2)
+        self.assertEqual(self.asked(effects), [])
+        self.assertEqual(self.grafts(self.slow(1.5, 2), 3), [(1, 9)])
+
     def test_nor_while_it_brings_them(self) -> None:
         effects = self.announce(2, 3) + self.drip(2, 1, 9, 20, 10_000)
         self.assertEqual(self.asked(effects), [2])

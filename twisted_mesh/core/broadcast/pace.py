@@ -47,6 +47,7 @@ class Pace:
         self._history = history
         self._links = links
         self._config = config
+        self._own_slow = -inf, False  # when that was found out
 
     def of(self, link: Link) -> float:
         """The pace of *link* in bytes a second; if unknown, that of the fastest link, or 0."""
@@ -152,10 +153,27 @@ class Pace:
         return now if is_late else max(since, link.repair.last_batch_at)
 
     def is_known_slow(self, link: Link, now: float) -> bool:
-        """Whether *link* is measured to have a slow line, or has not read what it was sent long ago."""
+        """Whether *link* is measured to have a slow line, or has not read what it was sent long ago.
+
+        If the links of most neighbours have, the slow line is probably this node's own.  So a link that is
+        not measured yet has it, too.
+        """
+        if not link.repair.pace and not link.flow.meter.rate and self._is_own_slow(now):
+            return True
+        return self._is_measured_slow(link, now)
+
+    def _is_measured_slow(self, link: Link, now: float) -> bool:
         meter = link.flow.meter
         waits = meter.is_waiting and link.flow.unread > FLOOR and meter.waiting_since + SLOWED_SECONDS < now
         return waits or self.silence(link) > self._config.graft_retry
+
+    def _is_own_slow(self, now: float) -> bool:
+        """Whether the links of most neighbours have slow lines; found out once for each event."""
+        if self._own_slow[0] != now:
+            links = self._links.fed
+            slow = sum(self._is_measured_slow(link, now) for link in links)
+            self._own_slow = now, 2 * slow > len(links)
+        return self._own_slow[1]
 
     def bytes_in_time(self, now: float) -> float:
         """The most bytes to ask for at a time: if lines are slow, what these bring in a few seconds."""
