@@ -567,6 +567,23 @@ class TestSlowLines(RepliesTestCase):
         self.wait(1)
         self.assertEqual(self.node.footprint()["carried_receipts"], 2)
 
+    def test_one_member_with_many_runs_takes_no_room_of_others(self) -> None:
+        self.begin(receipts_carried=64)
+        self.receive(2, presence("bert", 2, epoch=50, interval=3_000_000))
+        self.receive(1, batch("dora", 1, 9))
+        self.late(1)
+        self.bring(3, receipt("cleo", "dora", 1, 2))
+        for epoch in (*range(1, 20), 40, *range(20, 39)):
+            self.bring(2, receipt("bert", "dora", 1, 2, member_epoch=epoch))
+        self.bring(2, receipt("bert", "dora", 4, 5, member_epoch=40))
+        self.wait(1)
+        self.assertEqual(self.node.footprint()["carried_receipts"], 3)
+        self.assertEqual(self.node.counts["dropped_receipts"], 38)
+        effects = self.has_read(1) + self.wait(1)
+        self.assertEqual(
+            sorted(self.receipts(effects, 1)), [("bert", 1, 2), ("bert", 4, 5), ("cleo", 1, 2)]
+        )
+
     def test_meanwhile_own_ones_go_once(self) -> None:
         self.bring(2, receipt("bert", "dora", 1, 1))
         effects = self.receive(1, asking("dora", 10)) + self.take(10) + self.wait(1)

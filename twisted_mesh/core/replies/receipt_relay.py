@@ -1,9 +1,10 @@
 """Receipts on their way to the authors of the messages: those of other members, and those of this node.
 
 Contract: every relay verifies receipts, merges those that come within ``receipt_delay``, and sends them on
-over its best link to the author, in one frame for each link and interval.  While the line of that link is
-late, it merges further ones.  A member's range only grows, so a receipt that is lost, repeated or late does
-no harm.  If there is no room for a receipt, it is dropped, and its member repeats it.
+over its best link to the author, in one frame for each link and interval. While the line of that link is
+late, it merges further ones, and keeps those of each member's newest run. A member's range only grows, so a
+receipt that is lost, repeated or late does no harm. If there is no room for a receipt, it is dropped, and
+its member repeats it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # receipts, so that a fram
 
 OnWay = tuple[int, SignedReceipt]  # the number of the link over which the receipt goes
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
+_Waiting = tuple[int, int, SignedReceipt]  # the link that brought it, the high of its range, the receipt
 
 
 @dataclass(eq=False, slots=True)
@@ -41,14 +43,14 @@ class Carried:
     """Receipts for one author that are about to go out.
 
     :ivar own: the runs for which this node must give a receipt.
+    :ivar receipts: those of other members.
     :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
     due: float = inf  # when receipts of other members go; inf if there are none
     own_due: float = inf  # when this node's own receipts go; inf if there are none
     own: dict[StreamId, None] = field(default_factory=dict)
-    # Receipts of other members: the link that brought it, the high of its range, the receipt.
-    receipts: dict[Key, tuple[int, int, SignedReceipt]] = field(default_factory=dict)
+    receipts: dict[Key, _Waiting] = field(default_factory=dict)
     shares: Counter[tuple[int, bytes, int]] = field(default_factory=Counter)
 
 
@@ -169,17 +171,16 @@ class ReceiptRelay:
         """
         carried = self._carried[author]
         entries: dict[int, list[SignedReceipt]] = {}  # by link
-        kept = {}  # a late line has no room for each receipt, so the highest of each member is kept for it
+        late = {}  # a late line has no room for each receipt, so the highest of each member is kept for it
         for key, (source, high, signed) in carried.receipts.items():
             route = self._routes.on(author, source, signed.hops - 1, signed.tries)
             if route is None:
                 continue
-            if not self._lines.is_late(route, now):
+            if self._lines.is_late(route, now):
+                late[key] = source, high, signed
+            else:
                 entries.setdefault(route.number, []).append(signed)
-            elif self._entries <= self._config.receipts_carried / 2:
-                kept[key] = source, high, signed
-            else:  # a peer that reads nothing leaves half of the room to others
-                self.counts["dropped_receipts"] += 1
+        kept = self._kept(late)
         self._entries += len(kept) - len(carried.receipts)
         carried.receipts, carried.due = kept, now + _LATER if kept else inf
         carried.shares = Counter(key[:3] for key in kept)
@@ -203,6 +204,21 @@ class ReceiptRelay:
             some = [one for one in every if not self._lines.has_no_room(link, (Receipt, one.array), now)]
             for at in range(0, len(some), _IN_A_FRAME):
                 self._effects.send((link,), Receipts(some[at : at + _IN_A_FRAME]))
+
+    def _kept(self, late: dict[Key, _Waiting]) -> dict[Key, _Waiting]:
+        """Those of the receipts for late lines that are kept: of each member, those of its newest run.
+
+        Otherwise one member could fill the room with receipts of runs that it makes up.
+        """
+        newest: dict[bytes, tuple[int, int]] = {}
+        for epoch, member, member_epoch, *_ in late:
+            run = epoch, member_epoch
+            newest[member] = max(run, newest.get(member, run))
+        kept = {key: one for key, one in late.items() if newest[key[1]] == (key[0], key[2])}
+        if self._entries - len(late) + len(kept) > self._config.receipts_carried / 2:
+            kept = {}  # a peer that reads nothing leaves half of the room to others
+        self.counts["dropped_receipts"] += len(late) - len(kept)
+        return kept
 
     def schedule(self) -> None:
         """Set :attr:`wake`, after receipts were sent."""
