@@ -51,7 +51,7 @@ _AT_ONCE: Final = 64 * 1024  # bytes of held messages that are delivered before 
 # One transmission of a DIRECT: origin, epoch, destination, destination_epoch, last number, tries.
 _Passage = tuple[bytes, int, bytes, int, int, int]
 _Frame = Direct | DirectAck | DirectKey
-_FRAMES: Final = (Direct, DirectAck, DirectKey)  # a union is built anew each time it is written (2 us of 34)
+_FRAMES: Final = (Direct, DirectAck, DirectKey)  # a union is built each time it is written (2 us of 34)
 
 
 def _no_counts() -> dict[str, int]:
