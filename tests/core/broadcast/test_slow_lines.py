@@ -310,6 +310,16 @@ class TestOneSlowPeer(SlowLinesTestCase):
         self.assertEqual(self.asked(effects), [])
         self.assertEqual(self.grafts(self.slow(1.5, 2), 3), [(1, 9)])
 
+    def test_but_not_for_longer_than_a_gaps_patience_since_it_could_do_so_for_ever(self) -> None:
+        self.link(2).repair.pace, self.link(3).repair.pace = 60_000, 100_000
+        self.receive(3, prune("fred"))
+        began, first = self.now, 0
+        effects = self.announce(2, 3)
+        while not self.grafts(effects, 3) and first < 400:
+            first += 1
+            effects = self.receive(2, batch("fred", first)) + self.slow(0.5, 2)
+        self.assertEqual(self.now - began, self.config.gap_patience + 1)
+
     def test_nor_while_it_brings_them(self) -> None:
         effects = self.announce(2, 3) + self.drip(2, 1, 9, 20, 10_000)
         self.assertEqual(self.asked(effects), [2])

@@ -58,15 +58,17 @@ class Pace:
         return 0 < _MUCH * link.repair.pace < self._fastest
 
     def passed_at(self, link: Link, rival: Link, since: float, now: float) -> float:
-        """When to ask *rival*, too, if *link*, which was asked, has brought nothing since *since*.
+        """When to ask *rival*, too, if *link*, which was asked, has brought nothing of it since *since*.
 
-        If *link* has a slow line and *rival* has none, the slow line is not this node's own.
+        If *link* has a slow line and *rival* has none, the slow line is not this node's own.  Other batches
+        bring the answer nearer, but *link* could send these for ever: they count for ``gap_patience``.
 
         :return: inf if *rival* may have a slow line, too, or *link* has none.
         """
         is_quick = not self.is_known_slow(rival, now) and not rival.repair.is_slowed(now)
         if not is_quick or not self.is_known_slow(link, now):
             return inf
+        since = max(since, min(link.repair.last_batch_at, since + self._config.gap_patience))
         return since + max(self._config.graft_retry, _ROUND_TRIPS * link.flow.rtt)
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:

@@ -461,8 +461,7 @@ class Repair:
             link.repair.stalled_answers += pull.got > 0
         else:
             best = self._candidates.best(pull, now)
-            progress = max(pull.progress, link.repair.last_batch_at)
-            passed_at = inf if best is None else self._pace.passed_at(link, best[0], progress, now)
+            passed_at = inf if best is None else self._pace.passed_at(link, best[0], pull.progress, now)
             is_outrun = best is not None and self._pace.is_outrun(link, best[0], pull.since, pull.got, now)
             if now < passed_at and not is_outrun:
                 look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now), passed_at)
