@@ -133,7 +133,7 @@ def _grant(options: argparse.Namespace) -> None:
     from twisted_mesh.trust.grants import AuthorityFiles
 
     if not is_id(options.id):
-        raise LocalError("ID is none: it is what mesh id FILE prints for the identity of the node")
+        raise LocalError(f"{options.id!r} is no whole id: give all that mesh id FILE prints")
     roles = roles_of(options.roles)
     issued = AuthorityFiles.load(options.path).grant(options.id, roles, options.grant, options.generation)
     print(f"grant {issued.serial} in {options.grant}: copy the file to {options.id}")

@@ -376,7 +376,7 @@ def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, st
             why = f"{member['state']} for {_for_how_long(member)}"
             if member["state"] == "up" and each["id"] in reasons:
                 why = f"{why}, {reasons[each['id']]}"
-        missed = ", will not get it" if each in receipt["missed"] else ""
+        missed = ", no longer waited for" if each in receipt["missed"] else ""
         if (asker := each.get("forgotten_by")) is not None:
             why = f"forgotten, as {name_of(asker['id'], asker['label'])} asked"
         yield f"  {name_of(each['id'], each['label'])}: {why}{missed}"

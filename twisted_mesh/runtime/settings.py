@@ -74,7 +74,7 @@ class Settings:
         self.trust = trust or Trust.open()
         self.policy = self.trust.load(self.network, host.wall_clock, kept_for)
         if not isinstance(identity, Identity | None):
-            raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
+            raise LocalError(f"an identity is twisted_mesh.Identity.load_or_create(path), not {identity!r}")
         if identity is None and history is not None:
             # After a restart this node would have another key, and its messages would be another node's.
             raise LocalError(
