@@ -755,6 +755,10 @@ class MeshService(Service, Listeners):
         """
         self._delivery.forget_consumer(name)
 
+    def _label_of(self, node_id: bytes) -> str | None:
+        """The label of this node or of a member; None if it has none, or no such node is known."""
+        return None if self._run is None else self._run.reporting.label_of(node_id)
+
     def _add_queue(self, make: Callable[[Bounds, Consumers], QueueT]) -> QueueT:
         """Hand messages to the queue that *make* makes, from now on."""
         return self._delivery.add(make)

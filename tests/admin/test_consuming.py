@@ -34,7 +34,7 @@ CONSUMERS = (DOCS / "consumers.rst").read_text()
 class ConsumingCase(HttpCase):
     def setUp(self) -> None:
         super().setUp()
-        self.b, self.a = self.linked(self.started(limits=KEPT), self.node())
+        self.b, self.a = self.linked(self.started(limits=KEPT), self.node(label="web1"))
         self.serve(self.b)
 
     def reader(self, arguments: str = "consumer=billing", **headers: str) -> Client:
@@ -64,6 +64,7 @@ class TestPlace(ConsumingCase):
         self.network.advance(10)
         ((id, name, data),) = reader.events()
         self.assertEqual((id, name, data["packets"]), (self.id_of(1), "message", ["fire"]))
+        self.assertEqual(data["label"], "web1")
         self.assertEqual((receipt.pending, self.lag), ({self.b.id}, 1))
         self.assertEqual(self.ack(1), (200, {"consumer": "billing", "lag": 0}))
         self.network.advance(1)

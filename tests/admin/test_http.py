@@ -471,6 +471,24 @@ class TestStreams(HttpCase):
         self.assertEqual({name for _, name, _ in messages.events()}, {"message"})
         (_, _, first), *_ = messages.events()
         self.assertEqual((first["sender"], first["sequence"]), (self.b.id.decode(), 1))
+        self.assertEqual({data["label"] for _, _, data in messages.events()}, {"db"})
+        (_, _, same), *_ = everything.events()
+        self.assertEqual(same["label"], "db")
+
+    def test_the_fields_of_a_message_are_those_of_the_file_for_programs(self) -> None:
+        reader = self.reader()
+        self.send(self.b, 1)
+        ((_, _, message),) = reader.events()
+        described = json.loads((DOCS / "openapi.json").read_text())["components"]["schemas"]["Message"]
+        self.assertEqual([*message], [*described["properties"]])
+        self.assertEqual([*message], described["required"])
+
+    def test_a_message_of_the_node_itself_has_its_label(self) -> None:
+        own = self.node(label="web1")
+        self.serve(own)
+        self.send(own, 1)
+        (_, _, message), _ = self.reader(f"/messages?author={own.id.decode()}").events()
+        self.assertEqual(message["label"], "web1")
 
     def test_receipts_come_as_they_fill(self) -> None:
         reader = self.reader()
@@ -539,6 +557,7 @@ class TestStreams(HttpCase):
         self.send(self.b, 1, 2, after=1)
         reader, everything = self.reader("/messages?since=5"), self.reader("/messages?since=all")
         self.assertEqual(self.heard(everything), ["old", 1, 2])
+        self.assertEqual([data.get("label") for _, _, data in everything.events()], ["db"] * 3 + [None])
         self.send(self.b, 3)
         self.assertEqual(self.heard(reader), [1, 2, 3])
         ids = [(id, name) for id, name, _ in reader.events()]
@@ -571,8 +590,10 @@ class TestStreams(HttpCase):
         id = self.b.id.decode()[:9]
         for name in ("db", id):
             self.assertEqual(self.heard(self.reader(f"/messages?author={name}")), [1])
+            self.assertEqual(self.reader(f"/messages?author={name}").events()[0][2]["label"], "db")
         self.a.forget(self.b.id)
-        self.assertEqual(self.heard(self.reader(f"/messages?author={id}")), [1])
+        forgotten = self.reader(f"/messages?author={id}")
+        self.assertEqual((self.heard(forgotten), forgotten.events()[0][2]["label"]), ([1], None))
         self.assertEqual(self.ask("GET", "/messages?author=db")[0], 404)
 
     def test_a_reader_of_the_past_that_takes_nothing_reads_nothing_and_is_cut(self) -> None:

@@ -35,9 +35,19 @@ class ConsumerStream(SentEvents):
     :ivar consumer: hands out the messages; None until :meth:`follow`.
     """
 
-    def __init__(self, request: Request, clock: IReactorTime, count: int | None) -> None:
-        """:param count: the stream ends after so many messages; None if it has no end."""
+    def __init__(
+        self,
+        request: Request,
+        clock: IReactorTime,
+        count: int | None,
+        label_of: Callable[[bytes], str | None],
+    ) -> None:
+        """
+        :param count: the stream ends after so many messages; None if it has no end.
+        :param label_of: gives the label of a node, by its id.
+        """
         super().__init__(request, clock)
+        self._label_of = label_of
         self.consumer: InFlight | None = None
         self._count = count
         self._writing = False
@@ -61,11 +71,11 @@ class ConsumerStream(SentEvents):
         while not self._paused and self._count != 0:
             message = consumer.next()
             for gap in consumer.gaps():
-                self._event("gap", data_of(gap))
+                self._event("gap", data_of(gap, self._label_of))
             if message is None:
                 break
             key = key_of(message)
-            self._event("message", data_of(message), None if key is None else as_id(key))
+            self._event("message", data_of(message, self._label_of), None if key is None else as_id(key))
             self._count = None if self._count is None else self._count - 1
         self._writing = False
         if self._count == 0 or consumer.has_ended:
@@ -96,7 +106,8 @@ class Consuming:
         arguments = arguments_of(request, _ARGUMENTS)
         name, start = arguments["consumer"], _start(arguments.get("start", "new"))
         count = arguments.get("count")
-        stream = ConsumerStream(request, self._clock, None if count is None else count_of(count, MOST))
+        most = None if count is None else count_of(count, MOST)
+        stream = ConsumerStream(request, self._clock, most, self._node._label_of)
         last_id = request.getHeader("last-event-id")
         if last_id:
             self._check(name)

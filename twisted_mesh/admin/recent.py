@@ -38,12 +38,14 @@ class Recent:
     """The newest events of one service.
 
     :ivar clock: for timers; :ivar run: tells the numbers here from those of another process.
+    :ivar label_of: gives the label of a node, by its id.
     :ivar slow_readers: how many readers were cut, since they took nothing for long.
     """
 
     def __init__(self, clock: IReactorTime, node: MeshService, config: MeshConfig, run: str) -> None:
         self.run = run
         self.clock = clock
+        self.label_of = node._label_of
         self.slow_readers = 0
         self._node = node
         self._config = config
@@ -125,7 +127,7 @@ class Recent:
         self._listeners.append((name, listener))
 
     def _add_value(self, name: str, value: Any) -> None:
-        self._add(name, fields_of(value))
+        self._add(name, fields_of(value, self.label_of))
 
     def _add_receipt(self, receipt: Receipt) -> None:
         if receipt.id is None:

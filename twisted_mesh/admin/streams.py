@@ -13,7 +13,7 @@ for :data:`PATIENCE` seconds is cut.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -175,7 +175,7 @@ class PastStream(EventStream):
                 self._event("failure", msgspec.json.encode({"error": str(error)}))
                 message = None
             if message is not None:
-                self._event("message", data_of(message))
+                self._event("message", data_of(message, self._recent.label_of))
                 continue
             self._past = None
             self._event("now", b"{}")
@@ -185,6 +185,6 @@ class PastStream(EventStream):
             super().write_on()
 
 
-def data_of(value: Message | Gap) -> bytes:
-    """The data of the event of *value*."""
-    return for_json(fields_of(value)).encode("utf-8", "replace")
+def data_of(value: Message | Gap, label_of: Callable[[bytes], str | None]) -> bytes:
+    """The data of the event of *value*; *label_of* gives the label of a node, by its id."""
+    return for_json(fields_of(value, label_of)).encode("utf-8", "replace")

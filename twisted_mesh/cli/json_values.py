@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -101,8 +101,13 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def fields_of(value: Message | Member | Gap | Refusal | CaughtUp) -> dict[str, Any]:
-    """The fields of a message or of an event's value, with ids as text."""
+def fields_of(
+    value: Message | Member | Gap | Refusal | CaughtUp, label_of: Callable[[bytes], str | None]
+) -> dict[str, Any]:
+    """The fields of a message or of an event's value, with ids as text.
+
+    :param label_of: gives the label of the node with an id, None if it has none or is not known.
+    """
     if isinstance(value, Message):
         return {
             "sender": value.sender.decode(),
@@ -111,6 +116,7 @@ def fields_of(value: Message | Member | Gap | Refusal | CaughtUp) -> dict[str, A
             "time": value.time,
             "type": value.type,
             "packets": as_json(value.packets[1:]),
+            "label": label_of(value.sender),
         }
     fields = msgspec.structs.asdict(value).items()
     return {name: _plain(item) for name, item in fields}

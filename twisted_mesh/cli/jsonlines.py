@@ -147,9 +147,7 @@ class JsonLines(LineInput):
 
     def as_line(self, message: Message) -> str:
         self._printed += 1
-        member = self._node.members.get(message.sender)
-        label = None if member is None else member.label
-        return self._line("message", **fields_of(message), label=label)
+        return self._line("message", **fields_of(message, self._node._label_of))
 
     def nothing_waits(self) -> None:
         """Print ``replayed``, once, if that is so."""
@@ -167,7 +165,7 @@ class JsonLines(LineInput):
         self._event("listening", port=ports[0] if ports else None, ports=ports, id=self._node.id.decode())
 
     def _value(self, event: str, value: Member | Gap | Refusal | CaughtUp) -> None:
-        self._event(event, **fields_of(value))
+        self._event(event, **fields_of(value, self._node._label_of))
 
     def _event(self, event: str, **fields: Any) -> None:
         """Print an event; if the output is full, count it for a later "skipped" event instead."""

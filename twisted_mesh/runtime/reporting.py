@@ -145,7 +145,7 @@ class Reporting:
         names = [id_of(held.run[0]) for held in runs]
         return [
             HeldStatus(
-                node_id.decode(), self._label(node_id), held.run[1],
+                node_id.decode(), self.label_of(node_id), held.run[1],
                 held.first, held.last, held.bytes, held.oldest, held.newest,
             )
             for held, node_id in zip(runs, names, strict=True)
@@ -194,7 +194,7 @@ class Reporting:
         held = None if answer.held is None else answer.held / 1000
         return Step(
             node_id.decode(),
-            self._label(node_id),
+            self.label_of(node_id),
             _STATES.get(answer.known, "forgotten"),
             None if answer.source is None else names[answer.source],
             answer.pulled,
@@ -205,7 +205,8 @@ class Reporting:
             [names[origin] for origin in answer.pushed],
         )
 
-    def _label(self, node_id: bytes) -> str | None:
+    def label_of(self, node_id: bytes) -> str | None:
+        """The label of this node or of a member; None if it has none, or no such node is known."""
         if node_id == self._driver.id:
             return self._driver.local_node().profile.label
         member = self._members.table.get(node_id)
