@@ -254,7 +254,7 @@ class TestRefusals(TlsCase):
         failure = self.failureResultOf(link, ConnectFailed)
         self.assertIsInstance(failure.value, OSError)
         self.assertIsInstance(failure.value.__cause__, ConnectionRefusedError)
-        self.assertIn("no connection to 10.0.0.77:4444: Connection was refused", str(failure.value))
+        self.assertIn("no connection to 10.0.0.77:4444: connection refused", str(failure.value))
         self.assertEqual(self.happened(a, "refused"), [])
         self.assertEqual(a.footprint()["connections"], 0)
 

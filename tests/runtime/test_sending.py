@@ -261,7 +261,7 @@ class TestHandingOver(MeshCase):
         a = self.node(peers=["127.0.0.1:1"])
         a.send("x")
         error = self.failure_of(a.handed_over(5), NotHandedOver, after=5.1)
-        told = "1 message was taken by no neighbour: no connection to 127.0.0.1:1: Connection was refused"
+        told = "1 message was taken by no neighbour: no connection to 127.0.0.1:1: connection refused"
         self.assertEqual(str(error)[: len(told)], told)
         self.stop(a)
         self.assertEqual(len(self.log(told)), 1)

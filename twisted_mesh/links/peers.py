@@ -202,7 +202,8 @@ class PersistentPeers:
         target.reason = failure.getErrorMessage()
         self._again(target)
         assert target.retry is not None
-        text = f"cannot link with {target.address}: {target.reason}"
+        why = target.reason.removeprefix(f"no connection to {target.address}: ")
+        text = f"cannot link with {target.address}: {why}"
         wait = target.retry.getTime() - self._redial.clock.seconds()
         self._log.line(str(target.address), f"{text}; next attempt in {wait:.1f} s")
 

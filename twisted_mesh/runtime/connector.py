@@ -17,7 +17,12 @@ from functools import partial
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -180,7 +185,8 @@ class Connector:
             if lookup.is_waiting:  # an endpoint that is cancelled during a look-up raises DNSLookupError
                 raise CancelledError from error
             # Twisted raises ValueError for a text that can be no host name.
-            why = str(error).removesuffix(".")
+            refused = isinstance(error, ConnectionRefusedError)
+            why = "connection refused, nothing listens there" if refused else str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)
         return link
