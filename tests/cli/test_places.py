@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import shutil
 import socket
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.cli import places
+from twisted_mesh.cli import client, places
+from twisted_mesh.cli.client import Failed, the_node
+from twisted_mesh.cli.main import main
 from twisted_mesh.cli.places import MOST_PATH, Unusable, choose, claim, found, remove_dead
 
 
@@ -114,3 +121,109 @@ class TestFinding(PlacesCase):
         alive.close()
         self.assertEqual(found(environ), [])
         self.assertEqual(found({}), [])
+
+    def test_a_socket_whose_backlog_is_full_is_found_at_once(self) -> None:
+        folder = self.runtime() / "twisted_mesh"
+        folder.mkdir(mode=0o700)
+        self.listen(folder / "node-1.sock").listen(0)
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(os.fspath(folder / "node-1.sock"))
+            began = time.monotonic()
+            self.assertEqual(found({"XDG_RUNTIME_DIR": str(folder.parent)}), [folder / "node-1.sock"])
+        self.assertLess(time.monotonic() - began, 0.5)
+
+
+class TestNaming(PlacesCase):
+    """``--node`` by a label or an id."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sockets = self.runtime() / "twisted_mesh"
+        self.sockets.mkdir(mode=0o700)
+        self.environ = {"XDG_RUNTIME_DIR": str(self.sockets.parent)}
+        for seconds in ("PATIENCE", "MOMENT"):  # the tests with silent nodes have shorter ones
+            self.patch(client, seconds, 20.0)
+
+    def silent(self, number: int) -> Path:
+        """A node that is stopped: its system accepts, and it never answers."""
+        path = self.sockets / f"node-{number}.sock"
+        self.listen(path)
+        return path
+
+    def node(self, number: int, id: str, label: str | None) -> Path:
+        """A node that says only who it is, again and again."""
+        path = self.sockets / f"node-{number}.sock"
+        port, body = self.listen(path), json.dumps({"node": {"id": id, "label": label}}).encode()
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = port.accept()[0]
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(port.shutdown, socket.SHUT_RDWR)
+        return path
+
+    def refusal(self, named: str | None) -> tuple[str, ...]:
+        """What is said of *named*: a sentence, and the rows below it."""
+        error = self.assertRaises(Failed, the_node, named, self.environ)
+        return str(error), *error.rows
+
+    def test_a_label_does_not_wait_for_nodes_that_are_silent(self) -> None:
+        self.patch(client, "MOMENT", 0.1)
+        self.silent(1)
+        path = self.node(2, "2v9xsCsUabcd", "n1")
+        self.silent(3)
+        began = time.monotonic()
+        self.assertEqual(the_node("n1", self.environ).path, path)
+        self.assertEqual(the_node("2v9xsCsUabcd", self.environ).path, path)
+        self.assertLess(time.monotonic() - began, 10.0)
+
+    def test_many_silent_ones_take_no_longer_than_one(self) -> None:
+        self.patch(client, "PATIENCE", 0.2)
+        rows = [f"{self.silent(number)} (does not answer)" for number in range(10, 40)]
+        began = time.monotonic()
+        self.assertEqual(self.refusal("n3"), ("no node here has the label or id n3", *rows))
+        self.assertLess(time.monotonic() - began, 3.0)
+
+    def test_those_that_answer_are_not_told_for_an_unknown_label(self) -> None:
+        self.node(1, "2v9xsCsUabcd", "n1")
+        self.assertEqual(self.refusal("n3"), ("no node here has the label or id n3",))
+
+    def test_four_characters_of_an_id_are_enough_unless_two_fit(self) -> None:
+        path = self.node(1, "2v9xsCsUabcd", None)
+        other = self.node(2, "2v9xsDDDabcd", None)
+        self.assertEqual(the_node("2v9xsCsU", self.environ).path, path)
+        self.assertEqual(the_node("2v9xsD", self.environ).path, other)
+        rows = f"2v9xsCsU at {path}", f"2v9xsDDD at {other}"
+        told = "2 nodes here have the label or id 2v9x; choose one by --node PATH:"
+        self.assertEqual(self.refusal("2v9x"), (told, *rows))
+        self.assertEqual(self.refusal("2v9")[0], "no node here has the label or id 2v9")
+        self.assertEqual(the_node("2v9xsCsUabcd", self.environ).path, path)
+
+    def test_neither_a_label_nor_the_beginning_of_an_id_goes_before_the_other(self) -> None:
+        self.node(1, "webs" * 3, "n1")
+        self.node(2, "2v9xsCsUabcd", "webs")
+        self.assertIn("2 nodes here have the label or id webs", self.refusal("webs")[0])
+        self.assertEqual(the_node("websw", self.environ).path, self.sockets / "node-1.sock")
+
+    def test_a_label_that_two_nodes_have_names_neither(self) -> None:
+        for number in (1, 2):
+            self.node(number, f"{number}" * 12, "web")
+        told = "2 nodes here have the label or id web; choose one by --node PATH:"
+        self.assertEqual(self.refusal("web")[0], told)
+
+    def test_the_list_has_one_node_a_line_and_the_silent_ones(self) -> None:
+        self.patch(client, "PATIENCE", 1.0)
+        one, two = self.node(1, "2v9xsCsUabcd", "n1"), self.silent(2)
+        self.patch(os, "environ", self.environ)
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            self.assertEqual(main(["status"]), 2)
+        told = "mesh: 2 nodes are found; choose one by --node LABEL, ID or PATH:"
+        rows = f"  n1 (2v9xsCsU) at {one}", f"  {two} (does not answer)"
+        self.assertEqual(error.getvalue().splitlines(), [told, *rows])

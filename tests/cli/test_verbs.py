@@ -218,13 +218,15 @@ class AskingVerbsTests(TestCase):
         self.patch(client.places, "found", lambda environ: [self.path, other])
         told = await deferToThread(self.assertRaises, client.Failed, client.the_node, None, {})
         ids = self.a.id.decode()[:8], self.b.id.decode()[:8]
-        names = f"{ids[0]} at {self.path}, db ({ids[1]}) at {other}"
-        self.assertEqual(str(told), f"2 nodes are found; choose one by --node LABEL or PATH: {names}")
+        self.assertEqual(str(told), "2 nodes are found; choose one by --node LABEL, ID or PATH:")
+        self.assertEqual([*told.rows], [f"{ids[0]} at {self.path}", f"db ({ids[1]}) at {other}"])
         Path("db").mkdir()  # a folder with the same name is no socket
         self.addCleanup(Path("db").rmdir)
-        for named, path in (("db", other), ("nobody", Path("nobody"))):
+        for named, path in (("db", other), (ids[0], self.path)):
             chosen = await deferToThread(client.the_node, named, {})
             self.assertEqual(chosen.path, path)
+        told = await deferToThread(self.assertRaises, client.Failed, client.the_node, "nobody", {})
+        self.assertEqual(str(told), "no node here has the label or id nobody")
 
     async def test_status_shows_the_consumers_with_names(self) -> None:
         self.assertRegex((await self.run_it("status"))[1], r"(?m)^consumers +none with a name *$")

@@ -9,30 +9,41 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from twisted_mesh.cli import places
-from twisted_mesh.escaping import name_of
+from twisted_mesh.escaping import for_terminal, name_of
+
+PATIENCE: Final = 1.0  # seconds for which each node here may take to say who it is (guess)
+MOMENT: Final = 0.1  # seconds for which others may say, too, that they have a label (guess)
+_LEAST: Final = 4  # characters of an id that can stand for it, as for a member
 
 
 class Failed(Exception):
     """No answer, or an error; the text says why and what to do.
 
     :ivar status: of HTTP; None if no answer came.
+    :ivar rows: to be shown below the text.
     """
 
-    def __init__(self, sentence: str, status: int | None = None) -> None:
+    def __init__(self, sentence: str, status: int | None = None, rows: Sequence[str] = ()) -> None:
         super().__init__(sentence)
         self.status = status
+        self.rows = rows
+
+    def shown(self) -> str:
+        """The text and the rows, for a terminal."""
+        return "\n  ".join(map(for_terminal, (str(self), *self.rows)))
 
 
 class Event(NamedTuple):
@@ -77,9 +88,9 @@ class Client:
         self.path = path
         self._headers: dict[str, str] = {}
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, timeout: float = 10.0) -> Any:
         """The answer to a GET."""
-        return self._ask("GET", path, None, 10.0)
+        return self._ask("GET", path, None, timeout)
 
     def post(self, path: str, body: object, timeout: float) -> Any:
         """The answer to a POST, which comes within *timeout* seconds."""
@@ -219,7 +230,8 @@ def _refused(path: Path | str, status: int, body: bytes) -> Failed:
 def the_node(named: str | None, environ: Mapping[str, str], token: str | None = None) -> Client:
     """The node that is *named*, or else the one node of this machine.
 
-    :param named: its socket, its URL, or, if its socket is where sockets are looked for, its label.
+    :param named: its socket, its URL, or, if its socket is where sockets are looked for, its label, or its
+        id or the beginning of it.
     :param token: the file with the token for a URL.
     :raises Failed: there is none, or more than one.
     """
@@ -231,8 +243,7 @@ def the_node(named: str | None, environ: Mapping[str, str], token: str | None = 
         return Client(Path(named))
     sockets = places.found(environ)
     if named is not None:
-        fitting = [client for client, node in _nodes_at(sockets) if node["label"] == named]
-        return fitting[0] if len(fitting) == 1 else Client(Path(named))
+        return Client(_socket_of(named, sockets))
     if not sockets:
         where = " or ".join(map(str, places.folders(environ)))
         raise Failed(
@@ -241,18 +252,71 @@ def the_node(named: str | None, environ: Mapping[str, str], token: str | None = 
             "--peer HOST:PORT (members, send, request, query, listen)"
         )
     if len(sockets) > 1:
-        told = (
-            f"{name_of(node['id'], node['label'])} at {client.path}" for client, node in _nodes_at(sockets)
-        )
-        raise Failed(
-            f"{len(sockets)} nodes are found; choose one by --node LABEL or PATH: {', '.join(told)}"
-        )
+        rows = [_row(path, who) for path, who in _who_is_at(sockets).items()]
+        raise Failed(f"{len(sockets)} nodes are found; choose one by --node LABEL, ID or PATH:", rows=rows)
     return Client(sockets[0])
 
 
-def _nodes_at(sockets: Iterable[Path]) -> Iterator[tuple[Client, Any]]:
-    """Each node that answers at one of *sockets*, and what it says of itself."""
+class _Who(NamedTuple):
+    """What a node says of itself."""
+
+    id: str
+    label: str | None
+
+
+def _socket_of(named: str, sockets: Sequence[Path]) -> Path:
+    """The one of *sockets* whose node has that label, or an id that is it or begins so.
+
+    As with members neither goes before the other.
+
+    :raises Failed: there is none, or more than one.
+    """
+    told = _who_is_at(sockets, named)
+    answers = [(path, who) for path, who in told.items() if who is not None]
+    fitting = [(path, who) for path, who in answers if who.id == named] or [
+        (path, who)
+        for path, who in answers
+        if who.label == named or (len(named) >= _LEAST and who.id.startswith(named))
+    ]
+    if len(fitting) == 1:
+        return fitting[0][0]
+    if fitting:
+        have = f"{len(fitting)} nodes here have the label or id {named}"
+        raise Failed(f"{have}; choose one by --node PATH:", rows=[_row(*each) for each in fitting])
+    silent = [_row(path, None) for path, who in told.items() if who is None]
+    raise Failed(f"no node here has the label or id {named}", rows=silent)
+
+
+def _row(path: Path, who: _Who | None) -> str:
+    return f"{path} (does not answer)" if who is None else f"{name_of(*who)} at {path}"
+
+
+def _who_is_at(sockets: Sequence[Path], named: str | None = None) -> dict[Path, _Who | None]:
+    """What the node at each of *sockets* says of itself; None for one that says nothing in time.
+
+    All are asked at once, so that those that are stopped or hang hold up no other.
+
+    :param named: once a node with this label or id has answered, the others have only a moment left.
+    """
+    answers: queue.SimpleQueue[tuple[Path, _Who | None]] = queue.SimpleQueue()
+
+    def ask(path: Path) -> None:
+        who = None
+        with suppress(Failed, KeyError, TypeError):
+            node = Client(path).get("/status", PATIENCE)["node"]
+            who = _Who(node["id"], node["label"])
+        answers.put((path, who))
+
+    until = time.monotonic() + PATIENCE
     for path in sockets:
-        client = Client(path)
-        with suppress(Failed):
-            yield client, client.get("/status")["node"]
+        threading.Thread(target=ask, args=(path,), daemon=True).start()
+    told: dict[Path, _Who | None] = dict.fromkeys(sockets)
+    for _ in sockets:
+        try:
+            path, who = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
+        told[path] = who
+        if who is not None and named is not None and named in who:
+            until = min(until, time.monotonic() + MOMENT)
+    return told

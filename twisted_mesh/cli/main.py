@@ -160,7 +160,7 @@ def _add(
 
 
 def _add_node(parser: argparse.ArgumentParser, default: str | None) -> None:
-    told = "the node's control socket or label, if more than one runs here; or http://ADDRESS:PORT"
+    told = "the node's control socket, label or id, if more than one runs here; or http://ADDRESS:PORT"
     parser.add_argument("--node", metavar="PATH", default=default, help=told)
     told = "file with the token of the node at that URL"
     parser.add_argument("--token", metavar="FILE", default=default, help=told)
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return verb(client, options)
         return verb(the_node(options.node, os.environ, options.token), options)
     except Failed as error:
-        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
+        print(f"mesh: {error.shown()}", file=sys.stderr)
         return NO_NODE if error.status is None else verbs.NO
     except BrokenPipeError:  # as behind `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed

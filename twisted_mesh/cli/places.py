@@ -20,7 +20,6 @@ SYSTEM: Final = Path("/run/twisted_mesh")  # as systemd makes it for ``RuntimeDi
 MOST_PATH: Final = 107  # bytes of a UNIX socket's path (Linux's sockaddr_un, without the last zero byte)
 _NAME: Final = re.compile(r"node-\d+\.sock")
 _LOOKED_AT: Final = 1024  # sockets in one folder that are looked at; others are left alone (guess)
-_PATIENCE: Final = 1.0  # seconds for which a socket may take to answer (guess)
 
 
 class Unusable(Exception):
@@ -102,7 +101,7 @@ def found(environ: Mapping[str, str]) -> list[Path]:
 def answers(path: Path) -> bool:
     """Whether some process accepts connections at *path*."""
     with socket.socket(socket.AF_UNIX) as trying:
-        trying.settimeout(_PATIENCE)
+        trying.setblocking(False)  # such a connection is made at once, or cannot be made now
         try:
             trying.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):

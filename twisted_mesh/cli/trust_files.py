@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         action(options)
     except (LocalError, Failed) as error:
-        print(f"mesh: {for_terminal(str(error))}", file=sys.stderr)
+        told = error.shown() if isinstance(error, Failed) else for_terminal(str(error))
+        print(f"mesh: {told}", file=sys.stderr)
         return 2 if isinstance(error, Failed) and error.status is None else 1  # as in cli.main
     return 0
 
