@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.support.processes import eventually
@@ -111,14 +111,47 @@ class AskingVerbsTests(TestCase):
         billing.close()
         states = ("came", "missing", "silent", "forgotten")
         self.assertEqual(
-            [verbs._reason({"state": state, "taken": True}) for state in states],
+            [verbs._reason({"state": state}) for state in states],
             [
-                "and has it now",
+                why,
                 "but the message has not come there",
                 "but it does not answer",
                 "and does not say whether it has it",
             ],
         )
+
+    async def test_a_member_that_gets_it_while_it_is_asked_why_not_has_it(self) -> None:
+        post = client.Client.post
+
+        def taken_meanwhile(asked: client.Client, path: str, body: Any, timeout: float) -> Any:
+            if path == "/trace" and "billing" in self.b.consumers:
+                blockingCallFromThread(reactor, billing.close)
+                blockingCallFromThread(reactor, self.b.forget_consumer, "billing")
+            return post(asked, path, body, timeout)
+
+        self.patch(client.Client, "post", taken_meanwhile)
+        for options in ((), ("--trace",)):
+            billing = self.b.messages(name="billing")
+            status, told = await self.run_it("send", "fire", "--wait=0.1", *options)
+            self.assertEqual(status, 0, told)
+            if not options:
+                self.assertEqual(told, "1 of 1 member has it\n")
+        billing = self.b.messages(name="billing")
+        await self.run_it("send", "fire")
+        self.assertEqual((await self.run_it("receipts"))[0], 0)
+
+    def test_one_that_says_so_has_it_before_its_receipt_is_here(self) -> None:
+        db, web = {"id": "d" * 9, "label": "db"}, {"id": "w" * 9, "label": "web"}
+        receipt = {"delivered": [], "pending": [db, web], "missed": [], "complete": False}
+        came = {"state": "came", "taken": True}
+        told = verbs._with_own_words(receipt, [db | came, web | came | {"taken": False}])
+        self.assertEqual((told["delivered"], told["pending"], told["complete"]), ([db], [web], False))
+        told = verbs._with_own_words(receipt, [db | came, web | came])
+        self.assertEqual((told["pending"], told["complete"]), ([], True))
+        told = verbs._with_own_words(receipt | {"missed": [{"id": "x"}]}, [db | came, web | came])
+        self.assertFalse(told["complete"])
+        nobody = receipt | {"pending": []}
+        self.assertFalse(verbs._with_own_words(nobody, [])["complete"])
 
     async def test_receipts_and_ctrl_c_in_a_wait_tell_who_has_not_taken_which_message(self) -> None:
         none = "no receipt is open: all members have each message that was sent with one\n"

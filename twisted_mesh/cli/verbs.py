@@ -87,9 +87,9 @@ def send(client: Client, options: Namespace) -> int:
     if options.trace:
         return _sent_and_traced(client, options)
     if options.wait and options.to is None:
-        answer = _sent_with_receipt(client, options)
+        number, answer = _sent_with_receipt(client, options)
         if not options.json:
-            return _told_who_has_it(client, answer)
+            return _told_who_has_it(client, number, answer)
         print(json.dumps(answer))
         return YES if answer["complete"] else NO
     body = {"to": options.to, **_message(options)}
@@ -105,18 +105,17 @@ def send(client: Client, options: Namespace) -> int:
     return YES
 
 
-def _sent_with_receipt(client: Client, options: Namespace) -> Any:
-    """Send a message to everybody, and wait until all have it; after Ctrl-C, say who has it so far."""
+def _sent_with_receipt(client: Client, options: Namespace) -> tuple[int, Any]:
+    """Send a message to everybody, and wait until all have it; after Ctrl-C, say who has it so far.
+
+    Return the number of the receipt, and who has the message.
+    """
     body = {**_message(options), "wait_seconds": 0, "receipt": True}
     number = client.post("/send", body, _SLACK)["receipt"]
-
-    def ask(seconds: float) -> Any:
-        return client.post("/receipt", {"receipt": number, "wait_seconds": seconds}, seconds + _SLACK)
-
     try:
-        return ask(options.wait)
+        return number, _receipt(client, number, options.wait)
     except KeyboardInterrupt:
-        so_far = ask(0)
+        so_far = _receipt(client, number)
         if options.json:
             print(json.dumps(so_far))
         else:
@@ -129,11 +128,12 @@ def _sent_and_traced(client: Client, options: Namespace) -> int:
     if options.to is not None:
         raise Failed("--trace is for messages to everybody, not --to one member")
     options.wait = options.wait or _TRACED_AFTER
-    receipt = _sent_with_receipt(client, options)
+    number, receipt = _sent_with_receipt(client, options)
     author = client.get("/status")["node"]["id"]
     id = (author, receipt["epoch"], receipt["sequence"])
-    traced = _trace(client, options, *id, _REASONS_WITHIN)  # who has it will answer soon
-    return traced if receipt["complete"] else NO
+    told = _trace(client, options, *id, _REASONS_WITHIN)  # who has it will answer soon
+    receipt = _with_own_words(_receipt(client, number), told["steps"])
+    return YES if receipt["complete"] and has_everybody(told) else NO
 
 
 def request(client: Client, options: Namespace) -> int:
@@ -173,7 +173,8 @@ def ping(client: Client, options: Namespace) -> int:
 def trace(client: Client, options: Namespace) -> int:
     """Show by which way a message came to each node."""
     author, epoch, sequence = options.message
-    return _trace(client, options, author, epoch, sequence, options.wait, epoch)
+    told = _trace(client, options, author, epoch, sequence, options.wait, epoch)
+    return YES if has_everybody(told) else NO
 
 
 def _trace(
@@ -184,8 +185,8 @@ def _trace(
     sequence: int | None,
     wait: float,
     run: int | None = None,
-) -> int:
-    """Draw the way of a message; *run* is as for :func:`tree`."""
+) -> Any:
+    """Draw the way of a message, and return it; *run* is as for :func:`tree`."""
     body = {"author": author, "epoch": epoch, "sequence": sequence, "wait_seconds": wait}
     told = client.post("/trace", body, wait + _SLACK)
     if options.json:
@@ -193,7 +194,7 @@ def _trace(
     else:
         since = {id: _for_how_long(member) for id, member in _members_by_id(client).items()}
         print(*tree(told, run, since), sep="\n")
-    return YES if has_everybody(told) else NO
+    return told
 
 
 def lag(client: Client, options: Namespace) -> int:
@@ -214,16 +215,22 @@ def receipts(client: Client, options: Namespace) -> int:
     if options.json:
         print(json.dumps(told))
         return NO if told else YES
-    known, shown = _members_by_id(client), told[: -options.count - 1 : -1]
+    known = _members_by_id(client)
+    told = [receipt | _all_named(known, receipt) for receipt in reversed(told)]
+    reasons: dict[str, str] = {}
+    if told:  # of the newest alone: they take seconds if one is silent
+        newest = told[0]
+        steps = _steps(client, newest, known)
+        told[0] = _with_own_words(newest, steps)
+        if told[0]["complete"]:
+            del told[0]
+        else:
+            reasons = _reasons(steps)
+    shown = told[: options.count]
     texts = _own_texts(client, shown[-1]["sequence"]) if shown else {}
-    for at, receipt in enumerate(shown):
-        named = {
-            "missed": [_named(known, node_id) for node_id in receipt["missed"]],
-            "pending": [_named(known, node_id) for node_id in receipt["pending"]],
-        }
-        # Of the newest alone: they take seconds if one is silent.
-        reasons = {} if at else _reasons(client, receipt | named, known)
-        first, *others = _who_has_it(receipt | named, known, reasons)
+    for receipt in shown:
+        first, *others = _who_has_it(receipt, known, reasons)
+        reasons = {}
         text = texts.get((receipt["epoch"], receipt["sequence"]), "")
         print(f"message {receipt['sequence']:,}{text}", f"  {first}", *others, sep="\n")
     if (further := len(told) - options.count) > 0:
@@ -354,11 +361,36 @@ def _named(known: Mapping[str, Any], node_id: str) -> dict[str, Any]:
     return {"id": node_id, "label": known[node_id]["label"] if node_id in known else None}
 
 
-def _told_who_has_it(client: Client, receipt: Any) -> int:
+def _all_named(known: Mapping[str, Any], receipt: Any) -> dict[str, Any]:
+    """The members of a receipt that have not got its message, with their labels."""
+    return {
+        field: [_named(known, node_id) for node_id in receipt[field]] for field in ("missed", "pending")
+    }
+
+
+def _receipt(client: Client, number: int, wait: float = 0.0) -> Any:
+    """Who has the message that was sent with receipt *number*, once all have it or after the wait."""
+    return client.post("/receipt", {"receipt": number, "wait_seconds": wait}, wait + _SLACK)
+
+
+def _told_who_has_it(client: Client, number: int, receipt: Any) -> int:
     """Print how many members have a message, and why the others do not."""
     known = _members_by_id(client)
-    print(*_who_has_it(receipt, known, _reasons(client, receipt, known)), sep="\n")
+    steps = _steps(client, receipt, known)
+    if steps:  # others may have got it while these were asked
+        receipt = _with_own_words(_receipt(client, number), steps)
+    print(*_who_has_it(receipt, known, _reasons(steps)), sep="\n")
     return YES if receipt["complete"] else NO
+
+
+def _with_own_words(receipt: Any, steps: Any) -> Any:
+    """*receipt* with the members that have the message as they say now, though it has not told so yet."""
+    taken = {step["id"] for step in steps if step["state"] == "came" and step["taken"]}
+    now = [each for each in receipt["pending"] if each["id"] in taken]
+    delivered = [*receipt["delivered"], *now]
+    pending = [each for each in receipt["pending"] if each["id"] not in taken]
+    complete = receipt.get("complete") or (bool(now) and not (pending or receipt["missed"]))
+    return receipt | {"delivered": delivered, "pending": pending, "complete": complete}
 
 
 def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:
@@ -384,10 +416,10 @@ def _who_has_it(receipt: Any, known: Mapping[str, Any], reasons: Mapping[str, st
         yield f"  {for_terminal(receipt.get('error') or 'no other member is known')}"
 
 
-def _reasons(client: Client, receipt: Any, known: Mapping[str, Any]) -> dict[str, str]:
-    """Why members that are up have not taken a message of the node, as far as they answer now."""
+def _steps(client: Client, receipt: Any, known: Mapping[str, Any]) -> list[Any]:
+    """What all say of a message of the node, if members that are up have not taken it."""
     if not any(known.get(each["id"], {}).get("state") == "up" for each in receipt["pending"]):
-        return {}
+        return []
     author = client.get("/status")["node"]["id"]
     body = {
         "author": author,
@@ -396,16 +428,21 @@ def _reasons(client: Client, receipt: Any, known: Mapping[str, Any]) -> dict[str
         "wait_seconds": _REASONS_WITHIN,
     }
     try:
-        steps = client.post("/trace", body, _REASONS_WITHIN + _SLACK)["steps"]
+        steps: list[Any] = client.post("/trace", body, _REASONS_WITHIN + _SLACK)["steps"]
     except Failed:  # others ask for so much that there is no room for this
-        return {}
+        return []
+    return steps
+
+
+def _reasons(steps: list[Any]) -> dict[str, str]:
+    """Why members have not taken a message, by id."""
     return {step["id"]: _reason(step) for step in steps}
 
 
 def _reason(step: Any) -> str:
     match step["state"]:
         case "came":
-            return "and has it now" if step["taken"] else "but its application has not taken it yet"
+            return "but its application has not taken it yet"
         case "missing":
             return "but the message has not come there"
         case "silent":
