@@ -104,7 +104,7 @@ class TestCommand(RemovingCase):
         key = str(self.key).removesuffix(".pub")
         words = COMMAND.replace("mesh.authority", key).split()[2:]
         told = re.sub("4dV17[^ ]+", self.db.id.decode(), PRINTED)
-        self.assertEqual(self.run_it(*words, "--node", "x"), (0, f"{told}\n", ""))
+        self.assertEqual(self.run_it(*words, "--node", "./x"), (0, f"{told}\n", ""))
         self.network.advance(1)
         self.assertEqual((self.got(self.one), dict(self.one.routing_table)), (["before"], {}))
         _, shown, _ = self.run_it("show", key)
@@ -115,7 +115,7 @@ class TestCommand(RemovingCase):
 
     def quota(self, *words: str) -> tuple[int, str, str]:
         """As :meth:`run_it`, of ``quota`` and the authority."""
-        return self.run_it("quota", str(self.key).removesuffix(".pub"), *words, "--node", "x")
+        return self.run_it("quota", str(self.key).removesuffix(".pub"), *words, "--node", "./x")
 
     def test_the_commands_of_the_page_give_members_quotas_and_end_them(self) -> None:
         key, id = str(self.key).removesuffix(".pub"), self.db.id.decode()
@@ -124,7 +124,7 @@ class TestCommand(RemovingCase):
         for number, (command, printed) in enumerate(QUOTAS, 1):
             words = command.replace("mesh.authority", key).split()[1:]
             told = re.sub("4dV17[^ :]+", id, printed)
-            self.assertEqual(self.run_it(*words, "--node", "x"), (0, f"{told}\n", ""))
+            self.assertEqual(self.run_it(*words, "--node", "./x"), (0, f"{told}\n", ""))
             self.assertTrue(told.startswith(f"policy {number}: "))
             shown.append([line for line in self.run_it("show", key)[1].splitlines() if "quota" in line])
         first = f"quota of {id}: 10 batches and 65,536 bytes a second"
@@ -146,7 +146,7 @@ class TestCommand(RemovingCase):
         self.network.advance(1)
         told = "policy 1: grants below generation 2 are over; the node hands it on to all others\n"
         words = END.replace("mesh.authority", key).split()[2:]
-        self.assertEqual(self.run_it(*words, "--node", "x"), (0, told, ""))
+        self.assertEqual(self.run_it(*words, "--node", "./x"), (0, told, ""))
         self.network.advance(1)
         self.send(self.one, "goes on", after=60)
         self.assertEqual(self.got(self.db), ["goes on"])
@@ -154,11 +154,11 @@ class TestCommand(RemovingCase):
 
     def test_what_cannot_be_done_is_said(self) -> None:
         key = str(self.key).removesuffix(".pub")
-        status, out, error = self.run_it("remove", key, "web9", "--node", "x")
+        status, out, error = self.run_it("remove", key, "web9", "--node", "./x")
         self.assertEqual((status, out), (1, ""))
         self.assertIn("web9", error)
         other, _ = self.new_authority()
-        status, _, error = self.run_it("remove", str(other).removesuffix(".pub"), "db", "--node", "x")
+        status, _, error = self.run_it("remove", str(other).removesuffix(".pub"), "db", "--node", "./x")
         self.assertEqual(status, 1)
         self.assertIn("no policy of this mesh", error)
         self.assertIn(self.db.id, self.one.routing_table)
