@@ -215,6 +215,7 @@ class StdioTests(ProcessCase):
         self.patch(os, "environ", os.environ | {"TERM": "xterm"})
         node = self.mesh("--stdio", peers=(other,), fds={0: screen, 1: screen, 2: screen})
         await self.until(lambda: other.links == 1 and shows("linked with", ">"))
+        await self.until(lambda: shows("Type a line to send it to all members. /help tells more"))
         os.write(keys, "half a l\N{LATIN SMALL LETTER I WITH DIAERESIS}".encode())
         await self.until(lambda: shows("linked with", "half a lï"))
         other.type("hello\n")

@@ -29,6 +29,7 @@ from twisted_mesh.service import MeshService
 
 #: Line ends within a message are escaped, so that the message is one line.
 _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
+_WELCOME: Final = "Type a line to send it to all members. /help tells more; Ctrl-D ends the node."
 #: What ``/help`` prints.
 _HELP: Final = (
     "A line that is entered is sent to all members. Ctrl-D hands over the lines, and ends the node.",
@@ -111,6 +112,7 @@ class Chat(Stdio):
         if os.isatty(STDERR):
             standard_error.above = prompt.above
         prompt.start()
+        self._streams.write(_WELCOME)
 
     def typed(self, data: bytes) -> None:
         """Carry out commands, and send the other lines; an empty line is not sent."""
