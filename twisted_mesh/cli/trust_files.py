@@ -22,7 +22,7 @@ _GRANT: Final = "Let a node belong to the mesh: make its grant in a new file."
 _REMOVE: Final = "Remove a member from the mesh, or end old grants, by way of the node here."
 _QUOTA: Final = "Say how much a member may publish while others wait, by way of the node here."
 _SHOW: Final = "Show what an authority has granted."
-_NODE: Final = "the control socket of the node, if more than one runs here"
+_NODE: Final = "which node, if more than one runs here: its label, its id, or its control socket"
 _SECONDS: Final = 10.0  # for which the node may take to answer (guess)
 _ID: Final = "Print the id of a node, and make its key if there is none."
 
