@@ -85,7 +85,7 @@ class TestReading(HttpCase):
         self.b.send("x")
         self.network.advance(1)
         self.a.send("x")
-        self.network.advance(1)
+        self.network.advance(60)  # a minute is given to the consumer's program
         client = self.client()
         client.ask("GET", "/metrics")
         self.assertIn("Content-Type: text/plain; version=0.0.4", client.received)

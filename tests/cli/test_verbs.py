@@ -265,9 +265,12 @@ class AskingVerbsTests(TestCase):
         self.assertRegex((await self.run_it("status"))[1], r"(?m)^consumers +none with a name *$")
         audit = self.a.messages(name="audit")
         self.a.messages(name="billing").close()
+        self.patch(reporting, "UNOPENED", -1.0)  # for which its program is waited for
+        self.b.send("fire")
+        await eventually(lambda: self.a.consumers["billing"].lag)
         status, told = await self.run_it("status")
         self.assertEqual(status, 0)
-        self.assertRegex(told, r"audit \(0 not taken\), billing \(0 not taken\), which nobody has open")
+        self.assertRegex(told, r"audit \(1 not taken\), billing \(1 not taken\), which nobody has open")
         self.assertRegex(told, r"(?m)^! nobody has the consumer 'billing' open")
         audit.close()
 

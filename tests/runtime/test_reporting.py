@@ -130,6 +130,9 @@ class TestWarnings(MeshCase):
         messages.close()
         (closed,) = b.status().consumers
         self.assertEqual((closed.open, closed.since_unix_seconds), (False, self.network.clock.seconds()))
+        self.network.advance(59)
+        self.assertEqual(b.status().warnings, [])  # its program may be between two requests
+        self.network.advance(1)
         (warning,) = b.status().warnings
         self.assertEqual(
             warning,
@@ -138,6 +141,15 @@ class TestWarnings(MeshCase):
         )
         b.forget_consumer("billing")
         self.assertEqual((b.status().consumers, b.status().warnings), ([], []))
+
+    def test_a_consumer_that_nobody_has_open_and_nothing_waits_for(self) -> None:
+        a, b = self.linked(self.node(), self.node(), after=1)
+        b.messages(name="billing").close()
+        self.network.advance(100)
+        self.assertEqual(b.status().warnings, [])
+        self.send(a, 1, after=1)
+        (warning,) = b.status().warnings
+        self.assertIn("'billing' open: 1 message was not taken", warning)
 
     def test_nothing_is_warned_of_at_the_start(self) -> None:
         self.assertEqual(self.node().status().warnings, [])

@@ -55,6 +55,8 @@ _STATES: Final[dict[int, str]] = {Known.MISSING: "missing", Known.CAME: "came"}
 LAG_SECONDS: Final = (
     1.0  # for which it is told again how much this node lacks: 4,096 runs take 5 ms (guess)
 )
+#: Seconds in which a program may open its consumer again before messages that wait are warned of (guess).
+UNOPENED: Final = 60.0
 ALONE: Final = 5.0  # seconds without a neighbour before the status warns of that (guess)
 KEY_IN_USE: Final = (
     "another node uses this node's key, so this node publishes nothing: stop the other node, or give one "
@@ -313,8 +315,9 @@ class Reporting:
                     f"missing from {name}: {missing}; this node asks for them, and tells a gap if no "
                     "member has them"
                 )
+        unopened_since = self._delivery.named.now() - UNOPENED
         for consumer in self._consumers():
-            if not consumer.open:
+            if not consumer.open and consumer.lag and consumer.since_unix_seconds <= unopened_since:
                 yield (
                     f"nobody has the consumer {consumer.name!r} open: {were(consumer.lag, 'message')} not "
                     "taken, and receipts wait for it; open it, or let it go (mesh forget --consumer)"
