@@ -33,6 +33,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
+from twisted_mesh.admin.bodies import Reader
 from twisted_mesh.admin.control import Control
 from twisted_mesh.admin.guard import Token
 from twisted_mesh.admin.http import Answer, Paths
@@ -66,6 +67,9 @@ class Action(msgspec.Struct, forbid_unknown_fields=True):
     action: str
     node: str = ""
     text: str = ""
+
+
+_ACTION: Final = Reader(Action, '{"action": "kill", "node": "siren"}')
 
 
 @implementer(IStreamClientEndpoint)
@@ -235,12 +239,7 @@ class DemoPaths(Paths):
         return root
 
     def _act(self, body: bytes) -> Any:
-        try:
-            action = msgspec.json.decode(body, type=Action)
-        except (msgspec.MsgspecError, ValueError) as error:
-            told = f'the body is {{"action": "kill", "node": "siren"}}: {error}'
-            raise Refused(http.BAD_REQUEST, told) from None
-        self._demo.act(action)
+        self._demo.act(_ACTION.read(body))
         return self._demo.look()
 
 

@@ -149,12 +149,23 @@ class TestRequests(AskingCase):
         for path, bodies in {
             "/request": ("{}", '{"packets": [1]}', '{"to": "db", "packets": [1], "wait_seconds": -1}'),
             "/query": ("{}", '{"packets": [1], "to": "db"}', '{"packets": [1], "type": 1}'),
-            "/ping": ("", '{"packets": []}', '{"to": 1}', '{"wait_seconds": 4000}'),
+            "/ping": ("[]", '{"packets": []}', '{"to": 1}', '{"wait_seconds": 4000}'),
         }.items():
             for body in bodies:
                 code, told = self.ask("POST", path, body)
                 self.assertEqual(code, 400, body)
                 self.assertTrue(told["error"], body)
+
+    def test_a_body_that_is_missing_asks_for_what_is_usual(self) -> None:
+        client = self.client()
+        client.protocol.dataReceived(b"POST /ping HTTP/1.1\r\nHost: node\r\n\r\n")  # as curl -X POST
+        self.network.advance(5)
+        code, told = client.answer()
+        self.assertEqual((code, len(told)), (200, 2))
+        lag = self.client()
+        lag.ask("POST", "/lag")
+        self.network.advance(5)
+        self.assertEqual(lag.answer()[0], 200)
 
 
 class TestQueries(AskingCase):

@@ -327,6 +327,26 @@ class TestSending(HttpCase):
             self.assertTrue(told["error"], body)
         self.assertEqual(self.got(self.b), [])
 
+    def test_a_body_that_is_wrong_is_told_what_is_wrong_with_it(self) -> None:
+        for body, why in (
+            ("", '"packets" is missing'),
+            ("{", "this one is no JSON: Input data was truncated"),
+            ("nonsense", "this one is no JSON: invalid character (byte 4)"),
+            ("{}", '"packets" is missing'),
+            ('{"packets": [], "more": 1}', '"more" is none of its fields'),
+            ('{"packets": 1}', "in this one: Expected `array`, got `int` - at `$.packets`"),
+            ("[]", "in this one: Expected `object`, got `array`"),
+        ):
+            code, told = self.ask("POST", "/send", body)
+            self.assertEqual(
+                (code, told["error"]), (400, f'the body must look like {{"packets": […]}}; {why}')
+            )
+        code, told = self.ask("POST", "/send", '{"packets": [{"$x": 1}]}')
+        self.assertIn("in this one: an object whose key begins with $ is", told["error"])
+        code, told = self.ask("POST", "/forget", "{}")
+        told_to = 'the body must look like {"member": "name"} or {"consumer": "name"}'
+        self.assertEqual((code, told["error"]), (400, told_to))
+
     def test_a_message_that_is_too_large(self) -> None:
         code, told = self.send(packets=["x" * 2**20])
         self.assertEqual(code, 400)

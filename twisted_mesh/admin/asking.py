@@ -44,10 +44,10 @@ RECEIPTS: Final = 64  # the newest, of what clients sent (guess: 3 MB with 1,000
 _SEND: Final = Reader(Send, '{"packets": […]}')
 _REQUEST: Final = Reader(Request, '{"to": "name", "packets": […]}')
 _QUERY: Final = Reader(Query, '{"packets": […]}')
-_PING: Final = Reader(Ping, "{}")
+_PING: Final = Reader(Ping, '{"to": "name", "wait_seconds": 5}')
 _RECEIPT: Final = Reader(SentReceipt, '{"receipt": the number from /send}')
-_LAG: Final = Reader(Lag, "{}")
-_FORGET: Final = Reader(Forget, '{"member": "name"}')
+_LAG: Final = Reader(Lag, '{"wait_seconds": 5}')
+_FORGET: Final = Reader(Forget, '{"member": "name"} or {"consumer": "name"}')
 _GONE: Final = ("down", "left")
 _NOBODY: Final[Mapping[bytes, Member]] = MappingProxyType({})
 _TRACE: Final = Reader(Trace, '{"author": "name", "sequence": 1}')
@@ -168,7 +168,8 @@ class Asking:
         """Have all nodes forget a member that is down or has left; or let this node forget a consumer."""
         forget: Forget = _FORGET.read(body)
         if (forget.member is None) == (forget.consumer is None):
-            raise Refused(http.BAD_REQUEST, 'the body is {"member": "name"} or {"consumer": "name"}')
+            told = 'the body must look like {"member": "name"} or {"consumer": "name"}'
+            raise Refused(http.BAD_REQUEST, told)
         if forget.consumer is not None:
             return self._forget_consumer(forget.consumer)
         return self._forget_member(str(forget.member))

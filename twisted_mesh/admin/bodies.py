@@ -7,6 +7,7 @@ sentence that says so.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +18,8 @@ from twisted_mesh.admin.site import Refused
 from twisted_mesh.cli.json_values import from_json
 
 _LONGEST: Final = 3600.0  # seconds that a client may wait (guess)
+_MISSING: Final = re.compile("Object missing required field `(.*)`")
+_UNKNOWN: Final = re.compile("Object contains unknown field `(.*)`")
 BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 
@@ -140,6 +143,18 @@ def _number(text: str) -> float:
     return value
 
 
+def _why(error: Exception) -> str:
+    """What is wrong with a body, for people."""
+    text = str(error)
+    if isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError):
+        return f"this one is no JSON: {text.removeprefix('JSON is malformed: ')}"
+    if (missing := _MISSING.fullmatch(text)) is not None:
+        return f'"{missing[1]}" is missing'
+    if (unknown := _UNKNOWN.fullmatch(text)) is not None:
+        return f'"{unknown[1]}" is none of its fields'
+    return f"in this one: {text}"
+
+
 class Reader:
     """Reads bodies of one type."""
 
@@ -149,16 +164,17 @@ class Reader:
         self._example = example
 
     def read(self, body: bytes) -> Any:
-        """The values of *body*.
+        """The values of *body*; an empty one counts as ``{}``.
 
         :raises Refused: it is no such body.
         """
         try:
-            told = self._decode(body)
+            told = self._decode(body or b"{}")  # as curl -X POST sends none
             if isinstance(told, Packets):
                 told.packets = from_json(told.packets)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Refused(http.BAD_REQUEST, f"the body is {self._example}: {error}") from None
+            text = f"the body must look like {self._example}; {_why(error)}"
+            raise Refused(http.BAD_REQUEST, text) from None
         if isinstance(told, Body) and not 0 <= told.wait_seconds <= _LONGEST:
             raise Refused(http.BAD_REQUEST, f"wait_seconds is 0 to {_LONGEST:g}")
         return told
