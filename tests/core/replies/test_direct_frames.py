@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core import network
@@ -234,6 +234,7 @@ class TestTaking(RepliesTestCase):
 
     @settings(fixed, max_examples=at_length(200, 20))
     @given(st.lists(frames, max_size=12))
+    @example([(2, 2), (2, 1), (1, 1)])
     def test_frames_of_many_and_of_one_lead_to_the_same_deliveries(
         self, told: list[tuple[int, int]]
     ) -> None:

@@ -124,6 +124,8 @@ class Senders:
         incoming = self._incoming[origin]
         if direct.last > incoming.head + WINDOW:
             return False
+        if (same := incoming.held.get(direct.first)) is not None and same.direct.last > direct.last:
+            return True  # that frame has all of these messages, and more
         self.discard(direct)  # this copy may be sealed with a newer key
         while self._bytes + held.size > self._config.direct_held_bytes:
             oldest = next(iter(self._holding), origin)
