@@ -206,6 +206,14 @@ class TestOneHost(SynchronousTestCase):
         self.dials.over(one.id, 1, True)
         self.assertTrue(self.dials.may(other, 1))
 
+    def test_one_dial_at_a_time_after_a_failure(self) -> None:
+        self.dial(0, self.HOST, found=False)
+        one, two = (Contact(b"%d" % port, self.HOST, port) for port in (1, 2))
+        self.dials.began(one, Purpose.URGENT, 60)
+        self.assertFalse(self.dials.may(two, 60))
+        self.dials.over(one.id, 61, True)
+        self.assertTrue(self.dials.may(two, 61))
+
     def test_who_waits_between_its_lies_gains_little(self) -> None:
         self.dial(0, self.HOST, found=False)
         self.dial(200, self.HOST, found=False)

@@ -24,8 +24,8 @@ from twisted_mesh.wire.membership import Contact, Purpose
 #: More failures than successes at a site where nodes of the mesh are, before the site is left alone: a
 #: machine whose nodes were restarted has many places where nobody is (guess).
 ALLOWED: Final = 16
-#: Dials at a time of places at a site where this node has linked with nobody.  With one, nodes on two
-#: machines took more than five seconds to link with each other (measured).
+#: Dials at a time of places at a site where this node has linked with nobody; after a failure there, one.
+#: With one, nodes on two machines took more than five seconds to link with each other (measured).
 UNMET_AT_ONCE: Final = 2
 #: Sites at which this node has linked with a node; the one that was linked longest ago is forgotten (guess:
 #: more than a node has links).
@@ -87,8 +87,12 @@ class DialLimit:
             or place in self._barred_until
             or (site in self._sites and now < self._sites[site].last + self._sites[site].wait)
             or any(place == other for other, _, _ in self._under_way.values())
-            or (not is_met and self._under_way_at(site) >= UNMET_AT_ONCE)
+            or (not is_met and self._under_way_at(site) >= self._at_once(site))
         )
+
+    def _at_once(self, site: str) -> int:
+        """How many dials at a time there may be at *site*, where this node has linked with nobody."""
+        return 1 if site in self._sites else UNMET_AT_ONCE
 
     def _under_way_at(self, site: str) -> int:
         return sum(site == site_of(host) for (host, _), _, _ in self._under_way.values())
