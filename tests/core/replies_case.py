@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.core import network
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import asking, of, origin_of, presence
 from tests.core.node_case import NAMES
@@ -18,6 +19,7 @@ from twisted_mesh.core.events import (
     Taken,
 )
 from twisted_mesh.core.link import READ_SO_FAR
+from twisted_mesh.network import SSL
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.codec import Frame
@@ -151,3 +153,13 @@ class RepliesTestCase(MembershipTestCase):
             counts = self.node.counts
             kinds += [name for name in counts for _ in range(counts[name] - before[name])]
         return kinds
+
+
+class EncryptedTestCase(RepliesTestCase):
+    """The same in an encrypted network, where a link proves who its peer is."""
+
+    def setUp(self) -> None:
+        encrypted = network.NETWORK._replace(encryption=SSL)
+        self.patch(network, "DIGEST", codec.network_digest(encrypted.id))
+        self.manner = {"network": encrypted}
+        super().setUp()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from tests.core import network
 from tests.core.network import acknowledged, closing, direct, forged, of, origin_of, presence, signed_record
 from tests.core.node_case import ALL
-from tests.core.replies_case import RepliesTestCase
+from tests.core.replies_case import EncryptedTestCase, RepliesTestCase
 from twisted_mesh.core import link as link_module
 from twisted_mesh.core.events import (
     Deliver,
@@ -23,8 +22,6 @@ from twisted_mesh.core.replies import relayed
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
-from twisted_mesh.network import SSL
-from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.membership import PresenceFlags
@@ -752,14 +749,8 @@ class TestAttacks(RepliesTestCase):
         self.assertEqual(self.over(self.fire(Timer.REPLIES, self.now)), [])
 
 
-class TestEncrypted(RepliesTestCase):
+class TestEncrypted(EncryptedTestCase):
     """Over TLS a link proves who its peer is: no signature of the peer is checked that says no more."""
-
-    def setUp(self) -> None:
-        encrypted = network.NETWORK._replace(encryption=SSL)
-        self.patch(network, "DIGEST", codec.network_digest(encrypted.id))
-        self.manner = {"network": encrypted}
-        super().setUp()
 
     def test_what_the_peer_says_to_this_node_is_believed(self) -> None:
         self.send(1, "bert")

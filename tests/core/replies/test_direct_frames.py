@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.core import network
 from tests.core.network import acknowledged, closing, direct, opened, origin_of, presence
-from tests.core.replies_case import RepliesTestCase
+from tests.core.replies_case import EncryptedTestCase, RepliesTestCase
 from tests.properties.profile import fixed
 from tests.support.length import at_length
 from twisted_mesh.core.events import (
@@ -20,7 +19,6 @@ from twisted_mesh.core.events import (
     TimerFired,
 )
 from twisted_mesh.core.replies.senders import WINDOW
-from twisted_mesh.network import SSL
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.replies import MAX_DIRECTS
@@ -254,14 +252,8 @@ class TestTaking(RepliesTestCase):
         self.assertEqual(flat, list(range(1, len(flat) + 1)))
 
 
-class TestEncrypted(RepliesTestCase):
+class TestEncrypted(EncryptedTestCase):
     """What an encrypted link brings of its peer counts only if it leads to nothing, message by message."""
-
-    def setUp(self) -> None:
-        encrypted = network.NETWORK._replace(encryption=SSL)
-        self.patch(network, "DIGEST", codec.network_digest(encrypted.id))
-        self.manner = {"network": encrypted}
-        super().setUp()
 
     def test_frames_of_many_are_limited_only_if_they_lead_to_nothing(self) -> None:
         self.begin(reverse_burst=10, reverse_rate=5.0)

@@ -189,15 +189,20 @@ def _flooded(stage: Stage) -> None:
     _note_frames(stage)
 
 
-def _babbled(stage: Stage) -> None:
-    """Adversaries publish much while all members are busy; their messages come when the others are done."""
-    world = stage.world
-    for member in world.members:
+def _attack_late_members(stage: Stage, rate: float) -> None:
+    """Let members that are busy form a mesh, and send *rate* messages a second during an attack."""
+    for member in stage.world.members:
         member.late = 0.0 if member.lies else 2 * LATE
     stage.gather()
     stage.run(FORMED)
-    stage.chat(ATTACKED, 4.0)
+    stage.chat(ATTACKED, rate)
     stage.run(ATTACKED)
+
+
+def _babbled(stage: Stage) -> None:
+    """Adversaries publish much while all members are busy; their messages come when the others are done."""
+    world = stage.world
+    _attack_late_members(stage, 4.0)
     babblers = [member for member in world.members if isinstance(member, Babbler)]
     taken = max(member.node.head(babbler.run) for member in world.honest() for babbler in babblers)
     refused = min(member.node.counts["over_share"] for member in world.honest())
@@ -214,12 +219,7 @@ def _babbled(stage: Stage) -> None:
 def _crowded(stage: Stage) -> None:
     """Adversaries mint authors while all members, which know nobody yet, are busy and send messages."""
     world = stage.world
-    for member in world.members:
-        member.late = 0.0 if member.lies else 2 * LATE
-    stage.gather()
-    stage.run(FORMED)
-    stage.chat(ATTACKED, 8.0)
-    stage.run(ATTACKED)
+    _attack_late_members(stage, 8.0)
     refused = max(member.node.counts["over_share"] for member in world.honest())
     slowest = max(world.latencies)
     stage.note(f"up to {refused} frames refused, and {slowest:.2f} s until a message was everywhere")
