@@ -212,7 +212,7 @@ class Membership:
     def _look_again(self, now: float) -> None:
         if self.records.own is not None or len(self.roster):
             self._effects.set_timer(Timer.ROSTER, now + self._config.presence_interval / _LOOKS)
-        if (suspected := self.roster.suspected_until) is not None:
+        if (suspected := self.roster.suspects_at) is not None:
             self._effects.set_timer(Timer.ROSTER, suspected)
         if self.conflict:
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)
