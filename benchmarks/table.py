@@ -110,7 +110,7 @@ COLUMNS: dict[str, list[Column]] = {
     ],
     "requests": [
         ("Requests a second", figure("rate", show=noisy)),
-        ("of nats", beside("nats", "rate")),
+        ("of nats-tls", beside("nats-tls", "rate")),
         ("Lost", lost),
         ("us CPU", figure("cost")),
         ("p50, us", figure("p50", 1e-6, noisy)),

@@ -182,12 +182,23 @@ class TestSendTo(MeshCase):
         self.assertEqual(a.footprint()["unacknowledged"], 0)
         self.assertEqual(a.footprint()["direct_waiting"], 0)
 
-    def test_many_of_one_turn_wait_for_its_end_only_up_to_so_many_and_so_many_bytes(self) -> None:
+    def test_of_many_of_one_turn_some_leave_before_its_end(self) -> None:
+        # The other node can work on the first of them while this one makes the rest.
         a, b = self.chain(2, after=1)
-        for count, size in ((255, 1), (256, 1), (2, 40_000)):
+        link = a.routing_table[b.id]
+        for count, size, before_the_end in (
+            (15, 1, 0),
+            (16, 1, 16),
+            (31, 1, 16),
+            (32, 1, 32),
+            (63, 1, 32),
+            (64, 1, 64),
+            (2, 40_000, 2),
+        ):
             waiting = a.footprint()["direct_waiting"]
             sent = [a.send_to(b.id, "x" * size) for _ in range(count)]
-            self.assertEqual(a.footprint()["direct_waiting"] - waiting, 0 if count == 255 else count)
+            self.assertEqual(a.footprint()["direct_waiting"] - waiting, before_the_end)
+            self.assertEqual(link.queued_bytes, 0)  # what left is written
             self.network.pump()
             for each in sent:
                 self.successResultOf(each)
@@ -198,6 +209,22 @@ class TestSendTo(MeshCase):
         self.parts_of(a).driver.publish(EpochConflict(2**50))
         self.failureResultOf(sent, Unreachable)
         self.network.advance(5)
+        self.assertEqual((a.footprint()["direct_waiting"], self.got(b)), (0, []))
+
+    def test_nor_those_that_wait_until_the_core_has_handled_an_event(self) -> None:
+        a, b = self.chain(2, after=1)
+        sent: list[Deferred[None]] = []
+
+        def send_and_renew(_: Message) -> None:
+            sent.extend(a.send_to(b.id, "x") for _ in range(40))
+            self.parts_of(a).driver.publish(EpochConflict(2**50))
+
+        a.once("message", send_and_renew)
+        b.send("go")
+        self.network.advance(5)
+        self.assertEqual(len(sent), 40)
+        for each in sent:
+            self.failureResultOf(each, Unreachable)
         self.assertEqual((a.footprint()["direct_waiting"], self.got(b)), (0, []))
 
     def test_too_many_that_wait_are_refused(self) -> None:
@@ -227,6 +254,7 @@ class TestSendTo(MeshCase):
             changed.pop("unheard_messages", None)
             self.assertLessEqual(changed.pop("direct_first_arrivals", 0), 20)
             remembered = {"direct_destinations", "direct_senders", "first_arrivals", "relayed_pairs"}
+            remembered.add("content_keys")
             self.assertLessEqual(set(changed), remembered)
             self.assertLessEqual(max(changed.values(), default=0), 1)
 

@@ -167,7 +167,7 @@ class TestRequest(RequestCase):
         question = self.question()
         origin, _ = question.source.run
         for token, body in ((7, b"\x90"), (8, b"\x91\x92\x05\x02"), (9, b"\x92\x92\x00\x02\x92\x00\x02")):
-            self.parts_of(self.b).driver.send_direct(SendDirect(token, origin, body, question.id))
+            self.parts_of(self.b).driver.send_direct(SendDirect(token, origin, body, question.id), 1)
             self.network.advance(1)
         self.assertNoResult(asked)
         question.reply("yes")

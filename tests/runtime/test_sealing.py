@@ -1,12 +1,14 @@
-"""The seals of HPKE: a text opens with the last two keys, in its context, and in no other way."""
+"""Seals: a text opens with the last two keys, in its context, and in no other way."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.runtime import sealing
 from twisted_mesh.runtime.sealing import HpkeKeys
 
-SEALING_BYTES = 48  # as docs/protocol.rst says
+WRAPPED_BYTES, NONCE_BYTES, TAG_BYTES = 80, 12, 16  # as docs/protocol.rst says
+SEALING_BYTES = WRAPPED_BYTES + NONCE_BYTES + TAG_BYTES
 
 
 class TestHpkeKeys(SynchronousTestCase):
@@ -31,12 +33,63 @@ class TestHpkeKeys(SynchronousTestCase):
         sealed = self.sealed()
         self.assertIsNone(self.others.decrypt(sealed, b"here"))
         self.assertIsNone(self.keys.decrypt(sealed, b"there"))
-        flipped = bytes([sealed[0] ^ 1]) + sealed[1:]
-        for changed in (sealed[:-1], sealed + b"x", flipped, bytes(100), b"x", b""):
+        for place in (0, WRAPPED_BYTES - 1, WRAPPED_BYTES, SEALING_BYTES - 1, len(sealed) - 1):
+            flipped = bytearray(sealed)
+            flipped[place] ^= 1
+            self.assertIsNone(self.keys.decrypt(bytes(flipped), b"here"), place)
+        for changed in (sealed[:-1], sealed + b"x", sealed[:SEALING_BYTES], bytes(200), b"x", b""):
             self.assertIsNone(self.keys.decrypt(changed, b"here"))
 
-    def test_no_two_seals_are_the_same(self) -> None:
-        self.assertNotEqual(self.sealed()[:32], self.sealed()[:32])
+    def test_texts_for_one_owner_share_a_content_key_and_no_two_a_nonce(self) -> None:
+        self.patch(sealing, "_TEXTS", 3)
+        seals = [self.sealed() for _ in range(7)]
+        parts = [(one[:WRAPPED_BYTES], one[WRAPPED_BYTES:][:NONCE_BYTES]) for one in seals]
+        self.assertEqual(len(set(parts)), 7)
+        self.assertEqual(len({wrapped for wrapped, _ in parts}), 3)
+        for one in reversed(seals):
+            self.assertEqual(self.keys.decrypt(one, b"here"), b"psst")
+
+    def test_what_was_sent_with_an_earlier_key_of_ones_own_is_forgotten(self) -> None:
+        before = self.sealed()
+        self.others.renew()
+        self.assertNotEqual(self.sealed()[:WRAPPED_BYTES], before[:WRAPPED_BYTES])
+
+    def test_content_keys_are_bounded_each_way_and_the_longest_unused_is_made_anew(self) -> None:
+        self.patch(sealing, "_PEERS", 2)
+        owners = [HpkeKeys() for _ in range(3)]
+        keys = [owner.renew() for owner in owners]
+
+        def wrapped(place: int) -> bytes:
+            sealed = self.others.encrypt(b"psst", keys[place], b"here")
+            assert sealed is not None
+            self.assertEqual(owners[place].decrypt(sealed, b"here"), b"psst")
+            return sealed[:WRAPPED_BYTES]
+
+        first, second = wrapped(0), wrapped(1)
+        self.assertEqual(wrapped(0), first)
+        wrapped(2)
+        self.assertEqual(wrapped(0), first)
+        self.assertNotEqual(wrapped(1), second)
+
+        authors = [HpkeKeys() for _ in range(3)]
+        seals = [author.encrypt(b"psst", self.key, b"here") or b"" for author in authors]
+        for sealed in seals * 2:  # a forgotten content key is unwrapped again
+            self.assertEqual(self.keys.decrypt(sealed, b"here"), b"psst")
+        self.assertEqual(len(self.keys), 2)
+
+    def test_a_content_key_is_remembered_only_if_it_opened_a_text(self) -> None:
+        sealed = self.sealed()
+        self.assertIsNone(self.keys.decrypt(sealed, b"there"))
+        self.assertEqual(len(self.keys), 0)
+        self.assertEqual(self.keys.decrypt(sealed, b"here"), b"psst")
+        self.assertEqual((len(self.keys), len(self.others)), (1, 1))
+
+    def test_a_content_key_that_is_known_is_unwrapped_with_no_key_again(self) -> None:
+        sealed = self.sealed()
+        self.keys.renew()
+        self.assertEqual(self.keys.decrypt(sealed, b"here"), b"psst")
+        self.patch(sealing, "_SUITE", None)
+        self.assertEqual(self.keys.decrypt(sealed, b"here"), b"psst")
 
     def test_the_last_two_keys_open(self) -> None:
         sealed = self.sealed()

@@ -8,6 +8,7 @@ import re
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from msgspec.structs import astuple, replace
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,7 +103,7 @@ PSST = SealedText(
         SealedMessage(join_entries([pack_entry(2, ["psst"])]), 6, None),
     ]
 )
-SEALED = 32 + len(PSST.pack()) + 16  # bytes, which differ each time a text is sealed
+SEALED = 80 + 12 + len(PSST.pack()) + 16  # bytes, of which the first 92 are random
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
 MESSAGES = [
@@ -373,7 +374,8 @@ class TestVectors(SynchronousTestCase):
         )
         self.assertEqual(sealing_context(*ends), context)
         suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-        text = suite.decrypt(DIRECT.sealed, SEALING_KEY, info=context)
+        content_key = suite.decrypt(DIRECT.sealed[:80], SEALING_KEY, info=b"twisted_mesh/1/content_key")
+        text = ChaCha20Poly1305(content_key).decrypt(DIRECT.sealed[80:92], DIRECT.sealed[92:], context)
         body = b"\xc4\x09" + join_entries([pack_entry(2, ["psst"])])
         first = b"\x93" + body + b"\x05\x93\xc4\x20" + bytes(range(32)) + b"\x01\xfc"
         self.assertEqual(text, b"\x91\x92" + first + b"\x93" + body + b"\x06\xc0")

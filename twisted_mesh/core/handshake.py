@@ -113,6 +113,9 @@ class SealingKeys(typing.Protocol):
     The core has neither ciphers nor randomness: the driver's are ``runtime.sealing.HpkeKeys``.
     """
 
+    def __len__(self) -> int:
+        """How many keys of texts for others and of others are remembered."""
+
     def renew(self) -> bytes:
         """Make a new key, and forget all but the one before it.
 

@@ -99,7 +99,8 @@ class _Ping(_Sent):
 class PendingDirects:
     """The direct messages that are not acknowledged yet."""
 
-    def __init__(self, send: Callable[[events.SendDirect], None]) -> None:
+    def __init__(self, send: Callable[[events.SendDirect, int], None]) -> None:
+        """:param send: takes a message, and how many wait to be acknowledged, with this one."""
         self._send = send
         self._stopped = False
         self._tokens = 0
@@ -135,7 +136,7 @@ class PendingDirects:
         """Send a *body* to the node *origin*, and tell *waiter* once how that ended; return its token."""
         token = self._tokens = self._tokens + 1
         self._waiting[token] = waiter
-        self._send(events.SendDirect(token, origin, body, answers))
+        self._send(events.SendDirect(token, origin, body, answers), len(self._waiting))
         return token
 
     @property

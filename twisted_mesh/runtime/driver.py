@@ -2,8 +2,9 @@
 
 Contract: events are handled one after the other, in the order in which they happened.  Effects are carried
 out here and nowhere else.  One reactor turn is one batch: messages that the application sends in a turn are
-published at its end, and each link's frames leave in one write.  Application code that is called from here
-may call the driver in turn: their events wait until the present event is handled.
+published at its end, and each link's frames leave in one write; many direct messages leave before.
+Application code that is called from here may call the driver in turn: their events wait until the present
+event is handled.
 
 A run of the service lasts from its start to its stop.  A run of the core has one epoch.  If others know a
 newer epoch of this node's key, a new run of the core begins within the run of the service.
@@ -45,8 +46,10 @@ class Handled(msgspec.Struct, frozen=True):
 
 _HANDLED: Final = Handled()
 _DELIVERS: Final = frozenset({events.Deliver, events.DeliverDirects})
-#: A turn's direct messages go to the core before its end if they are so many, or so many bytes (guess).
-_MANY, _MUCH = 256, 64 * 1024
+#: Direct messages leave before the end of a turn if they are so many, and half of those under way: then
+#: another node works on one half while this one works on the other.
+_MANY: Final = 16
+_MUCH: Final = 64 * 1024  # bytes of direct messages that leave before the end of a turn (guess)
 
 
 class Driver:
@@ -125,19 +128,21 @@ class Driver:
             self._schedule()
         return place
 
-    def send_direct(self, message: events.SendDirect) -> None:
-        """Send a direct message at the end of this turn, together with the others of the turn.
+    def send_direct(self, message: events.SendDirect, waiting: int) -> None:
+        """Send a direct message at the end of this turn, together with others of the turn, or before it.
 
         The core takes 2 us less for each than if it handled them one by one (measured).
+
+        :param waiting: how many wait to be acknowledged, this one included.
         """
         if self._stopped:
             return  # a callback that the end of the run has called
         self._directs.append(message)
         self._direct_bytes += len(message.body)
-        if len(self._directs) >= _MANY or self._direct_bytes >= _MUCH:
-            self._send_directs()
-        elif self._turn is None:
+        if self._turn is None:
             self._schedule()
+        if len(self._directs) >= max(_MANY, waiting / 2) or self._direct_bytes >= _MUCH:
+            self._send_directs()
 
     def _send_directs(self) -> None:
         directs, self._directs, self._direct_bytes = self._directs, [], 0
@@ -177,6 +182,7 @@ class Driver:
         """
         self._timers.stop()
         self._directs, self._direct_bytes = [], 0  # NewRun ends the wait for them
+        self._events = deque(one for one in self._events if not isinstance(one, events.SendDirects))
         self._earlier.update(self.node.counts)
         self._local_node = local_node
         old = self.node.status()
@@ -307,11 +313,13 @@ class Driver:
         self._batching.close()
         try:
             while self._events:
-                effects = self.node.handle(self._events.popleft(), self.clock.seconds())
+                event = self._events.popleft()
+                effects = self.node.handle(event, self.clock.seconds())
                 if not self._flushing and _DELIVERS.intersection(map(type, effects)):
                     effects = self._relay(effects)
                 self._carry_out_all(effects)
-                if self._flushing:  # write before others look at what has happened
+                # Write before others look at what has happened, or more messages of a turn are made.
+                if self._flushing or isinstance(event, events.SendDirects):
                     self._flush_links()
         finally:
             self._busy = False

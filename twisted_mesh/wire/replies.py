@@ -15,7 +15,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER, FrameBase, Kind, MessageId, Num
 from twisted_mesh.wire.membership import MAX_PRESENCE
 
 MAX_TRIES: Final = 255
-#: Messages of one DIRECT, which share a key exchange and a signature.  With 32 under way, a request takes
+#: Messages of one DIRECT, which share a seal and a signature.  With 32 under way, a request takes
 #: 0.06 of the time of a lone one, with 256 0.04 (measured).  A consumer gets so many, however full it is.
 MAX_DIRECTS: Final = 256
 #: Bytes of the bodies of a DIRECT with several messages, so that they take about as long to unpack as the

@@ -256,7 +256,7 @@ class TestSlowLines(RepliesTestCase):
     def test_and_no_more_of_one_author_than_its_share(self) -> None:
         # One member could fill the line with messages that are all new.
         self.late(1)
-        body = join_entries([pack_entry(2, ["x" * 800])])
+        body = join_entries([pack_entry(2, ["x" * 700])])
         many = [direct("bert", "dora", number, body=body) for number in range(1, 5)]
         self.assertEqual(self.over(self.receive(2, *many)), [1, 1])
         self.assertEqual(self.count("late_directs"), 2)

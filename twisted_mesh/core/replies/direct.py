@@ -7,9 +7,10 @@ consumers have room.  It remembers how far each sender has come
 Relays verify messages, and remember the link over which each came first: its acknowledgement goes back over
 that link.  They pass on none that is over (:mod:`~twisted_mesh.core.replies.relayed`).
 
-Acknowledgements leave at the end of the reactor's turn.  A DIRECT to the same node over the same link has
-its acknowledgement in it, so that a request and its answer are two frames.  A destination that lacks the
-key with which messages are sealed does not take them, and answers with its newest record.
+Acknowledgements leave at the end of the reactor's turn, or with direct messages that leave before.  A
+DIRECT to the same node over the same link has its acknowledgement in it, so that a request and its answer
+are two frames.  A destination that lacks the key with which messages are sealed does not take them, and
+answers with its newest record.
 """
 
 from __future__ import annotations
@@ -342,6 +343,7 @@ class Directs:
             **self.outbound.footprint(),
             "direct_first_arrivals": len(self._first_arrivals),
             "relayed_pairs": len(self._relayed),
+            "content_keys": len(self._local_node.sealing),
             **self._senders.footprint(),
         }
 

@@ -5,10 +5,10 @@ message is repeated until the destination's acknowledgement comes, or until ``di
 over the best link and over another one, too.  Where acknowledgements take long, it is repeated more rarely,
 and no copy goes over a late line that still carries the message.
 
-New messages leave at the end of the reactor's turn: those for one destination share a DIRECT, one seal and
-one signature, as far as they fit in.  A DIRECT has the acknowledgement in it that its destination is owed.
-It is sealed with the key that its destination's newest record names, each time it is sent.  While no such
-record is known, nothing of its messages is sent.
+New messages leave together, at the end of the reactor's turn or when they are many: those for one
+destination share a DIRECT, one seal and one signature, as far as they fit in.  A DIRECT has the
+acknowledgement in it that its destination is owed.  It is sealed with the key that its destination's newest
+record names, each time it is sent.  While no such record is known, nothing of its messages is sent.
 """
 
 from __future__ import annotations
