@@ -30,7 +30,9 @@ from twisted_mesh.wire.authority import (
     unpack_policy,
 )
 from twisted_mesh.wire.bodies import (
+    USER_ENTRY,
     _unpack_any,
+    are_plain,
     join_entries,
     pack_entry,
     pack_plain,
@@ -423,6 +425,7 @@ class TestPackets(SynchronousTestCase):
         got, weight = unpack_weighed(body, count)
         assert same([*map(list, got)], [*map(list, entries)])
         assert weight == size
+        assert not are_plain(got) or {entry[0] for entry in entries} <= {USER_ENTRY}
 
     @wire
     @given(st.lists(anything, max_size=4))

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.core.network import DIGEST, origin_of, signature_of
 from tests.properties.profile import fixed
 from tests.support.meshcase import BIG, MIB, MeshCase
 from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.errors import Congested, MessageTooLarge, NotRunning, StoreFull
+from twisted_mesh.runtime.batching import Batching
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
 
 packets = st.one_of(
     st.text(max_size=3),
@@ -197,3 +201,61 @@ class TestInOneTurn(MeshCase):
         node.send("plain")
         node.stopService()
         self.assertRaises(NotRunning, node.send, "no")
+
+
+class TestFits(SynchronousTestCase):
+    """Of most turns it is known that their messages fit in one batch; the core need not find it out."""
+
+    def published(self, turns: list[list[bytes]], most: int) -> list[tuple[list[bytes], bool]]:
+        """The messages of each turn, in batches of *most* bytes, as they go to the core."""
+        got: list[tuple[list[bytes], bool]] = []
+        batching = Batching(
+            Clock(), MeshConfig(batch_bytes=most), lambda entries, fits: got.append((entries, fits))
+        )
+        for entries in turns:
+            batching.add(entries, sum(map(len, entries)))
+            batching.stop()
+        return got
+
+    def batches(self, entries: list[bytes], most: int, fits: bool) -> list[bytes]:
+        """The bodies of the batches of *entries*."""
+        anna = origin_of("anna")
+        outbox = Outbox(anna, 5, DIGEST, lambda text: signature_of(anna, text), most)
+        return [bytes(signed.body) for signed in outbox.publish(entries, 9, fits)]
+
+    @fixed
+    @given(
+        st.lists(
+            st.lists(
+                st.sampled_from([*range(0, 120, 20), [], [[]], {"k": 1}]).map(
+                    lambda one: pack_entry(0, [bytes(one) if isinstance(one, int) else one])
+                ),
+                min_size=1,
+                max_size=8,
+            ),
+            max_size=4,
+        ),
+        st.integers(40, 300),
+    )
+    def test_they_are_cut_into_the_same_batches(self, turns: list[list[bytes]], most: int) -> None:
+        for entries, fits in self.published(turns, most):
+            assert self.batches(entries, most, fits) == self.batches(entries, most, False)
+
+    def test_it_is_known_of_plain_messages_up_to_the_size_of_a_batch(self) -> None:
+        entry, nested = pack_entry(0, ["x"]), pack_entry(0, [[1]])
+        size = len(entry)
+        turns = [
+            [entry] * 10,
+            [entry] * 11,
+            [entry] * 12,
+            [entry, nested],
+            [entry],
+            [pack_entry(0, ["x" * 99])],
+        ]
+        told = [fits for _, fits in self.published(turns, 10 * size + 1)]
+        self.assertEqual(told, [True, True, False, False, True, False])
+
+    def test_lists_and_dicts_beyond_those_of_a_batch_begin_another(self) -> None:
+        many = [pack_entry(0, [[[]] * (MAX_CONTAINERS // 2)])] * 3
+        ((entries, fits),) = self.published([many], 2**18)
+        self.assertEqual(len(self.batches(entries, 2**18, fits)), 3)

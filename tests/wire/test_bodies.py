@@ -16,6 +16,7 @@ from tests.wire.samples import FOREIGN
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
 from twisted_mesh.wire.bodies import (  # fmt: skip
     _unpack_ones,
+    are_plain,
     containers_in,
     join_entries,
     pack_entry,
@@ -187,6 +188,23 @@ class TestBodiesOfOnePacketEach(SynchronousTestCase):
         self.assertTrue(self.is_one([b"x"], *[[1]] * 20, count=21))
         self.assertTrue(self.is_one(["x"], type_=2, count=1))
         self.assertTrue(self.is_one(*[["x"]] * MAX_BATCH_COUNT))
+
+    def test_it_is_known_of_those_of_the_usual_types_that_they_ask_for_nothing(self) -> None:
+        for type_ in (0, 2):
+            for packets in (["x"], [b"x"], [1], ["x" * 300], [bytes(300)], [bytes(70_000)]):
+                for many in (1, 20):
+                    body = join_entries([pack_entry(type_, packets)] * many)
+                    self.assertTrue(are_plain(unpack_weighed(body, many)[0]))
+        first = pack_entry(0, ["x"])
+        for other in (
+            pack_entry(0, ["x"], asks=True),
+            pack_entry(0x30, ["x"]),
+            pack_entry(0, [b"x"]),
+            pack_entry(0, [[]]),
+        ):
+            for entries in ([first, other], [other, first], [other]):
+                got = unpack_weighed(join_entries(entries), len(entries))[0]
+                self.assertEqual(are_plain(got), entries == [pack_entry(0, [b"x"])])
 
     def test_the_others_are_read_as_any_body(self) -> None:
         for messages in ([["x"], [b"x"]], [[["x"]]], [["x", 1]], [[]], [], [["x"], []]):

@@ -126,10 +126,15 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Publish(msgspec.Struct, frozen=True):
-    """The application's messages of one reactor turn, packed; *wall_ms* is this node's clock."""
+    """The application's messages of one reactor turn, packed.
+
+    :ivar wall_ms: this node's clock.
+    :ivar fits: whether they are known to fit in one batch.
+    """
 
     entries: Sequence[bytes]
     wall_ms: int
+    fits: bool = False
 
 
 class DialFailed(msgspec.Struct, frozen=True):

@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.flags import broadcast
-from twisted_mesh.wire.bodies import SCALARS, USER_ENTRY, encode, pack_plain
+from twisted_mesh.wire.bodies import SCALARS, USER_ENTRY, NestedEntry, encode, pack_plain
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 
 
@@ -25,12 +26,14 @@ class Batching:
     """
 
     def __init__(
-        self, clock: IReactorTime, config: MeshConfig, publish: Callable[[list[bytes]], None]
+        self, clock: IReactorTime, config: MeshConfig, publish: Callable[[list[bytes], bool], None]
     ) -> None:
+        """:param publish: takes messages, and whether they are known to fit in one batch."""
         self._clock = clock
         self._config = config
         self._publish = publish
         self._entries: list[bytes] = []
+        self._nested = False  # whether some of them may hold lists or dicts, of which a batch has a limit
         self._last = -inf  # the time at which end_of_turn() last published
         self._waiting: IDelayedCall | None = None
         self._room = 0  # up to so many bytes add_plain() may add messages
@@ -47,6 +50,7 @@ class Batching:
     def add(self, entries: Sequence[bytes], size: int) -> int:
         """Add messages of *size* bytes together; return how many there were before."""
         before = len(self._entries)
+        self._nested = self._nested or NestedEntry in map(type, entries)
         self._entries += entries
         self.bytes += size
         return before
@@ -88,6 +92,7 @@ class Batching:
         self._room = 0
 
     def put_first(self, entries: list[bytes]) -> None:
+        self._nested = True
         self._entries[:0] = entries
         self.bytes += sum(map(len, entries))
 
@@ -113,8 +118,15 @@ class Batching:
             self._publish_all()
 
     def _publish_all(self) -> None:
-        entries, self._entries, self.bytes = self._entries, [], 0
-        self._publish(entries)
+        most, last = self._config.batch_bytes, len(self._entries[-1])
+        fits = (  # the message that brings a batch to its size is its last
+            not self._nested
+            and self.bytes - last < most >= last
+            and self.bytes <= MAX_MESSAGE_BYTES
+            and len(self._entries) <= MAX_BATCH_COUNT
+        )
+        entries, self._entries, self.bytes, self._nested = self._entries, [], 0, False
+        self._publish(entries, fits)
 
     def _waited(self) -> None:
         self._waiting = None

@@ -285,9 +285,9 @@ class Driver:
         for link in self._links.to_flush():
             self._flush(link)
 
-    def _publish_batch(self, entries: list[bytes]) -> None:
+    def _publish_batch(self, entries: list[bytes], fits: bool) -> None:
         self._published += len(entries)
-        self.handle(events.Publish(entries, int(self._wall_clock() * 1000)))
+        self.handle(events.Publish(entries, int(self._wall_clock() * 1000), fits))
 
     def _flush(self, link: MeshProtocol) -> None:
         before = link.accepted

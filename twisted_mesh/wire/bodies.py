@@ -38,11 +38,21 @@ _CONTAINER_VALUES: Final = 4  # values that a list or dict counts as; an empty o
 _FREE_VALUES: Final = 16  # values of a message that are not counted (guess: most messages have fewer)
 _OF_THREE: Final = 0x93  # the first byte of an entry with kind, type and one packet
 _SHORTEST: Final = 5  # bytes of a body with one of these
+_PLAIN_STARTS: Final = frozenset({b"\x00\x00", b"\x00\x02"})  # the kind and type of a plain entry
+_BYTES_TAGS: Final = frozenset({0xC4, 0xC5, 0xC6})  # how msgpack begins bytes
 SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
 # Two decoders for each shape, since one type of msgspec cannot allow both text and bytes.
+_Plain = Literal[0]  # the kind of a message whose author does not ask for receipts
+_Usual = Literal[0, 2]  # the types of most messages: to everybody, and to one node
+_decode_plain_text = msgspec.msgpack.Decoder(
+    tuple[tuple[_Plain, _Usual, bool | int | float | str | None], ...]
+).decode
+_decode_plain_bytes = msgspec.msgpack.Decoder(
+    tuple[tuple[_Plain, _Usual, bool | int | float | bytes | None], ...]
+).decode
 _User = Literal[0, 64]
 _decode_one_text = msgspec.msgpack.Decoder(list[tuple[_User, int, bool | int | float | str | None]]).decode
 _decode_one_bytes = msgspec.msgpack.Decoder(
@@ -154,12 +164,22 @@ def unpack_weighed(body: bytes | memoryview, count: int | None = None) -> tuple[
     return _unpack_any(bytes(body), count)
 
 
+def are_plain(entries: Sequence[Entry]) -> bool:
+    """Whether it is known that no author of *entries* asks for receipts, and each holds a message.
+
+    To look at the kind of each entry takes 0.02 us a message (measured).
+    """
+    return type(entries) is tuple
+
+
 def _unpack_ones(body: bytes | memoryview, count: int | None) -> Sequence[Entry] | None:
     """The entries in *body* if each is a message of one packet that is no list or dict; None otherwise.
 
-    Most bodies are of that kind.  The decoder checks all of it: this takes 0.08 us for a message of 64
+    Most bodies are of that kind.  The decoder checks all of it: this takes 0.07 us for a message of 64
     bytes, :func:`_unpack_any` 0.33 (measured).  It refuses the first list or dict inside an entry, so the
     guard is not needed.
+
+    :return: a tuple if :func:`are_plain` holds.
     """
     if len(body) < _SHORTEST or (body[1] != _OF_THREE and body[3] != _OF_THREE):
         return None
@@ -169,6 +189,10 @@ def _unpack_ones(body: bytes | memoryview, count: int | None) -> Sequence[Entry]
         return None
     if messages > MAX_BATCH_COUNT or (count is not None and count != messages):
         return None
+    first = body[2:5] if body[1] == _OF_THREE else body[4:7]  # kind, type, and the tag of the packet
+    if bytes(first[:2]) in _PLAIN_STARTS and len(first) == 3:
+        with suppress(msgspec.MsgspecError):
+            return (_decode_plain_bytes if first[2] in _BYTES_TAGS else _decode_plain_text)(body)
     for decode in (_decode_one_bytes, _decode_one_text):
         try:
             entries: Sequence[Entry] = decode(body)

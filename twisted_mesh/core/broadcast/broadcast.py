@@ -102,7 +102,7 @@ class Broadcast:
 
     def publish(self, event: Publish, now: float) -> None:
         """Number, hold and push own messages."""
-        for signed in self.outbox.publish(event.entries, event.wall_ms):
+        for signed in self.outbox.publish(event.entries, event.wall_ms, event.fits):
             self._history.add(signed, now)
             self.push.published(signed, now, follows=self.outbox.accepted >= signed.batch.first - 1)
             self._effects.emit(Numbered(self.outbox.run, signed.batch.first, signed.batch.count))

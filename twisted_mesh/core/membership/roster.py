@@ -39,8 +39,8 @@ _SPARED: Final = 5.0  # seconds more that suspects get while a line is slow (gue
 #: is tried, and its next record comes over that).
 _SILENT: Final = 2.0
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
-#: Parts of ``suspect_patience``: after each another route to a suspect is tried, whose next record is due at
-#: once (guess).  A neighbour that lies can keep the record back, but not over other links.
+#: Parts of ``suspect_patience`` (guess): after each another route to a suspect is tried, whose next record
+#: is due at once.  A neighbour that lies can keep the record back, but not over other links.
 _TRIES: Final = 6
 
 Rank = tuple[int, int]  # epoch, counter: the higher is of the newer record

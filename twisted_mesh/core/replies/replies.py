@@ -26,7 +26,7 @@ from twisted_mesh.core.replies.receipt_issuer import ReceiptIssuer
 from twisted_mesh.core.replies.receipt_relay import ReceiptRelay
 from twisted_mesh.core.replies.receipt_tracker import ReceiptTracker
 from twisted_mesh.core.replies.routes import Routes
-from twisted_mesh.wire.bodies import ASKS, kind_of
+from twisted_mesh.wire.bodies import ASKS, are_plain, kind_of
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
 
@@ -92,7 +92,8 @@ class Replies:
         run = (item.origin, item.epoch)
         match item:
             case events.Deliver():
-                if any(map(kind_of, item.entries)):  # nearly always no entry asks for a receipt
+                # Nearly always no entry asks for a receipt.
+                if not are_plain(item.entries) and any(map(kind_of, item.entries)):
                     asks = [at for at, entry in enumerate(item.entries, item.first) if entry[0] & ASKS]
                     if asks:
                         self.issuer.asks(run, asks[-1], now)
