@@ -18,6 +18,7 @@ from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, T
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import PresenceFlags, Purpose, Role
 from twisted_mesh.wire.signed import SignedRecord
@@ -264,6 +265,19 @@ class TestHearing(MembershipTestCase):
         self.receive(2, suspect("emil", "dora", 7, epoch=3))
         self.assertEqual(self.changed(self.wait(15)), ["dora"])
         self.assertIs(self.state("dora"), State.DOWN)
+
+    def test_meanwhile_the_suspect_is_sought_over_all_links_in_turn(self) -> None:
+        # The neighbour that brings its records may keep back the one that refutes the suspicion.
+        for number in (2, 3):
+            self.receive(number, presence("dora", 7, epoch=3))  # these push its records no more
+        self.receive(1, suspect("emil", "dora", 7, epoch=3))
+        asked = []
+        for _ in range(28):
+            effects = self.wait(0.5)
+            asked += [one for one in (1, 2, 3) if ("dora", 1, MAX_NUMBER) in self.wants(effects, one)]
+        self.assertEqual(set(asked), {1, 2, 3})
+        self.receive(2, records(presence("dora", 8, epoch=3)))
+        self.assertIs(self.state("dora"), State.UP)
 
     def test_guests_are_on_no_roster_to_be_suspected_on(self) -> None:
         self.receive(1, presence("fred", 1, role=Role.GUEST))
