@@ -410,7 +410,7 @@ class TestChanges(PolicyCase):
         self.policy.barred = {origin_of("bert"), origin_of("cleo")}
         effects = self.handle(PolicyChanged())
         self.assertEqual([effect.origin for effect in of(effects, MemberGone)], [origin_of("bert")])
-        self.assertIsNone(self.node.roster.suspects_at)
+        self.assertIsNone(self.node.roster.suspected_until)
 
 
 class TestOwnCredential(PolicyCase):

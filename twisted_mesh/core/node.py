@@ -295,7 +295,7 @@ class Node:
         return {
             **self._links.footprint(),
             **self._broadcast.footprint(),
-            **self.roster.footprint(),
+            **self.membership.footprint(),
             **self._admission.footprint(),
             **self._shares.footprint(),
             **self.neighbourhood.footprint(),

@@ -194,36 +194,16 @@ class TestSuspicion(RosterTestCase):
         self.assertEqual(self.wait(0.1), ([origin_of("anna")], []))
         self.assertIs(self.state("anna"), State.DOWN)
 
-    def test_five_routes_to_it_are_tried_meanwhile(self) -> None:
-        # The neighbour over which its records come may keep back the one that refutes the suspicion.
-        tried = []
-        for half in range(1, 30):
-            self.wait(0.5)
-            if self.roster.silent(self.now):
-                tried.append(half / 2)
-        self.assertEqual(tried, [2.5, 5.0, 7.5, 10.0, 12.5])
-
-    def test_those_tried_before_it_was_suspected_do_not_count(self) -> None:
+    def test_until_the_first_of_them_is_given_up_or_speaks(self) -> None:
+        until = self.now + 15
         self.take(presence("bert"))
-        self.wait(38)
-        self.assertEqual(
-            [author.presence.origin for author in self.roster.silent(self.now)], [origin_of("bert")]
-        )
+        self.wait(5)
         self.roster.suspect(self.entry("bert"), self.now)
-        self.assertEqual(self.entry("bert").sought, 0)
-
-    def test_until_the_first_of_them_is_sought_given_up_or_speaks(self) -> None:
-        began = self.now
-        self.take(presence("bert"))
-        self.assertEqual(self.roster.suspects_at, began + 2.5)
-        for _ in range(6):
-            self.wait(2.5)
-            self.roster.silent(self.now)
-        self.roster.suspect(self.entry("bert"), self.now)
-        self.assertEqual(self.roster.suspects_at, began + 17.5)
-        self.assertEqual(self.wait(14), ([], []))
-        self.take(presence("bert", 2))
-        self.assertIsNone(self.roster.suspects_at)
+        self.assertEqual(self.roster.suspected_until, until)
+        self.take(presence("anna", 2))
+        self.assertEqual(self.roster.suspected_until, until + 5)
+        self.assertEqual(self.wait(15), ([origin_of("bert")], []))
+        self.assertIsNone(self.roster.suspected_until)
 
 
 class TestForgetting(RosterTestCase):

@@ -14,13 +14,13 @@ from tests.core.network import (
     suspect,
 )
 from tests.core.node_case import ALL
-from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.events import Effect, Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.handshake import Profile
+from twisted_mesh.core.membership import suspicion
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Ping, Pong
-from twisted_mesh.wire.membership import PresenceFlags, Purpose, Role
+from twisted_mesh.wire.membership import PresenceFlags, Purpose, Role, Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -266,18 +266,66 @@ class TestHearing(MembershipTestCase):
         self.assertEqual(self.changed(self.wait(15)), ["dora"])
         self.assertIs(self.state("dora"), State.DOWN)
 
-    def test_meanwhile_the_suspect_is_sought_over_all_links_in_turn(self) -> None:
+    def test_after_half_of_that_time_all_neighbours_are_asked_for_its_record(self) -> None:
         # The neighbour that brings its records may keep back the one that refutes the suspicion.
         for number in (2, 3):
             self.receive(number, presence("dora", 7, epoch=3))  # these push its records no more
         self.receive(1, suspect("emil", "dora", 7, epoch=3))
-        asked = []
-        for _ in range(28):
-            effects = self.wait(0.5)
-            asked += [one for one in (1, 2, 3) if ("dora", 1, MAX_NUMBER) in self.wants(effects, one)]
-        self.assertEqual(set(asked), {1, 2, 3})
+        self.assertEqual(self.asked_of(self.wait(7)), [])
+        self.assertEqual(self.asked_of(self.wait(1.5)), [1, 2, 3])
+        self.assertEqual(self.asked_of(self.wait(4)), [])
         self.receive(2, records(presence("dora", 8, epoch=3)))
         self.assertIs(self.state("dora"), State.UP)
+
+    def asked_of(self, effects: list[Effect]) -> list[int]:
+        """The links over which this node accuses Dora."""
+        own = suspect("me", "dora", 7, epoch=3).record
+        sends = of(effects, Send)
+        return [
+            number for send in sends if getattr(send.frame, "record", None) == own for number in send.links
+        ]
+
+    def test_if_it_has_spoken_or_is_gone_nobody_is_asked(self) -> None:
+        self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.receive(3, presence("dora", 8, epoch=3))
+        self.receive(2, suspect("bert", "emil", 1))
+        self.receive(2, presence("emil", 2, flags=PresenceFlags.LEAVING))
+        effects = self.wait(14)
+        frames = [getattr(send.frame, "record", None) for send in of(effects, Send)]
+        self.assertFalse(any(isinstance(frame, Suspect) for frame in frames))
+        self.assertEqual(self.node.footprint()["unasked_suspects"], 0)
+
+    def test_one_suspected_long_after_its_last_record_makes_nobody_doubt_itself(self) -> None:
+        # A timer that is set for a time in the past looks as if this node had been held up.
+        self.wait(70)
+        heard = self.entry("dora").heard
+        self.receive(2, presence("emil", 2), suspect("emil", "dora", 7, epoch=3))
+        self.assertEqual(self.changed(self.wait(14)), [])
+        self.assertEqual(self.entry("dora").heard, heard)
+        self.assertIn("dora", self.changed(self.wait(1)))
+
+    def test_for_so_many_at_a_time_and_for_the_others_a_second_later(self) -> None:
+        self.patch(suspicion, "_AT_ONCE", 2)
+        self.receive(1, suspect("anna", "dora", 7, epoch=3), suspect("bert", "emil", 1))
+        self.receive(1, suspect("cleo", "anna", 4), suspect("emil", "bert", 4))
+        told = []
+        for _ in range(14):
+            frames = [getattr(send.frame, "record", None) for send in of(self.wait(1), Send)]
+            told.append(sum(isinstance(frame, Suspect) for frame in frames))
+        self.assertEqual(told[:6] + told[9:], [0] * 11)
+        self.assertEqual(sorted(told[6:9]), [0, 2, 2])
+
+    def test_no_more_are_to_be_asked_for_than_a_roster_has(self) -> None:
+        self.members("anna", "bert", "cleo", counter=4, members_limit=4)
+        for name in ("dora", "emil", "fred"):
+            self.receive(1, presence(name, 1))
+            self.wait(1)
+            self.receive(2, suspect("cleo", name, 1))
+            self.node.roster.remove(self.entry(name))  # as if it made room
+        for name in ("anna", "bert"):
+            self.wait(1)
+            self.receive(2, suspect("cleo", name, 4))
+        self.assertEqual(self.node.footprint()["unasked_suspects"], 4)
 
     def test_guests_are_on_no_roster_to_be_suspected_on(self) -> None:
         self.receive(1, presence("fred", 1, role=Role.GUEST))

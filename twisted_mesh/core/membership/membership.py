@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -80,6 +81,10 @@ class Membership:
             "idle_suspicions": self._suspicion.idle,
             "idle_forgets": self.forgetting.idle,
         }
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {**self.roster.footprint(), **self._suspicion.footprint()}
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
@@ -196,6 +201,7 @@ class Membership:
         self.conflict.look(now)
         self.renewal.look(now)
         self.announcing.tick(now)
+        self._suspicion.tick(now)
         changed, gone = self.roster.tick(now)
         forgotten = [author for author in gone if author.is_member]
         for author in changed:
@@ -212,7 +218,9 @@ class Membership:
     def _look_again(self, now: float) -> None:
         if self.records.own is not None or len(self.roster):
             self._effects.set_timer(Timer.ROSTER, now + self._config.presence_interval / _LOOKS)
-        if (suspected := self.roster.suspects_at) is not None:
+        if self._suspicion.wake < inf:
+            self._effects.set_timer(Timer.ROSTER, self._suspicion.wake)
+        if (suspected := self.roster.suspected_until) is not None:
             self._effects.set_timer(Timer.ROSTER, suspected)
         if self.conflict:
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)

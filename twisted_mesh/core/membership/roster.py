@@ -39,9 +39,6 @@ _SPARED: Final = 5.0  # seconds more that suspects get while a line is slow (gue
 #: is tried, and its next record comes over that).
 _SILENT: Final = 2.0
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
-#: Parts of ``suspect_patience`` (guess): after each another route to a suspect is tried, whose next record
-#: is due at once.  A neighbour that lies can keep the record back, but not over other links.
-_TRIES: Final = 6
 
 Rank = tuple[int, int]  # epoch, counter: the higher is of the newer record
 
@@ -62,8 +59,7 @@ _THERE: Final = (State.UP, State.SUSPECT)
 class Author:
     """One author, by its newest record; *it* is the author below.
 
-    :ivar sought: how often another route to it was tried because its next record was overdue, or since
-        it is suspected.
+    :ivar sought: how often another route to it was tried because its next record was overdue.
     """
 
     signed: SignedRecord  # its newest PRESENCE as it came
@@ -287,7 +283,6 @@ class Roster:
 
     def suspect(self, author: Author, now: float) -> None:
         """Suspect an author: unless another record comes, it is down after ``suspect_patience`` seconds."""
-        author.sought = 0
         self._enter(author, State.SUSPECT, now)
 
     def forget(self, author: Author, signed: SignedRecord, now: float) -> None:
@@ -329,13 +324,11 @@ class Roster:
         return changed, gone
 
     @property
-    def suspects_at(self) -> float | None:
-        """When a suspected author will be down, or sought over another route; None if none is suspected."""
+    def suspected_until(self) -> float | None:
+        """When the first suspected author will be down; None if none is suspected."""
         # This is asked for with every record, so it must not look through all of the roster.
-        patience = self._config.suspect_patience
-        return min(
-            (min(one.since + patience, self._try_at(one)) for one in self._suspects.values()), default=None
-        )
+        first = min((author.since for author in self._suspects.values()), default=None)
+        return None if first is None else first + self._config.suspect_patience
 
     def wait_for_suspects(self, now: float) -> None:
         """Give all suspects more time; an author whose record is overdue is down all the same."""
@@ -343,24 +336,18 @@ class Roster:
             author.since = max(author.since, now + _SPARED - self._config.suspect_patience)
 
     def silent(self, now: float) -> list[Author]:
-        """The authors whose next record is overdue, or suspected, so that the route to them may be lost.
+        """The authors whose next record is overdue, so that the route to them may be lost.
 
         Each is returned again after a while, if its record has still not come.
         """
         overdue = [
-            author for author in self._authors.values() if author.is_there and self._try_at(author) <= now
+            author
+            for author in self._authors.values()
+            if author.is_there and author.heard + (_OVERDUE + author.sought / 2) * author.interval <= now
         ]
         for author in overdue:
             author.sought += 1
         return overdue
-
-    def _try_at(self, author: Author) -> float:
-        """When another route to an author that is there is tried next."""
-        at = author.heard + (_OVERDUE + author.sought / 2) * author.interval
-        if author.state is State.SUSPECT:
-            wait = self._config.suspect_patience / _TRIES
-            at = min(at, author.since + (author.sought + 1) * wait)
-        return at
 
     def doubt(self, late: float) -> None:
         """Do not count the last *late* seconds as silence of the authors: this node itself was held up."""

@@ -6,12 +6,17 @@ left.  The suspect's next record ends the suspicion; without one the suspect is 
 ``suspect_patience`` seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that no member
 can keep the mesh busy.  The suspect refutes every accuser, also an unknown one, which other nodes may know.
 A node that has a newer record of the suspect sends it to the accuser.
+
+Half of ``suspect_patience`` after a suspicion a node accuses the suspect before all its neighbours.  The
+neighbour that brings the suspect's records may lie, and keep back the one that refutes the suspicion; the
+others would not push it, since this node has pruned them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
@@ -26,6 +31,11 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
+_AT_ONCE: Final = (
+    16  # suspects for which neighbours are asked at a time: many of a thousand are gone (guess)
+)
+_PAUSE: Final = 1.0  # seconds from one such time to the next (guess)
+
 
 @dataclass(eq=False)
 class Suspicion:
@@ -39,6 +49,10 @@ class Suspicion:
     _records: RecordPush
     _effects: Effects
     _accused: float = -inf
+    #: The suspects that are still to be asked for, the first to be asked for first: the rank of the record
+    #: that the suspicion names, the SUSPECT, and when to ask.
+    _unasked: dict[bytes, tuple[Rank, SignedRecord, float]] = field(default_factory=dict)
+    _asked_at: float = -inf
     idle: int = 0  # how many suspicions did not count
 
     def __post_init__(self) -> None:
@@ -103,6 +117,33 @@ class Suspicion:
         else:
             self._suspected(accused, signed.relayed(), link, now)
 
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"unasked_suspects": len(self._unasked)}
+
+    @property
+    def wake(self) -> float:
+        """When to call :meth:`tick` next; inf for never."""
+        if not self._unasked:
+            return inf
+        return max(next(iter(self._unasked.values()))[2], self._asked_at + _PAUSE)
+
+    def tick(self, now: float) -> None:
+        """Ask all neighbours for a newer record of nodes that have been suspected for long."""
+        if self.wake > now:
+            return
+        self._asked_at, asked = now, 0
+        for origin, (rank, signed, at) in list(self._unasked.items()):
+            if at > now or asked == _AT_ONCE:
+                return
+            del self._unasked[origin]
+            suspect = self._roster.get(origin)
+            if suspect is not None and suspect.state is State.SUSPECT and suspect.rank == rank:
+                # The own one, if there can be one: the limits of its author count it.
+                speaks = self._announcing.speaks
+                self._records.flood(self._accusation(suspect) if speaks else signed, None)
+                asked += 1
+
     def _refute(self, accuser: Author | None, signed: SignedRecord, now: float) -> None:
         """Refute a suspicion of this node, also by an accuser that is unknown here."""
         self._signer.require(signed)
@@ -128,8 +169,13 @@ class Suspicion:
     def _suspected(self, accused: Author, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._roster.suspect(accused, now)
         self._effects.emit(accused.changed())
+        origin = accused.presence.origin
+        self._unasked.pop(origin, None)
+        self._unasked[origin] = accused.rank, signed, now + self._config.suspect_patience / 2
+        if len(self._unasked) > self._config.members_limit:  # some have left the roster meanwhile
+            del self._unasked[next(iter(self._unasked))]
         self._flood(signed, source, now)
 
     def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._records.flood(signed, source)
-        self._effects.set_timer(Timer.ROSTER, now + self._config.suspect_patience)
+        self._effects.set_timer(Timer.ROSTER, min(self.wake, now + self._config.suspect_patience))

@@ -126,6 +126,7 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "unsent_bytes": config.unsent_bytes,
         "roster": config.members_limit,
         "forgotten_members": config.members_limit,
+        "unasked_suspects": config.members_limit,
         "direct_senders": config.direct_senders,
         "exchanges": config.exchanges_limit + config.dials_at_once,
         "remembered_contacts": config.remembered_contacts,
