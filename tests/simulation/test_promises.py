@@ -284,7 +284,7 @@ class TestJudge(SynchronousTestCase):
         """The kinds of promises that are broken in a run in which all members are of *kind*."""
         playing = Play(shortened(SCHEDULES[name], SECONDS), 1, 8)
         # Records tell the last message of each author, which would heal much: let none be sent.
-        config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
+        config = MeshConfig(presence_settle=1e6, presence_interval=3000.0, suspect_patience=1e6)
         playing.world = World(1, 8, config, latency=playing.schedule.latency, members=[kind] * 8).start()
         world = playing.run()
         return {promise for promise in COUNTED[2:] if world.counts[promise]}

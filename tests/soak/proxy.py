@@ -13,15 +13,18 @@ from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.soak.way import CALM, ROOM, Way, Weather
 
 LOOPBACK: Final = "127.0.0.1"
+_OUT: Final = "127.0.0.2"  # where the proxy dials from, so that its connections take the port of no gate
+_TAKEN: Final = 0.2  # seconds until the next attempt if a gate's port is taken by somebody else
 _HOMES: Final = 10  # 127.0.0.10 is the first node's
 
 
@@ -170,10 +173,14 @@ class Gate(Factory):
         return self._listening is not None
 
     async def open(self) -> None:
-        """Listen, each time at the same port."""
+        """Listen, each time at the same port, as soon as nobody else has it."""
         endpoint = TCP4ServerEndpoint(self._proxy.reactor, self.port, interface=LOOPBACK)
-        self._listening = listening = await endpoint.listen(self)
-        self.port = listening.getHost().port
+        while self._listening is None:
+            try:
+                self._listening = await endpoint.listen(self)
+            except CannotListenError:
+                await deferLater(self._proxy.reactor, _TAKEN)
+        self.port = self._listening.getHost().port
 
     async def close(self) -> None:
         """Refuse new connections, as a host without the process does."""
@@ -221,7 +228,7 @@ class Proxy:
         """Connect *passage* with the node that was dialled."""
         self.carried += 1
         target = self.gates[passage.target].target
-        endpoint = TCP4ClientEndpoint(self.reactor, LOOPBACK, target or 0, timeout=5)
+        endpoint = TCP4ClientEndpoint(self.reactor, LOOPBACK, target or 0, timeout=5, bindAddress=(_OUT, 0))
         connectProtocol(endpoint, End(passage)).addErrback(lambda _: passage.reset())
 
     def way(self, source: Any, target: Any) -> Way:

@@ -25,7 +25,7 @@ PASSING: Final = frozenset(
 HISTORY: Final = frozenset(
     {
         *("held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"),
-        *("ways", "ways_taken"),
+        *("ways", "ways_taken", "own_hashes"),
     }
 )
 #: Entries that any table may have beside those for runs and nodes, such as for what came ten seconds ago.
