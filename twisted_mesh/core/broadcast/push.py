@@ -34,7 +34,7 @@ _HAVE_BYTES: Final = 90  # bytes of an entry (measured)
 _HAVE_PART: Final = 1 / 8  # the part of a line that announcements may take (guess)
 _HAVE_LONGEST: Final = 10.0  # seconds from one announcement to the next, at most (guess)
 _PUSH_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read all pushed bytes (guess)
-_PUSH_FIRST: Final = 16 * 1024  # bytes pushed over a line that was not measured yet (guess: 4 s of a slow one)
+_PUSH_FIRST: Final = 16 * 1024  # bytes pushed over a line that was not measured yet (guess)
 _ANSWER_SECONDS: Final = 1.0  # seconds in which, with a round trip, a peer can read one answer (guess)
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
