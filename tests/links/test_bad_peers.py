@@ -270,6 +270,8 @@ class TestFloods(BadPeer):
 
     def test_what_is_over_the_share_goes_no_further_and_no_link_is_blamed(self) -> None:
         puppet = self.joined(self.a)
+        self.a.send("from a", bytes(5_000))  # so much that the line to b is measured
+        self.network.pump()
         self.a.send("from a")
         self.send_frames(puppet, *(batch(puppet.me, at, "flood") for at in range(1, 301)))
         self.network.clock.advance(0.05)  # the timers of these 50 milliseconds fire late
