@@ -115,10 +115,25 @@ class TestRate(MeterTestCase):
         self.assertAlmostEqual(self.meter.rate, 50_000)
 
     def test_too_few_bytes_tell_nothing(self) -> None:
-        self.give(MEASURED - 1, least=1)
+        self.give(LEAST // 2 - 1, least=1)
         self.read(9)
+        self.give(MEASURED - 1, least=1)
+        self.read(1.1)
         self.assertEqual(self.meter.rate, 0)
         self.assertEqual(self.meter.read, self.sent)
+
+    def test_unless_they_take_far_longer_than_a_round_trip(self) -> None:
+        # The line would seem slow only while a PONG is late, and quick again for a while after each.
+        self.give(LEAST, least=1)
+        self.read(4.2)
+        self.assertAlmostEqual(self.meter.rate, LEAST / 4)
+
+    def test_or_than_the_first_one_can_take(self) -> None:
+        for seconds, rate in ((2.9, 0), (3.2, LEAST / 1.6)):
+            self.meter, self.sent = Meter(), 0
+            self.give(LEAST, least=1)
+            self.read(seconds)
+            self.assertAlmostEqual(self.meter.rate, rate)
 
     def test_but_fewer_are_enough_on_a_line_that_is_known_to_be_slow(self) -> None:
         # No more may be unread there, and a line that has grown faster must be found out.

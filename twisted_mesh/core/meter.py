@@ -18,6 +18,11 @@ FLOOR: Final = 2 * MEASURED  # bytes that may be unread over a line that was not
 #: five links would hold what a line of 3 kB/s carries in 13 s (guess: some small frames).
 LEAST: Final = 2048
 _QUEUED: Final = 0.05  # a round trip so many seconds above the shortest means a queue (guess)
+#: If a PONG comes so many seconds later than the shortest round trip, or than one of _TRIP, fewer bytes are
+#: measured, too, while nothing is known yet (guess).  Over a slow line a PING often follows few bytes, and
+#: until one followed many, the line seemed slow only while a PONG was late.
+_LONG: Final = 1.0
+_TRIP: Final = 2.0  # seconds of a round trip without a queue, at most (guess)
 _QUICKEST: Final = 0.001  # seconds; shorter times would measure the reactor's turns (guess)
 
 
@@ -70,7 +75,10 @@ class Meter:
         size = self._marked - self.read
         rate = size / max(seconds, _QUICKEST)
         self.rtt = min(self.rtt, took)
-        least = min(MEASURED, max(LEAST / 2, self.rate / _PER_SECOND)) if self.rate else MEASURED
+        if self.rate:
+            least = min(MEASURED, max(LEAST / 2, self.rate / _PER_SECOND))
+        else:
+            least = LEAST / 2 if took > min(self.rtt, _TRIP) + _LONG else MEASURED
         if size < least:
             pass  # too few bytes to measure
         elif rate > self.rate:
