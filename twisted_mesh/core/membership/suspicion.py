@@ -31,9 +31,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
-_AT_ONCE: Final = (
-    16  # suspects for which neighbours are asked at a time: many of a thousand are gone (guess)
-)
+_AT_ONCE: Final = 16  # suspects for which neighbours are asked at a time: of many, most are gone (guess)
 _PAUSE: Final = 1.0  # seconds from one such time to the next (guess)
 
 
