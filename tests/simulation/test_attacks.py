@@ -44,7 +44,7 @@ class TestAttacks(SynchronousTestCase):
 
     def test_members_that_ask_to_forget_everybody(self) -> None:
         only_at_length()
-        stage = self.assert_nothing_comes_of("forgotten", 10)
+        stage = self.assert_nothing_comes_of("forgotten", 11)
         self.assertEqual(stage.membership.wrongs, [])
         askers = [member for member in stage.world.members if isinstance(member, Forgetter)]
         self.assertGreater(min(member.asked for member in askers), 1_000)
