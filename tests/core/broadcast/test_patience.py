@@ -42,6 +42,20 @@ class TestPuttingOff(PatienceTestCase):
             effects += self.say(2, coming) + self.wait(10)
         return effects
 
+    def slow_all(self) -> None:
+        """Let the lines of Bert, Cleo and Dora be known as slow."""
+        for number in (2, 3, 4):
+            self.link(number).repair.pace = 10_000
+
+    def slow_and_read(self, seconds: int) -> list[Effect]:
+        """Let a frame come slowly, while all neighbours read at once."""
+        effects: list[Effect] = []
+        for _ in range(2 * seconds):
+            effects += self.slow(0.5, 4)
+            for number in (1, 2, 3, 4):
+                effects += self.accept(number)
+        return effects
+
     def test_where_nothing_is_coming_it_is_told_after_its_patience(self) -> None:
         self.assertEqual(self.gaps(self.wait(29.9)), [])
         self.assertEqual(self.gaps(self.wait(0.2)), [(2, 4)])
@@ -94,11 +108,24 @@ class TestPuttingOff(PatienceTestCase):
 
     def test_nor_where_its_line_is_slow(self) -> None:
         # Else whoever has a slow line would put off every gap of its neighbours.
-        for number in (2, 3, 4):
-            self.link(number).repair.pace = 10_000
-        effects = self.slow(30.5, 4)
+        self.slow_all()
+        effects = self.slow_and_read(31)
         self.assertGreater(len(self.asked(effects)), 0)
         self.assertEqual(self.gaps(effects), [(2, 4)])
+
+    def test_but_one_that_has_not_read_the_question_yet_is_one(self) -> None:
+        self.slow_all()
+        self.assertEqual(self.gaps(self.slow(60, 4)), [])
+        effects = self.slow_and_read(28)
+        self.assertEqual(self.gaps(effects), [])  # it read just now, so its answer may be on its way
+        self.assertEqual(self.gaps(self.slow_and_read(12)), [(2, 4)])
+
+    def test_until_the_hole_is_three_times_that_old(self) -> None:
+        self.slow_all()
+        effects = self.slow(90, 4)
+        self.assertGreater(len(self.asked(effects)), 2)
+        self.assertEqual(self.gaps(effects), [])
+        self.assertEqual(self.gaps(self.slow(30, 4)), [(2, 4)])
 
     def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
         self.assertEqual(self.gaps(self.slow(35, 4)), [(2, 4)])

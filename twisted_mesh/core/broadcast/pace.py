@@ -37,6 +37,7 @@ _SECONDS: Final = 4.0  # seconds in which slow lines bring all that is asked for
 _MUCH: Final = 4  # if another link is so many times as fast as a slow one, both are asked (guess)
 _ROUND_TRIPS: Final = 4  # round trips without progress before another link is asked (guess)
 _PATIENT: Final = 5  # times as long to wait for a link that brings other batches meanwhile (guess)
+_UNREAD: Final = 3  # times gap_patience in which peers read a WANT (guess: 20 kB at 500 bytes a second)
 _URGENT: Final = 1 / 2  # the part of gap_longest after which a hole is urgent (guess)
 
 
@@ -153,6 +154,17 @@ class Pace:
         # The WANT may be among the bytes that the peer has not read yet.
         is_late = link.flow.meter.is_waiting and self.is_known_slow(link, now)
         return now if is_late else max(since, link.repair.last_batch_at)
+
+    def is_unread(self, link: Link, run: StreamId, sent: int, now: float) -> bool:
+        """Whether the peer has probably not read the WANT of *run* yet, which has had no time for that.
+
+        That time begins with the hole: all neighbours are asked for an old one again and again.
+
+        :param sent: the bytes that the peer was sent before the WANT.
+        """
+        stream, meter = self._history.get(run), link.flow.meter
+        since = now if stream is None or stream.hole_since is None else stream.hole_since
+        return meter.is_waiting and meter.read <= sent and now < since + _UNREAD * self._config.gap_patience
 
     def is_known_slow(self, link: Link, now: float) -> bool:
         """Whether *link* is measured to have a slow line, or has not read what it was sent long ago.

@@ -42,26 +42,37 @@ class Patience:
         holes = dict(self._history.holes())
         self._heard = {run: heard for run, heard in self._heard.items() if run in holes}
         for run, since in holes.items():
-            signs = [self._repair.last_sign(run, now), self._heard.get(run, (None, 0))[0]]
-            sign = max((at for at in signs if at is not None), default=None)
-            if sign is not None and since + self._longest > now:
-                self._history.wait_on(run, min(sign, since + self._longest - self._patience))
+            self._put_off(run, since, self._repair.last_sign(run, now), now)
+
+    def _put_off(self, run: StreamId, since: float, own: float | None, now: float) -> None:
+        """Have the history wait for the hole of *run*, if it is about to be filled.
+
+        :param own: the time of the last sign of it that this node knows.
+        """
+        signs = [own, self._heard.get(run, (None, 0))[0]]
+        sign = max((at for at in signs if at is not None), default=None)
+        if sign is not None and since + self._longest > now:
+            self._history.wait_on(run, min(sign, since + self._longest - self._patience))
 
     def tick(self, now: float) -> None:
-        """Tell the neighbours which missing messages are on their way, if that is due."""
+        """Tell the neighbours which missing messages are on their way, if that is due.
+
+        Some signs are there for a while and then gone, so they are looked for now and then.
+        """
         if now < self._told_at + self._patience / _PART:
             return
         self._told_at = now
         coming = {}
         for run, since in self._history.holes():
-            hops = self._coming(run, now)
+            sign = self._repair.last_sign(run, now)
+            self._put_off(run, since, sign, now)
+            hops = self._coming(run, sign, now)
             if since + self._patience / _PART <= now and 0 < hops <= _HOPS_MOST:
                 coming[run] = hops
         self._push.announce_coming(coming)
 
-    def _coming(self, run: StreamId, now: float) -> int:
+    def _coming(self, run: StreamId, sign: float | None, now: float) -> int:
         """The *coming* of this node's HAVE of *run*; 0 if no messages are known to be on their way."""
-        sign = self._repair.last_sign(run, now)
         fresh = now - self._patience / _PART
         if sign is not None and sign >= fresh:
             return 1

@@ -26,6 +26,7 @@ class Pull:
     :ivar announced: by link, its announcements, the soonest first: (when to ask, highest message).
     :ivar ranges: by link, the messages that it was asked for and has not sent.
     :ivar answers: by link, the messages of the answer that it has not ended; none for a graft.
+    :ivar wanted: by link that owes an answer, the bytes that it was sent before the WANT.
     """
 
     run: StreamId
@@ -41,6 +42,7 @@ class Pull:
     owing: dict[int, float] = field(default_factory=dict)  # links that were given up, each with the time
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     answers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    wanted: dict[int, int] = field(default_factory=dict)
     revised: float = 0.0  # when the ranges were last compared with the messages that came
     revise_at: float = 0.0  # when to compare them next
     put_off: float | None = None  # since when the parent is expected to push the messages

@@ -138,9 +138,10 @@ class Repair:
             link = self._link(number)
             if self._pace.is_slow(link, now):
                 low, high = link.frontier.claims.get(run, (1, 0))
-                # A link without a claim on the messages gives reason to wait only by batches that come.
-                claims = low <= missing <= high
-                signs.append(self._pace.sign(link, since, now) if claims else link.repair.last_batch_at)
+                # A link that claims none of the messages may still be asked by a WANT that is not read yet.
+                unread = number in pull.wanted and self._pace.is_unread(link, run, pull.wanted[number], now)
+                waits = unread or low <= missing <= high
+                signs.append(self._pace.sign(link, since, now) if waits else link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
         if pull.over_share is not None:
@@ -276,6 +277,7 @@ class Repair:
             return
         pull.ranges.pop(link.number, None)
         pull.answers.pop(link.number, None)
+        pull.wanted.pop(link.number, None)
         is_asked = pull.owing.pop(link.number, None) is None
         if pull.is_graft(link.number):
             del pull.announced[link.number]  # whatever it brought, the peer pushes again
@@ -325,6 +327,7 @@ class Repair:
             pull.announced.pop(link, None)
             pull.ranges.pop(link, None)
             pull.answers.pop(link, None)
+            pull.wanted.pop(link, None)
             if pull.owing.pop(link, None) is not None:
                 self._wake(now, run)
             if pull.asked == link:
@@ -390,6 +393,7 @@ class Repair:
             self._window.asked(verified)
             pull.answers[link.number] = want.first, want.last
         pull.ranges[link.number] = want.first, want.last
+        pull.wanted[link.number] = link.flow.sent
         self._ask(pull, link, now)
         if most < MAX_NUMBER:
             self._paced.add(run)

@@ -380,7 +380,7 @@ class History:
     def wait_on(self, run: StreamId, now: float) -> None:
         """Note that messages for the lowest hole of *run* are on their way."""
         if (stream := self._open.get(run)) is not None:
-            stream.awaited_at = now
+            stream.awaited_at = max(stream.awaited_at, now)
 
     def give_up(self, now: float, patience: float) -> Iterator[Skip]:
         """Give up the lowest hole of each stream, if it made no progress for *patience* seconds.
