@@ -18,8 +18,10 @@ from tests.soak.proxy import Gate, home
 from tests.soak.told import KILLED, STOPPED, Life
 from tests.support.processes import Child, environment, reactor
 
-#: Shorter times than the defaults, so that every timer fires within two minutes.
+#: Shorter times than the defaults, so that every timer fires within two minutes, and a history that is full
+#: by then: while one fills, the memory of a process grows by more than the bytes of its messages.
 CONFIG: Final = {
+    "history_bytes": 12 * 2**20,
     "handshake_timeout": 5.0,
     "connect_timeout": 5.0,
     "ping_after": 1.5,

@@ -33,8 +33,8 @@ BESIDE: Final = 512
 #: Descriptors, beside those of connections, that the first write of a history opens.
 FILES: Final = 6
 MIB: Final = 2**20
-#: Bytes by which the memory of a process may grow besides a tenth (guess: what malloc() keeps).
-GROWTH: Final = 8 * MIB
+#: Bytes by which the memory of a process may grow from one quarter of its life to the next (guess).
+GROWTH: Final = 4 * MIB
 #: Weights in a quarter of a life, at least: if there are fewer, its memory is not judged (guess).
 QUARTER: Final = 5
 
@@ -59,19 +59,22 @@ def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: i
 def growth(weights: Sequence[Weight]) -> Iterator[str]:
     """Yield a sentence if a process has taken ever more memory, or descriptors.
 
-    The last quarter of its life is compared with the second one: at first every process grows.  Messages
-    are not counted, since there are limits for them.
+    At first every process grows, so the last three quarters of its life are compared, each with the one
+    before.  A step in one of them is no growth without end: malloc() keeps what one burst needed (7 MiB
+    within five seconds, and nothing in the five minutes before and after, measured).  Messages are not
+    counted, since there are limits for them.
 
     :param weights: in the order of time; of too few none is judged.
     """
     quarter = len(weights) // 4
     if quarter < QUARTER:
         return
-    second, last = weights[quarter : 2 * quarter], weights[-quarter:]
-    before, after = (median(each.resident - each.messages for each in some) for some in (second, last))
-    if after > before + max(GROWTH, before / 10):
+    quarters = [weights[quarter * number :][:quarter] for number in (1, 2, 3)]
+    before, between, after = (median(each.resident - each.messages for each in some) for some in quarters)
+    least = max(GROWTH, before / 20)
+    if min(between - before, after - between) > least:
         yield f"its memory without messages grew from {before / MIB:.0f} to {after / MIB:.0f} MiB"
-    before, after = (median(each.files for each in some) for some in (second, last))
+    before, _, after = (median(each.files for each in some) for some in quarters)
     if after > before + FILES:
         yield f"its descriptors that are no connections grew from {before:.0f} to {after:.0f}"
 

@@ -287,8 +287,13 @@ class MannersTests(JudgeCase):
 
     def test_memory_that_grows_without_end(self) -> None:
         for at in range(4 * QUARTER):
-            self.weigh(60 * MIB + at * GROWTH // QUARTER)
+            self.weigh(60 * MIB + at * (GROWTH + MIB) // QUARTER)
         self.found("node 1.1: its memory without messages grew from")
+
+    def test_memory_that_one_burst_needed_is_no_such_growth(self) -> None:
+        for at in range(4 * QUARTER):
+            self.weigh(60 * MIB + (at >= 5 * QUARTER // 2) * 10 * GROWTH)
+        self.found()
 
     def test_memory_that_grows_at_first_and_with_the_messages_that_are_held(self) -> None:
         for at in range(4 * QUARTER):
