@@ -127,6 +127,23 @@ class TestPuttingOff(PatienceTestCase):
         self.assertEqual(self.gaps(effects), [])
         self.assertEqual(self.gaps(self.slow(30, 4)), [(2, 4)])
 
+    def test_once_it_is_told_all_are_asked_for_the_next_hole_though_one_is_about_to_be(self) -> None:
+        # The next one is told a second later, and the announcement may be no longer true by then.
+        self.star(compare_interval=10_000, graft_timeout=10.0)
+        cut("emil", *[1] * 9)
+        self.receive(1, batch("emil", 1), batch("emil", 5), batch("emil", 9))
+        for _ in range(29):
+            effects = self.wait(1)
+            while asked := self.asked(effects):
+                answers = (self.receive(number, have("emil", 1, 1, answer=True)) for number in asked)
+                effects = [effect for answer in answers for effect in answer]
+        self.receive(2, batch("emil", 1))  # so it is told to push no more, and not asked at once
+        self.receive(2, have("emil", 5, 9))
+        self.wait(0.9)
+        effects = self.wait(0.2)
+        self.assertEqual(self.gaps(effects), [(2, 4)])
+        self.assertEqual(len(self.asked(effects)), 1)  # the others after its answer
+
     def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
         self.assertEqual(self.gaps(self.slow(35, 4)), [(2, 4)])
 

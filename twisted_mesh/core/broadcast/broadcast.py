@@ -171,7 +171,8 @@ class Broadcast:
         self.patience.put_off(now)
         skips = list(self._history.give_up(now, self._config.gap_patience))
         yield from self.inbound.skipped(skips, now)
-        # A neighbour may have batches for the next hole that wait there; it does not claim them.
+        # A neighbour may have batches for the next hole that wait there; it does not claim them.  All are
+        # asked, also if one is about to be: the next hole is given up after BETWEEN_HOLES.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in skips)
         self.repair.pull_from_all([run for run in behind if self._history.has_hole(run)], now)
 
@@ -184,12 +185,8 @@ class Broadcast:
 
     def missing(self, now: float) -> list[StreamId]:
         """The runs with a hole for which no neighbour is asked, or a neighbour was asked in vain."""
-        repair = self.repair
-        return [
-            run
-            for run, since in self._history.holes()
-            if since + _HELP_AFTER <= now and (repair.is_in_vain(run) or not repair.is_pulled(run, now))
-        ]
+        old = (run for run, since in self._history.holes() if since + _HELP_AFTER <= now)
+        return self.repair.unsent(old, now)
 
     def overdue(self, run: StreamId, times: int, now: float) -> None:
         """Try another way to the author of *run*, whose next record of presence is late.

@@ -18,7 +18,7 @@ now, and :attr:`Repair.wake` the time to call it again.  Which link to ask is de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
@@ -205,14 +205,17 @@ class Repair:
         self._wake(now, run)
         return way.number
 
-    def pull_from_all(self, runs: Iterable[StreamId], now: float) -> None:
-        """Ask all neighbours for the missing messages of *runs* that no link is about to send.
+    def unsent(self, runs: Iterable[StreamId], now: float) -> list[StreamId]:
+        """Those of *runs* of which no link is about to send missing messages."""
+        return [run for run in runs if self.is_in_vain(run) or not self.is_pulled(run, now)]
+
+    def pull_from_all(self, runs: Sequence[StreamId], now: float) -> None:
+        """Ask all neighbours for the missing messages of the first of *runs*.
 
         Neighbours that claim none of the messages are asked, too: they do not claim batches that wait
         behind a hole of their own.
         """
-        waiting = [run for run in runs if self.is_in_vain(run) or not self.is_pulled(run, now)]
-        for run in waiting[:PULLED_MOST]:
+        for run in runs[:PULLED_MOST]:
             pull = self._pulls.setdefault(run, Pull(run))
             stream = self._history.get(run)
             for link in self._links.fed:
