@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.core.network import batch, cut, have, origin_of
 from tests.core.repair_case import RepairTestCase
+from twisted_mesh.core.broadcast.candidates import TRIES
 from twisted_mesh.core.events import Arriving, Effect, Timer
 from twisted_mesh.wire.begun import Begun
 
@@ -101,6 +102,24 @@ class TestPuttingOff(PatienceTestCase):
         self.link(2).repair.pace = 10_000
         self.assertEqual(self.gaps(self.wait(29) + self.slow(50, 1, 2)), [])
 
+    def test_nor_while_one_that_claims_it_has_a_slow_line_though_it_is_not_asked_just_now(self) -> None:
+        self.link(2).frontier.claims[origin_of("emil"), 1] = 1, 4
+        self.link(2).repair.pace = 10_000
+        self.link(2).flow.meter.sent(20_000, self.now)
+        sign = self.node._broadcast.repair.last_sign((origin_of("emil"), 1), self.now)
+        self.assertEqual(sign, self.now)
+
+    def test_but_not_while_it_fails_to_send_it(self) -> None:
+        link = self.link(2)
+        self.receive(2, have("emil", 1, 4))
+        for _ in range(TRIES):
+            self.wait(1)
+            self.receive(2, have("emil", 1, 4, answer=True))
+            self.receive(2, have("emil", 1, 4))
+        link.repair.pace = 10_000
+        link.flow.meter.sent(20_000, self.now)
+        self.assertIsNone(self.node._broadcast.repair.last_sign((origin_of("emil"), 1), self.now))
+
     def test_one_that_claims_nothing_of_it_is_no_reason_to_wait(self) -> None:
         # All neighbours are asked for what is missing, whatever they claim.
         self.assertEqual(sorted(set(self.asked(self.wait(29.9)))), [1, 2, 3, 4])
@@ -127,22 +146,41 @@ class TestPuttingOff(PatienceTestCase):
         self.assertEqual(self.gaps(effects), [])
         self.assertEqual(self.gaps(self.slow(30, 4)), [(2, 4)])
 
-    def test_once_it_is_told_all_are_asked_for_the_next_hole_though_one_is_about_to_be(self) -> None:
-        # The next one is told a second later, and the announcement may be no longer true by then.
-        self.star(compare_interval=10_000, graft_timeout=10.0)
+    def answer_in_vain(self, asked: list[int]) -> list[int]:
+        """Let links that were *asked*, and those that are asked then, answer that they have message 1.
+
+        :return: the links that are asked then.
+        """
+        further: list[int] = []
+        for number in asked:
+            further += self.asked(self.receive(number, have("emil", 1, 1, answer=True)))
+        return further + (self.answer_in_vain(further) if further else [])
+
+    def lack_twice(self, **limits: float) -> None:
+        """Begin anew, lack 2 to 4 and 6 to 8, and let 29 seconds pass, in which nobody has any of them."""
+        self.star(compare_interval=10_000, **limits)
         cut("emil", *[1] * 9)
         self.receive(1, batch("emil", 1), batch("emil", 5), batch("emil", 9))
         for _ in range(29):
-            effects = self.wait(1)
-            while asked := self.asked(effects):
-                answers = (self.receive(number, have("emil", 1, 1, answer=True)) for number in asked)
-                effects = [effect for answer in answers for effect in answer]
+            self.answer_in_vain(self.asked(self.wait(1)))
+
+    def test_once_it_is_told_all_are_asked_for_the_next_hole_though_one_is_about_to_be(self) -> None:
+        # The next one is told a second later, and the announcement may be no longer true by then.
+        self.lack_twice(graft_timeout=10.0)
         self.receive(2, batch("emil", 1))  # so it is told to push no more, and not asked at once
         self.receive(2, have("emil", 5, 9))
         self.wait(0.9)
         effects = self.wait(0.2)
         self.assertEqual(self.gaps(effects), [(2, 4)])
         self.assertEqual(len(self.asked(effects)), 1)  # the others after its answer
+
+    def test_nor_does_it_matter_that_one_was_asked_for_the_hole_that_is_told(self) -> None:
+        self.lack_twice()
+        self.answer_in_vain(self.asked(self.wait(0.5)))
+        self.assertEqual(self.asked(self.receive(3, have("emil", 1, 4))), [3])
+        self.assertEqual(self.gaps(self.wait(0.6)), [(2, 4)])
+        again = self.answer_in_vain([3])
+        self.assertEqual(sorted(again), [1, 2, 3, 4])
 
     def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
         self.assertEqual(self.gaps(self.slow(35, 4)), [(2, 4)])

@@ -174,7 +174,8 @@ class Broadcast:
         # A neighbour may have batches for the next hole that wait there; it does not claim them.  All are
         # asked, also if one is about to be: the next hole is given up after BETWEEN_HOLES.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in skips)
-        self.repair.pull_from_all([run for run in behind if self._history.has_hole(run)], now)
+        runs = [run for run in behind if self._history.has_hole(run)]
+        self.repair.pull_from_all(runs, now, again=True)  # who was asked was asked for what is given up
 
     def watch_holes(self) -> None:
         """Set the timer that gives up holes, unless it is set: when it fires, all holes are looked at."""

@@ -127,20 +127,28 @@ class Repair:
 
         :return: None if no slow line is to bring them.
         """
+        missing = self._history.head(run) + 1
         signs = [link.repair.last_batch_at for link, _ in self._pace.under_way(run)]
+        signs += [
+            self._pace.sign(
+                link, -inf, now
+            )  # what it claims it pushes when its line has room, or is asked for
+            for link in self._links.fed
+            if self._claims(link, run, missing)
+            and self._pace.is_known_slow(link, now)
+            and self._candidates.failures(link, run) < TRIES
+        ]
         if (pull := self._pulls.get(run)) is None:
             return max(signs, default=None)
-        missing = self._history.head(run) + 1
         waited_for = pull.owing
         if pull.asked is not None:  # the links that announced the run are asked after this one
             waited_for = dict.fromkeys(pull.announced, pull.since) | pull.owing | {pull.asked: pull.since}
         for number, since in waited_for.items():
             link = self._link(number)
             if self._pace.is_slow(link, now):
-                low, high = link.frontier.claims.get(run, (1, 0))
                 # A link that claims none of the messages may still be asked by a WANT that is not read yet.
                 unread = number in pull.wanted and self._pace.is_unread(link, run, pull.wanted[number], now)
-                waits = unread or low <= missing <= high
+                waits = unread or self._claims(link, run, missing)
                 signs.append(self._pace.sign(link, since, now) if waits else link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
@@ -152,6 +160,11 @@ class Repair:
             ]
             signs += [self._pace.sign(link, link.repair.answered_at, now) for link in asked]
         return max(signs, default=None)
+
+    @staticmethod
+    def _claims(link: Link, run: StreamId, message: int) -> bool:
+        low, high = link.frontier.claims.get(run, (1, 0))
+        return low <= message <= high
 
     # ── whom this node could ask ────────────────────────────────────────────────────
 
@@ -209,11 +222,13 @@ class Repair:
         """Those of *runs* of which no link is about to send missing messages."""
         return [run for run in runs if self.is_in_vain(run) or not self.is_pulled(run, now)]
 
-    def pull_from_all(self, runs: Sequence[StreamId], now: float) -> None:
+    def pull_from_all(self, runs: Sequence[StreamId], now: float, *, again: bool = False) -> None:
         """Ask all neighbours for the missing messages of the first of *runs*.
 
         Neighbours that claim none of the messages are asked, too: they do not claim batches that wait
         behind a hole of their own.
+
+        :param again: whether the link that was asked is asked once more, when it has answered.
         """
         for run in runs[:PULLED_MOST]:
             pull = self._pulls.setdefault(run, Pull(run))
@@ -221,7 +236,7 @@ class Repair:
             for link in self._links.fed:
                 low, high = link.frontier.claims.get(run, (1, 0))
                 gave_up = stream is not None and low > high >= stream.high  # and holds none of the messages
-                if link.frontier_received and not gave_up and link.number != pull.asked:
+                if link.frontier_received and not gave_up and (again or link.number != pull.asked):
                     pull.graft(link.number, now)
             self._wake(now, run)
 
@@ -283,7 +298,8 @@ class Repair:
         pull.wanted.pop(link.number, None)
         is_asked = pull.owing.pop(link.number, None) is None
         if pull.is_graft(link.number):
-            del pull.announced[link.number]  # whatever it brought, the peer pushes again
+            if not (is_asked and pull.announced[link.number][-1][0] > pull.since):  # to be asked once more
+                del pull.announced[link.number]  # whatever it brought, the peer pushes again
         elif is_asked:
             self._window.answered(pull.got)
             self._judge(pull, link, now)
