@@ -21,11 +21,12 @@ PASSING: Final = frozenset(
         *("direct_waiting", "direct_bytes", "unacknowledged"),
     }
 )
-#: Tables that grow with the messages, up to limits of their own.
+#: Tables that grow with the messages, up to limits of their own.  The first arrivals of the ten seconds
+#: before the last message stay: those of a node that pulls all of its history then are thousands.
 HISTORY: Final = frozenset(
     {
         *("held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"),
-        *("ways", "ways_taken", "own_hashes"),
+        *("ways", "ways_taken", "own_hashes", "first_arrivals"),
     }
 )
 #: Entries that any table may have beside those for runs and nodes, such as for what came ten seconds ago.
