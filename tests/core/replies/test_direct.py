@@ -469,22 +469,6 @@ class TestTaking(RepliesTestCase):
         effects = self.receive(2, direct("dora", "me", 1, tries=7))
         self.assertIn(acknowledged("me", "dora", 1, tries=7), self.all_frames(effects, 2))
 
-    def test_of_copies_that_anybody_can_send_again_one_a_second_is(self) -> None:
-        self.receive(1, direct("dora", "me", 1), direct("dora", "me", 2))
-        self.receive(2, direct("dora", "me", 2, tries=1))
-        effects = []
-        for _ in range(30):
-            for frame in (
-                direct("dora", "me", 1),
-                direct("dora", "me", 2),
-                direct("dora", "me", 2, tries=1),
-            ):
-                effects += self.receive(2, frame)
-            effects += self.wait(0.1)
-        self.assertEqual(self.acks(effects, 2), [("dora", 1)] * 2)
-        effects = self.receive(2, direct("dora", "me", 2, tries=2))
-        self.assertEqual(self.acks(effects, 2), [("dora", 2)])
-
     def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
         effects = self.receive(3, direct("dora", "me", 1))
         self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([("dora", 1)], [("dora", 1)]))

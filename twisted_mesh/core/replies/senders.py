@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from math import inf
 from typing import Final, NamedTuple
 
 from twisted_mesh.config import MeshConfig
@@ -26,7 +25,6 @@ from twisted_mesh.wire.replies import Direct, DirectAck
 
 WINDOW: Final = 1024  # numbers above the head that are held (docs/protocol.rst)
 ESTABLISHED: Final = 600.0  # seconds after its first message until a sender is no newcomer (guess)
-_COPIES: Final = 1.0  # seconds between two acknowledgements of copies that may be replayed (guess)
 _AT_ONCE: Final = 16  # a sixteenth is forgotten at a time, since each time all are looked at
 _AROUND: Final = 600  # bytes of memory that a held message needs beside its text (measured: 550)
 
@@ -49,7 +47,6 @@ class Incoming:
 
     :ivar held: by the number of the first, messages above *head* whose turn has not come.
     :ivar order: these numbers as a heap.
-    :ivar acknowledged: the number and the tries of the newest copy that was acknowledged, and when one was.
     """
 
     epoch: int  # the epoch of that run
@@ -57,20 +54,6 @@ class Incoming:
     head: int = 0  # all numbers up to this were delivered, or given up by their sender
     held: dict[int, Held] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
-    acknowledged: tuple[tuple[int, int], float] = (0, 0), -inf
-
-    def is_due(self, copy: Direct, now: float) -> bool:
-        """Whether to acknowledge *copy*, of messages that were delivered.
-
-        A copy that is no newer than one that was acknowledged may be one that anybody sends again: of these
-        one a second is acknowledged.
-        """
-        newest, at = self.acknowledged
-        rank = copy.last, copy.tries
-        if rank <= newest and now < at + _COPIES:
-            return False
-        self.acknowledged = max(rank, newest), now
-        return True
 
 
 @dataclass(eq=False)
