@@ -20,7 +20,7 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.core.replies import relayed
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
-from twisted_mesh.core.replies.senders import WINDOW
+from twisted_mesh.core.replies.senders import WINDOW, Incoming
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
@@ -468,6 +468,30 @@ class TestTaking(RepliesTestCase):
         )
         effects = self.receive(2, direct("dora", "me", 1, tries=7))
         self.assertIn(acknowledged("me", "dora", 1, tries=7), self.all_frames(effects, 2))
+
+    def test_of_one_copy_that_anybody_can_send_again_one_a_second_and_link_is(self) -> None:
+        copies = direct("dora", "me", 1), direct("dora", "me", 2)
+        self.receive(1, *copies)
+        effects = []
+        for _ in range(30):
+            effects += self.receive(2, copies[1]) + self.wait(0.1)
+        self.assertEqual(self.acks(effects, 2), [("dora", 2)] * 3)
+        # Neither other copies nor the same over another link have to wait for that.
+        effects = self.receive(2, copies[1]) + self.receive(2, copies[1])
+        self.assertEqual(self.acks(effects, 2), [("dora", 2)])
+        effects = self.receive(2, direct("dora", "me", 1, tries=1)) + self.receive(3, copies[1])
+        self.assertEqual((self.acks(effects, 2), self.acks(effects, 3)), ([("dora", 1)], [("dora", 2)]))
+
+    def test_many_copies_are_not_limited(self) -> None:
+        incoming = Incoming(1, self.now)
+        copy = direct("dora", "me", 1).record
+        assert isinstance(copy, Direct)
+        for link in range(34):
+            self.assertTrue(incoming.is_due(copy, link, self.now))
+        self.assertEqual(len(incoming.copies), 32)
+        self.assertEqual(
+            [incoming.is_due(copy, link, self.now) for link in (33, 2, 0)], [False, False, True]
+        )
 
     def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
         effects = self.receive(3, direct("dora", "me", 1))

@@ -245,7 +245,8 @@ class Directs:
         unopened = None
         incoming = self._senders.incoming(direct, now)
         if incoming is not None and direct.last <= incoming.head:
-            self._owe(direct, (link,), now)
+            if incoming.is_due(direct, link.number, now):
+                self._owe(direct, (link,), now)
         elif incoming is not None and direct.first <= incoming.head + 1 and self._can_deliver:
             self._senders.discard(direct)  # an earlier copy may be sealed with an older key
             unopened = self._deliver(incoming, Held(direct, link.number), now)

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Final, NamedTuple
 
 from twisted_mesh.config import MeshConfig
@@ -25,6 +26,8 @@ from twisted_mesh.wire.replies import Direct, DirectAck
 
 WINDOW: Final = 1024  # numbers above the head that are held (docs/protocol.rst)
 ESTABLISHED: Final = 600.0  # seconds after its first message until a sender is no newcomer (guess)
+_COPIES: Final = 1.0  # seconds between two acknowledgements of one copy over one link (guess)
+_COPIES_MOST: Final = 32  # copies of one sender that are limited so; the oldest is limited no more (guess)
 _AT_ONCE: Final = 16  # a sixteenth is forgotten at a time, since each time all are looked at
 _AROUND: Final = 600  # bytes of memory that a held message needs beside its text (measured: 550)
 
@@ -47,6 +50,7 @@ class Incoming:
 
     :ivar held: by the number of the first, messages above *head* whose turn has not come.
     :ivar order: these numbers as a heap.
+    :ivar copies: when copies were acknowledged, by the link, their last number and tries; the oldest first.
     """
 
     epoch: int  # the epoch of that run
@@ -54,6 +58,22 @@ class Incoming:
     head: int = 0  # all numbers up to this were delivered, or given up by their sender
     held: dict[int, Held] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
+    copies: dict[tuple[int, int, int], float] = field(default_factory=dict)
+
+    def is_due(self, copy: Direct, link: int, now: float) -> bool:
+        """Whether to acknowledge *copy*, of messages that were delivered, over the link that brought it.
+
+        Anybody can send a copy again.  So of those with the same number and tries that come over one link
+        one a second is acknowledged; a repeat of the sender over its next best way has tries of its own.
+        """
+        name = link, copy.last, copy.tries
+        if now < self.copies.get(name, -inf) + _COPIES:
+            return False
+        self.copies.pop(name, None)
+        self.copies[name] = now
+        if len(self.copies) > _COPIES_MOST:
+            del self.copies[next(iter(self.copies))]
+        return True
 
 
 @dataclass(eq=False)
