@@ -36,6 +36,7 @@ FILES: Final = 6
 MIB: Final = 2**20
 #: Bytes by which the memory of a process may grow from one quarter of its life to the next (guess).
 GROWTH: Final = 4 * MIB
+STEPS: Final = 24 * MIB  # bytes by which it may grow from the second to the last, however it does (guess)
 #: Weights in a quarter of a life, at least: if there are fewer, its memory is not judged (guess).
 QUARTER: Final = 5
 
@@ -73,7 +74,7 @@ def growth(weights: Sequence[Weight]) -> Iterator[str]:
     quarters = [weights[quarter * number :][:quarter] for number in (1, 2, 3)]
     before, between, after = (median(each.resident - each.messages for each in some) for some in quarters)
     least = max(GROWTH, before / 20)
-    if min(between - before, after - between) > least:
+    if min(between - before, after - between) > least or after - before > STEPS:
         yield f"its memory without messages grew from {before / MIB:.0f} to {after / MIB:.0f} MiB"
     before, _, after = (median(each.files for each in some) for some in quarters)
     if after > before + FILES:

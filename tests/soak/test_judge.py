@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.soak.judge import MOMENT, Judge, at_rest
-from tests.soak.tables import BESIDE, FILES, GROWTH, MIB, QUARTER, growth, too_much
+from tests.soak.tables import BESIDE, FILES, GROWTH, MIB, QUARTER, STEPS, growth, too_much
 from tests.soak.told import KILLED, STOPPED, Life
 
 
@@ -292,8 +292,13 @@ class MannersTests(JudgeCase):
 
     def test_memory_that_one_burst_needed_is_no_such_growth(self) -> None:
         for at in range(4 * QUARTER):
-            self.weigh(60 * MIB + (at >= 5 * QUARTER // 2) * 10 * GROWTH)
+            self.weigh(60 * MIB + (at >= 5 * QUARTER // 2) * STEPS)
         self.found()
+
+    def test_but_more_than_one_needs_is(self) -> None:
+        for at in range(4 * QUARTER):
+            self.weigh(60 * MIB + (at >= 5 * QUARTER // 2) * (STEPS + MIB))
+        self.found("node 1.1: its memory without messages grew from")
 
     def test_memory_that_grows_at_first_and_with_the_messages_that_are_held(self) -> None:
         for at in range(4 * QUARTER):

@@ -129,10 +129,8 @@ class Repair:
         """
         missing = self._history.head(run) + 1
         signs = [link.repair.last_batch_at for link, _ in self._pace.under_way(run)]
-        signs += [
-            self._pace.sign(
-                link, -inf, now
-            )  # what it claims it pushes when its line has room, or is asked for
+        signs += [  # a neighbour pushes what it claims once its line has room, or is asked for it
+            self._pace.sign(link, -inf, now)
             for link in self._links.fed
             if self._claims(link, run, missing)
             and self._pace.is_known_slow(link, now)
