@@ -199,6 +199,7 @@ class Broadcast:
 
     def last_pull(self, link: Link, now: float) -> None:
         """Send the last WANTs to the peer, which waits for this node's answer (PONG) and then stops."""
+        link.flow.peer_leaves = True
         self.repair.leaves(link, now)
         self.schedule(now)
 

@@ -70,7 +70,7 @@ class Candidates:
         run = pull.run
         # Computed once for all links, for speed: one HAVE can make this node look at a thousand runs.
         under_way = [] if self._pace.is_urgent(run, now) else self._pace.under_way(run)
-        best: tuple[tuple[int, int, tuple[bool, bool], int, int], Link, Want] | None = None
+        best: tuple[tuple[int, int, bool, tuple[bool, bool], int, int], Link, Want] | None = None
         for number in list(pull.announced):
             link = self._links.get(number)
             if link is None or link.closing or self._is_hopeless(pull, link):
@@ -89,7 +89,8 @@ class Candidates:
             first, last = missing
             failures = self.failures(link, run) + link.repair.failures + link.repair.stalled_answers
             is_slow = self._pace.is_known_slow(link, now), self._pace.is_much_slower(link)
-            rank = (first, failures, is_slow, link.repair.pulls, -last)
+            stays = not link.flow.peer_leaves
+            rank = (first, failures, stays, is_slow, link.repair.pulls, -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
         return None if best is None else best[1:]

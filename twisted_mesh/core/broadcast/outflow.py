@@ -108,7 +108,6 @@ class Outflow:
 
     def pinged(self, link: Link, token: int) -> None:
         """Answer a PING with that *token*."""
-        link.flow.peer_leaves |= token == READ_ALL
         if not link.closing:
             if link.flow.peer_leaves:  # ask before the answer: the peer may go when it has that
                 self._check((link,))

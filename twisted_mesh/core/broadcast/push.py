@@ -61,6 +61,7 @@ class Push:
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() last told of each run
         self.ways = Ways(self._config.ways_limit)
         self.lines = Lines(self._effects)
+        self._is_leaving = False
 
     def published(self, signed: SignedBatch, now: float, *, follows: bool) -> None:
         """Push an own batch; *follows* is as in :meth:`push`."""
@@ -183,23 +184,30 @@ class Push:
         return link.push.wants.popitem(last=False)[1]
 
     def answer(self, link: Link, want: Want, now: float) -> None:
-        """Send the messages that the peer asked for, as many as one answer may have."""
+        """Send the messages that the peer asked for, as many as one answer may have.
+
+        A node that leaves answers in parts until it has sent all: the peer could not ask for the rest.
+        """
         run = (want.origin, want.epoch)
         stream = self._history.get(run)
-        low = 0
+        low = sent = 0
         if stream is not None:
             most = min(self._config.answer_bytes, self._answer_bytes(link))
             for signed in stream.serve(want.first, want.last, most):
                 if isinstance(signed, Missing):
                     low = signed.last + 1  # this node has only later messages
                     continue
+                sent = signed.batch.last
                 first_hand = run[0] == self._own and not signed.hops
                 self._effects.send((link,), signed if first_hand else signed.relayed())
                 link.push.answered += signed.size
                 self._answer_limit.sent(link.peer.origin, run, signed.batch.last, signed.size, now)
                 if signed.batch.last <= stream.head:  # a waiting batch does not fill the peer's hole either
                     link.frontier.served(run, want.first, signed.batch.last)
-        self._effects.send((link,), Have([self._have(run, low)], True))
+        if self._is_leaving and stream is not None and sent and sent < min(want.last, stream.high):
+            link.push.want(run, replace(want, first=sent + 1))
+        else:
+            self._effects.send((link,), Have([self._have(run, low)], True))
         self.lines.measure(link, now)
 
     def went_on(self, run: StreamId, now: float) -> None:
@@ -243,9 +251,18 @@ class Push:
             if now < link.push.announce_at:
                 self._effects.set_timer(Timer.ANNOUNCE, link.push.announce_at)
             elif self._may_announce(link, now):
-                owed, link.push.owed = link.push.owed, OrderedDict()
-                lacking = (run for run in owed if link.frontier.holds(run) < self._history.head(run))
-                self.announce(link, sorted(lacking), now)
+                self.announce(link, self._lacking(link), now)
+
+    def leave(self) -> None:
+        """Announce to every peer, however slow, all that is owed to it: this node is about to stop."""
+        self._is_leaving = True
+        for link in self._links.fed:
+            self._announce((link,), [self._have(run) for run in self._lacking(link)])
+
+    def _lacking(self, link: Link) -> list[StreamId]:
+        """Take the runs that are owed to the peer; return those of which it has not announced as much."""
+        owed, link.push.owed = link.push.owed, OrderedDict()
+        return sorted(run for run in owed if link.frontier.holds(run) < self._history.head(run))
 
     def footprint(self) -> dict[str, int]:
         """The number of entries in every table."""

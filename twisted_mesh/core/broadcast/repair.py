@@ -192,11 +192,15 @@ class Repair:
         What a quota has put off would be gone with the peer, so the quota binds no more for now.
         """
         for run in list(link.frontier.claims):
-            if self._admission.shares.free(run[0]) and (pull := self._pulls.get(run)) is not None:
+            pull = self._pulls.get(run)
+            if pull is not None and self._admission.shares.free(run[0]):
                 pull.over_share = None
                 if pull.asked == link.number and run in self._paced:
                     self._release(pull)  # the next WANT takes the place of that for some messages
             self._ask_at_once(link, run, now)
+            if pull is not None and pull.asked not in (None, link.number) and pull.is_due(link.number, now):
+                pull.owing[pull.asked] = now  # it may still answer, but it may also have none of them
+                self._release(pull)
 
     def _ask_at_once(self, link: Link, run: StreamId, now: float) -> None:
         if link.frontier.holds(run) > self._history.head(run):
@@ -397,7 +401,9 @@ class Repair:
         if self._is_pushed(pull, link, want.first, now):
             self._look_at(pull, now + LOOK_AGAIN, now)
             return
-        counts = want.last < MAX_NUMBER  # a graft may bring only few messages, so its size does not count
+        is_range = want.last < MAX_NUMBER
+        # A graft may bring only few messages, so its size does not count.  A peer that leaves cannot wait.
+        counts = is_range and not link.flow.peer_leaves
         verified = self._history.is_known(run)
         if counts and not (may_ask and self._window.is_open(verified)):
             self._window.wait(run, verified, link.number)
@@ -408,6 +414,7 @@ class Repair:
         pull.answers.pop(link.number, None)
         if counts:
             self._window.asked(verified)
+        if is_range:
             pull.answers[link.number] = want.first, want.last
         pull.ranges[link.number] = want.first, want.last
         pull.wanted[link.number] = link.flow.sent
@@ -496,8 +503,11 @@ class Repair:
     def _is_pushed(self, pull: Pull, link: Link, first: int, now: float) -> bool:
         """Whether the parent, over a slow line, is about to push message *first*, which *link* claims.
 
-        A parent that claims the message itself is not about to push it: it would have done so.
+        A parent that claims the message itself is not about to push it: it would have done so.  A peer
+        that is about to stop can be asked now, and not later.
         """
+        if link.flow.peer_leaves:
+            return False
         run = pull.run
         if (parent := self.slow_parent(run[0], now)) is None or self._pace.is_urgent(run, now):
             return False
