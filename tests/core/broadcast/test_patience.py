@@ -102,6 +102,19 @@ class TestPuttingOff(PatienceTestCase):
         self.link(2).repair.pace = 10_000
         self.assertEqual(self.gaps(self.wait(29) + self.slow(50, 1, 2)), [])
 
+    def link_again(self, seconds: int) -> list[Effect]:
+        """Let Bert, who claims nothing of it and has a slow line, be linked and asked every two seconds."""
+        effects: list[Effect] = []
+        for _ in range(seconds // 2):
+            self.link(2).repair.last_batch_at = self.now  # as of a new link
+            self.node._broadcast.repair.pull_from_all([(origin_of("emil"), 1)], self.now)
+            effects += self.slow(2, 2)
+        return effects
+
+    def test_one_that_claims_none_of_it_and_is_linked_again_and_again_puts_it_off_for_a_while(self) -> None:
+        self.assertEqual(self.gaps(self.link_again(90)), [])
+        self.assertEqual(self.gaps(self.link_again(32)), [(2, 4)])
+
     def test_nor_while_one_that_claims_it_has_a_slow_line_though_it_is_not_asked_just_now(self) -> None:
         self.link(2).frontier.claims[origin_of("emil"), 1] = 1, 4
         self.link(2).repair.pace = 10_000

@@ -162,9 +162,13 @@ class Pace:
 
         :param sent: the bytes that the peer was sent before the WANT.
         """
-        stream, meter = self._history.get(run), link.flow.meter
+        return link.flow.meter.is_waiting and link.flow.meter.read <= sent and self.is_young(run, now)
+
+    def is_young(self, run: StreamId, now: float) -> bool:
+        """Whether *run* has a hole so young that neighbours which claim none of it may still bring it."""
+        stream = self._history.get(run)
         since = now if stream is None or stream.hole_since is None else stream.hole_since
-        return meter.is_waiting and meter.read <= sent and now < since + _UNREAD * self._config.gap_patience
+        return now < since + _UNREAD * self._config.gap_patience
 
     def is_known_slow(self, link: Link, now: float) -> bool:
         """Whether *link* is measured to have a slow line, or has not read what it was sent long ago.

@@ -146,8 +146,10 @@ class Repair:
             if self._pace.is_slow(link, now):
                 # A link that claims none of the messages may still be asked by a WANT that is not read yet.
                 unread = number in pull.wanted and self._pace.is_unread(link, run, pull.wanted[number], now)
-                waits = unread or self._claims(link, run, missing)
-                signs.append(self._pace.sign(link, since, now) if waits else link.repair.last_batch_at)
+                if unread or self._claims(link, run, missing):
+                    signs.append(self._pace.sign(link, since, now))
+                elif self._pace.is_young(run, now):  # neighbours open links again and again
+                    signs.append(link.repair.last_batch_at)
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
         if pull.over_share is not None:
