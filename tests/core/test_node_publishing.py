@@ -92,6 +92,13 @@ class TestTaken(NodeTestCase):
         self.accept(2)
         self.assertEqual(self.taken(), (2, 0))
 
+    def test_what_only_a_neighbour_that_is_about_to_stop_has_is_not(self) -> None:
+        self.up(1)
+        self.receive(1, Ping(READ_ALL))
+        self.publish("a")
+        self.accept(1)
+        self.assertEqual(self.taken(), (0, 1))
+
     def test_what_is_announced_back_is_taken(self) -> None:
         self.up(1)
         self.publish("a")
