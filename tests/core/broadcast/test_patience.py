@@ -115,6 +115,11 @@ class TestPuttingOff(PatienceTestCase):
         self.assertEqual(self.gaps(self.link_again(90)), [])
         self.assertEqual(self.gaps(self.link_again(32)), [(2, 4)])
 
+    def test_one_that_claims_a_part_of_it_does_for_longer(self) -> None:
+        self.receive(2, have("emil", 3, 4))
+        self.link(2).repair.pace = 10_000
+        self.assertEqual(self.gaps(self.link_again(200)), [])
+
     def test_nor_while_one_that_claims_it_has_a_slow_line_though_it_is_not_asked_just_now(self) -> None:
         self.link(2).frontier.claims[origin_of("emil"), 1] = 1, 4
         self.link(2).repair.pace = 10_000

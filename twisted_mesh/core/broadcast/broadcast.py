@@ -31,6 +31,7 @@ from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.renewal import Renewal
 from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence
 
@@ -200,20 +201,23 @@ class Broadcast:
     def last_pull(self, link: Link, now: float) -> None:
         """Send the last WANTs to the peer, which waits for this node's answer (PONG) and then stops."""
         link.flow.peer_leaves = True
-        self.repair.leaves(link, now)
-        self.schedule(now)
+        if not link.closing:
+            self._ask(self.repair.last_wants(link, now), now)
 
     def schedule(self, now: float) -> None:
         """Send the WANTs that are due."""
         if self.repair.wake is None:
             return
-        for link, want in self.repair.due(now):
+        self._ask(self.repair.due(now), now)
+        if self.repair.wake is not None:
+            self._effects.set_timer(Timer.REPAIR, self.repair.wake)
+
+    def _ask(self, wants: Iterable[tuple[Link, Want]], now: float) -> None:
+        for link, want in wants:
             if want.graft:
                 link.push.lazy_by_us.pop(want.origin, None)
             self._effects.send((link,), want)
             self.push.lines.measure(link, now, least=1)
-        if self.repair.wake is not None:
-            self._effects.set_timer(Timer.REPAIR, self.repair.wake)
 
     def footprint(self) -> dict[str, int]:
         """The number of entries, or of bytes, in every table."""

@@ -70,10 +70,10 @@ class Candidates:
         run = pull.run
         # Computed once for all links, for speed: one HAVE can make this node look at a thousand runs.
         under_way = [] if self._pace.is_urgent(run, now) else self._pace.under_way(run)
-        best: tuple[tuple[int, int, bool, tuple[bool, bool], int, int], Link, Want] | None = None
+        best: tuple[tuple[int, int, tuple[bool, bool], int, int], Link, Want] | None = None
         for number in list(pull.announced):
             link = self._links.get(number)
-            if link is None or link.closing or self._is_hopeless(pull, link):
+            if link is None or link.closing or self.is_hopeless(pull, link):
                 del pull.announced[number]
                 continue
             if number == pull.asked or self._owes(pull, link, now):
@@ -89,8 +89,7 @@ class Candidates:
             first, last = missing
             failures = self.failures(link, run) + link.repair.failures + link.repair.stalled_answers
             is_slow = self._pace.is_known_slow(link, now), self._pace.is_much_slower(link)
-            stays = not link.flow.peer_leaves
-            rank = (first, failures, stays, is_slow, link.repair.pulls, -last)
+            rank = (first, failures, is_slow, link.repair.pulls, -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
         return None if best is None else best[1:]
@@ -116,7 +115,7 @@ class Candidates:
             ),
         )
 
-    def _is_hopeless(self, pull: Pull, link: Link) -> bool:
+    def is_hopeless(self, pull: Pull, link: Link) -> bool:
         """Whether *link* failed too often: at this run, or at others too if no message of this one came."""
         if self.failures(link, pull.run) >= TRIES:
             return True

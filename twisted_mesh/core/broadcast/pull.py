@@ -75,11 +75,6 @@ class Pull:
         known = self.announced.get(link)
         return known is not None and known[-1][1] == MAX_NUMBER
 
-    def is_due(self, link: int, now: float) -> bool:
-        """Whether *link* announced messages, and may be asked for them now."""
-        known = self.announced.get(link)
-        return known is not None and known[0][0] <= now
-
     def due(self, link: int, now: float) -> int:
         """The highest message that *link* announced and that may be asked for now; 0 if there is none."""
         known = self.announced[link]

@@ -138,12 +138,21 @@ class Push:
             self._effects.send(others, Have([replace(self._have(run), coming=1)], False))
 
     def wanted(self, link: Link, want: Want) -> bool:
-        """Note that the peer asks for messages; return whether to answer the WANT."""
+        """Note that the peer asks for messages; return whether to answer the WANT.
+
+        If this node leaves, a part of the WANT before may be answered already.  That part is not sent again
+        for a WANT that corrects it, and a WANT for what follows is added to it.
+        """
         run = (want.origin, want.epoch)
+        before = link.push.wants.get(run)
         if want.graft:
             link.push.lazy_by_peer.pop(want.origin, None)
-        elif run not in link.push.wants:
+            if self._is_leaving and before is not None and before.first <= want.first <= before.last + 1:
+                want = replace(want, first=before.first)
+        elif before is None:
             return False  # it corrects a WANT that is answered already
+        else:
+            want = replace(want, first=max(want.first, before.first))
         link.push.want(run, want)
         return True
 

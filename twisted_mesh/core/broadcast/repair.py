@@ -41,6 +41,7 @@ from twisted_mesh.wire.broadcast import Batch, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
+_BRINGS: Final = 1.0  # seconds after a missing message in which a link is just bringing more (guess)
 LOOKS_MOST: Final = 128  # runs looked at in one event: 512 take 15 ms (measured)
 PACED_MOST: Final = 2  # runs asked for at a time whose authors were over their shares (guess)
 PULLED_MOST: Final = 64  # runs that all neighbours are asked for: one author can begin thousands (guess)
@@ -148,8 +149,8 @@ class Repair:
                 unread = number in pull.wanted and self._pace.is_unread(link, run, pull.wanted[number], now)
                 if unread or self._claims(link, run, missing):
                     signs.append(self._pace.sign(link, since, now))
-                elif self._pace.is_young(run, now):  # neighbours open links again and again
-                    signs.append(link.repair.last_batch_at)
+                elif self._pace.is_young(run, now) or self._claims_part(link, run):
+                    signs.append(link.repair.last_batch_at)  # of a new link, when it opened
         if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
             signs.append(parent.repair.last_batch_at)
         if pull.over_share is not None:
@@ -165,6 +166,10 @@ class Repair:
     def _claims(link: Link, run: StreamId, message: int) -> bool:
         low, high = link.frontier.claims.get(run, (1, 0))
         return low <= message <= high
+
+    def _claims_part(self, link: Link, run: StreamId) -> bool:
+        low, high = link.frontier.claims.get(run, (1, 0))
+        return low <= high and self._history.next_missing(run, low, high) is not None
 
     # ── whom this node could ask ────────────────────────────────────────────────────
 
@@ -188,21 +193,54 @@ class Repair:
         for link in self._links.fed:
             self._ask_at_once(link, run, now)
 
-    def leaves(self, link: Link, now: float) -> None:
-        """Ask *link* at once for all that it claims and this node lacks: the peer is about to stop.
+    def last_wants(self, link: Link, now: float) -> list[tuple[Link, Want]]:
+        """The WANTs for all that *link* claims and this node lacks: the peer is about to stop.
 
-        What a quota has put off would be gone with the peer, so the quota binds no more for now.
+        Neither the number of runs that are asked for at a time, nor a quota, nor a slow line that is about
+        to bring messages puts them off: the messages would be gone with the peer.
         """
+        wants = []
         for run in list(link.frontier.claims):
-            pull = self._pulls.get(run)
-            if pull is not None and self._admission.shares.free(run[0]):
+            self._ask_at_once(link, run, now)
+            if (pull := self._pulls.get(run)) is None or link.frontier.holds(run) <= self._history.head(
+                run
+            ):
+                continue
+            if self._admission.shares.free(run[0]):
                 pull.over_share = None
                 if pull.asked == link.number and run in self._paced:
                     self._release(pull)  # the next WANT takes the place of that for some messages
-            self._ask_at_once(link, run, now)
-            if pull is not None and pull.asked not in (None, link.number) and pull.is_due(link.number, now):
-                pull.owing[pull.asked] = now  # it may still answer, but it may also have none of them
-                self._release(pull)
+                    pull.ranges.pop(link.number, None)
+            most = self._askable(pull, now)
+            if most and (want := self._last_want(pull, link, most, now)) is not None:
+                first, last = pull.ranges.get(link.number, (want.first, want.last))
+                if pull.asked is not None:
+                    if pull.asked != link.number:
+                        pull.owing[pull.asked] = now  # its answer may still come, but may also be empty
+                    self._release(pull)
+                pull.owing.pop(link.number, None)
+                self._window.drop(run)
+                wants.append(self._asked(pull, link, want, most, now))
+                if last < want.first:  # both WANTs will be answered
+                    pull.ranges[link.number] = pull.answers[link.number] = first, want.last
+        return wants
+
+    def _last_want(self, pull: Pull, link: Link, most: int, now: float) -> Want | None:
+        """The WANT for *most* messages of *pull* that *link* claims; None if it is not to be asked."""
+        if self._candidates.is_hopeless(pull, link) or self._is_over(pull.run):
+            return None
+        low, high = link.frontier.claims[pull.run]
+        if pull.asked is not None and pull.asked != link.number and pull.got:
+            holds = self._link(pull.asked).frontier.holds(pull.run)
+            if holds >= high and now < pull.progress + _BRINGS:
+                return None  # a link that claims as much is just bringing it
+        first = low
+        if pull.asked == link.number or link.number in pull.owing:  # it was asked for all before
+            first = max(low, pull.ranges.get(link.number, (0, low - 1))[1] + 1)
+        missing = self._history.next_missing(pull.run, first, high)
+        if missing is None:
+            return None
+        return Want(*pull.run, missing[0], min(missing[1], missing[0] + most - 1), graft=True)
 
     def _ask_at_once(self, link: Link, run: StreamId, now: float) -> None:
         if link.frontier.holds(run) > self._history.head(run):
@@ -390,8 +428,7 @@ class Repair:
         if not most:
             self._look_at(pull, now + PUT_OFF, now)
             return
-        stream = self._history.get(run)
-        if (stream is not None and stream.equivocated) or self._admission.bars(run[0]):
+        if self._is_over(run):
             self._forget(run)
             return
         if (best := self._candidates.best(pull, now)) is None:
@@ -403,28 +440,41 @@ class Repair:
         if self._is_pushed(pull, link, want.first, now):
             self._look_at(pull, now + LOOK_AGAIN, now)
             return
-        is_range = want.last < MAX_NUMBER
-        # A graft may bring only few messages, so its size does not count.  A peer that leaves cannot wait.
-        counts = is_range and not link.flow.peer_leaves
+        counts = want.last < MAX_NUMBER  # a graft may bring only few messages, so its size does not count
         verified = self._history.is_known(run)
         if counts and not (may_ask and self._window.is_open(verified)):
             self._window.wait(run, verified, link.number)
             return
         self._window.drop(run)
+        wants.append(self._asked(pull, link, want, most, now, verified if counts else None))
+
+    def _is_over(self, run: StreamId) -> bool:
+        """Whether *run* is not asked for any more: it ends in a fork, or its author was removed."""
+        stream = self._history.get(run)
+        return (stream is not None and stream.equivocated) or self._admission.bars(run[0])
+
+    def _asked(
+        self, pull: Pull, link: Link, want: Want, most: int, now: float, window: bool | None = None
+    ) -> tuple[Link, Want]:
+        """Note that *link* is asked by *want*; return both.
+
+        :param most: how many messages may be asked for (:meth:`_askable`).
+        :param window: as :attr:`Pull.window`.
+        """
         pull.dropped, pull.put_off = False, None
-        pull.window = verified if counts else None
+        pull.window = window
         pull.answers.pop(link.number, None)
-        if counts:
-            self._window.asked(verified)
-        if is_range:
+        if window is not None:
+            self._window.asked(window)
+        if want.last < MAX_NUMBER:
             pull.answers[link.number] = want.first, want.last
         pull.ranges[link.number] = want.first, want.last
         pull.wanted[link.number] = link.flow.sent
         self._ask(pull, link, now)
         if most < MAX_NUMBER:
-            self._paced.add(run)
+            self._paced.add(pull.run)
         self._look_at(pull, self._pace.stalls_at(link, pull.progress, self._moved, now), now)
-        wants.append((link, want))
+        return link, want
 
     def _askable(self, pull: Pull, now: float) -> int:
         """How many messages of *pull* to ask for at a time; 0 for none now.
@@ -505,11 +555,8 @@ class Repair:
     def _is_pushed(self, pull: Pull, link: Link, first: int, now: float) -> bool:
         """Whether the parent, over a slow line, is about to push message *first*, which *link* claims.
 
-        A parent that claims the message itself is not about to push it: it would have done so.  A peer
-        that is about to stop can be asked now, and not later.
+        A parent that claims the message itself is not about to push it: it would have done so.
         """
-        if link.flow.peer_leaves:
-            return False
         run = pull.run
         if (parent := self.slow_parent(run[0], now)) is None or self._pace.is_urgent(run, now):
             return False
